@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_part_is_the_same_memory() {
+    fn part_of_a_part_is_the_same_memory() {
         let content = Blob::from(vec![7; 100_000]);
         let pack = |name: &str, inner: &Blob| {
             let parcel = Parcel {

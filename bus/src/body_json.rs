@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_shown_field_by_field() {
+    fn body_is_shown_field_by_field() {
         let patch = Patch {
             name: "Zoë",
             number: -7,
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_messagepack_is_shown_in_base64() {
+    fn body_that_is_no_messagepack_is_shown_in_base64() {
         for (bytes, expected) in [
             (&b"no message"[..], "bm8gbWVzc2FnZQ=="),
             (b"", ""),

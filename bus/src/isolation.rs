@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_suspect_waits_until_all_have_left_and_nobody_enters_before_it_is_done() {
+    async fn poison_suspect_waits_until_all_have_left_and_nobody_enters_before_it_is_done() {
         let isolation = Isolation::default();
         let first = isolation.enter();
         let second = isolation.enter();

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_over_the_whole_minute_and_the_part() {
+    fn rate_is_over_the_last_whole_minute_and_the_current_one() {
         for (last, current, seconds, expected) in [
             (0, 0, 0, 0.0),
             (60, 0, 0, 60.0),

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_would_lose_messages_is_refused_and_a_forgetful_one_is_warned_of() {
+    fn server_that_loses_messages_is_refused_and_missing_persistence_is_warned_of() {
         let valkey = "server_name:valkey\r\nvalkey_version:8.1.1\r\nredis_version:7.2.4";
         let replica = "master_host:10.0.0.1\r\nmaster_port:6379\r\nrole:slave";
         let table = [

@@ -1,6 +1,6 @@
 //! Queues and dead letters by name, on both backends.
 
-use bus::{Admin, AdminError, DeadLetterFilter, Message as _, Messages, Settlement};
+use bus::{Admin, AdminError, DeadLetterFilter, Message as _, Messages};
 
 use crate::{
     on_both,
@@ -8,35 +8,21 @@ use crate::{
 };
 
 on_both!(
-    an_unknown_queue_is_answered_with_the_nearest_and_all_names,
-    what_is_meant_must_be_said_exactly,
-    letters_of_all_queues_are_chosen_by_reason,
-    a_message_that_is_not_there_is_named,
+    unknown_queue_is_reported_with_the_nearest_and_all_names,
+    ambiguous_selection_is_refused,
+    dead_letters_of_all_queues_are_selected_by_reason,
+    missing_message_is_named,
 );
 
-fn operator(world: &World) -> Admin {
+fn admin(world: &World) -> Admin {
     Admin::new(
         world.bus.clone(),
         &[NOTES.spec(), PARTITIONED.spec(), OUT.spec()],
     )
 }
 
-async fn bury(world: &World, queue: &bus::Queue<Note>, reason: &str) -> String {
-    world.send(queue, "poison").await;
-    let leased = world.take(queue).await;
-    let id = leased.envelope.id;
-    let how = Settlement::Dead {
-        id,
-        reason: reason.to_owned(),
-        attempts: 1,
-        emit: Vec::new(),
-    };
-    world.bus.settle(&leased.lease, &how).await.unwrap();
-    id.to_string()
-}
-
-async fn an_unknown_queue_is_answered_with_the_nearest_and_all_names(world: World) {
-    let operator = operator(&world);
+async fn unknown_queue_is_reported_with_the_nearest_and_all_names(world: World) {
+    let admin = admin(&world);
     for (name, expected) in [
         (
             "note",
@@ -47,28 +33,17 @@ async fn an_unknown_queue_is_answered_with_the_nearest_and_all_names(world: Worl
             "there is no queue \"xyz\"; the queues are notes, partitioned, out",
         ),
     ] {
+        assert_eq!(admin.queue(name).await.unwrap_err().to_string(), expected);
         assert_eq!(
-            operator.queue(name).await.unwrap_err().to_string(),
+            admin.dead(Some(name), "", 1).await.unwrap_err().to_string(),
             expected
         );
         assert_eq!(
-            operator
-                .dead(Some(name), "", 1)
-                .await
-                .unwrap_err()
-                .to_string(),
-            expected
-        );
-        assert_eq!(
-            operator
-                .set_paused(name, true)
-                .await
-                .unwrap_err()
-                .to_string(),
+            admin.set_paused(name, true).await.unwrap_err().to_string(),
             expected
         );
     }
-    let names: Vec<_> = operator
+    let names: Vec<_> = admin
         .queues()
         .await
         .unwrap()
@@ -78,12 +53,12 @@ async fn an_unknown_queue_is_answered_with_the_nearest_and_all_names(world: Worl
     assert_eq!(names, ["notes", "partitioned", "out"]);
 }
 
-async fn what_is_meant_must_be_said_exactly(world: World) {
-    let operator = operator(&world);
-    bury(&world, &NOTES, "why").await;
+async fn ambiguous_selection_is_refused(world: World) {
+    let admin = admin(&world);
+    world.dead_letter(&NOTES, "poison", "why").await;
     let id = Some(uuid::Uuid::nil());
     for messages in [Messages::default(), Messages { id, all: true }] {
-        let unclear = operator.drop_waiting("notes", messages).await;
+        let unclear = admin.drop_waiting("notes", messages).await;
         assert!(
             matches!(unclear, Err(AdminError::Unclear(_))),
             "{unclear:?}"
@@ -112,13 +87,13 @@ async fn what_is_meant_must_be_said_exactly(world: World) {
             ..DeadLetterFilter::default()
         },
     ] {
-        let unclear = operator.choose(&letters).await;
+        let unclear = admin.choose(&letters).await;
         assert!(
             matches!(unclear, Err(AdminError::Unclear(_))),
             "{unclear:?}"
         );
     }
-    let empty = operator
+    let empty = admin
         .choose(&DeadLetterFilter {
             reason: Some(String::new()),
             ..DeadLetterFilter::default()
@@ -128,11 +103,13 @@ async fn what_is_meant_must_be_said_exactly(world: World) {
     assert!(empty.to_string().contains("the reason is empty"), "{empty}");
 }
 
-async fn letters_of_all_queues_are_chosen_by_reason(world: World) {
-    let operator = operator(&world);
-    let away = bury(&world, &NOTES, "it is away").await;
-    let partitioned = bury(&world, &PARTITIONED, "it is away, too").await;
-    let other = bury(&world, &NOTES, "poison").await;
+async fn dead_letters_of_all_queues_are_selected_by_reason(world: World) {
+    let admin = admin(&world);
+    let away = world.dead_letter(&NOTES, "poison", "it is away").await;
+    let partitioned = world
+        .dead_letter(&PARTITIONED, "poison", "it is away, too")
+        .await;
+    let other = world.dead_letter(&NOTES, "poison", "poison").await;
     let reason = |reason: &str| DeadLetterFilter {
         reason: Some(reason.to_owned()),
         ..DeadLetterFilter::default()
@@ -141,7 +118,7 @@ async fn letters_of_all_queues_are_chosen_by_reason(world: World) {
         ids: ids.iter().map(ToString::to_string).collect(),
         ..DeadLetterFilter::default()
     };
-    let count = async |letters: &DeadLetterFilter| operator.choose(letters).await.unwrap().count();
+    let count = async |letters: &DeadLetterFilter| admin.choose(letters).await.unwrap().count();
     assert_eq!(count(&reason("away")).await, 2);
     assert_eq!(
         count(&DeadLetterFilter {
@@ -161,12 +138,12 @@ async fn letters_of_all_queues_are_chosen_by_reason(world: World) {
     );
     assert_eq!(count(&named(&[&partitioned, &other])).await, 2);
 
-    let unknown = operator
+    let unknown = admin
         .choose(&named(&[&partitioned, &"x".to_owned()]))
         .await
         .unwrap_err();
     assert_eq!(unknown.to_string(), "there is no dead letter x");
-    let shown = operator.dead_letter(None, &partitioned).await.unwrap();
+    let shown = admin.dead_letter(None, &partitioned).await.unwrap();
     assert_eq!(
         (shown.report.queue, shown.contents.partition.as_deref()),
         ("partitioned", Some("p"))
@@ -178,10 +155,10 @@ async fn letters_of_all_queues_are_chosen_by_reason(world: World) {
         "{line}"
     );
 
-    let chosen = operator.choose(&reason("away")).await.unwrap();
-    assert_eq!(operator.requeue_dead(&chosen).await.unwrap().requeued, 2);
+    let chosen = admin.choose(&reason("away")).await.unwrap();
+    assert_eq!(admin.requeue_dead(&chosen).await.unwrap().requeued, 2);
     assert_eq!(
-        operator.requeue_dead(&chosen).await.unwrap().requeued,
+        admin.requeue_dead(&chosen).await.unwrap().requeued,
         0,
         "they are gone"
     );
@@ -189,27 +166,27 @@ async fn letters_of_all_queues_are_chosen_by_reason(world: World) {
         (world.depth(&NOTES).await, world.depth(&PARTITIONED).await),
         ((1, 0, 0, 1), (1, 0, 0, 0))
     );
-    let gone = operator.dead_letter(Some("notes"), &away).await;
+    let gone = admin.dead_letter(Some("notes"), &away).await;
     assert!(
         matches!(gone, Err(AdminError::NoDeadLetters { .. })),
         "{gone:?}"
     );
-    let left = operator.choose(&named(&[&other])).await.unwrap();
-    assert_eq!(operator.drop_dead(&left).await.unwrap(), 1);
-    assert!(operator.dead(None, "", 10).await.unwrap().is_empty());
+    let left = admin.choose(&named(&[&other])).await.unwrap();
+    assert_eq!(admin.drop_dead(&left).await.unwrap(), 1);
+    assert!(admin.dead(None, "", 10).await.unwrap().is_empty());
 }
 
-async fn a_message_that_is_not_there_is_named(world: World) {
-    let operator = operator(&world);
+async fn missing_message_is_named(world: World) {
+    let admin = admin(&world);
     world.send(&NOTES, "held").await;
-    let held = world.take(&NOTES).await.envelope.id;
+    let held = world.reserve(&NOTES).await.envelope.id;
     let one = Messages {
         id: Some(held),
         all: false,
     };
     let (requeued, dropped) = (
-        operator.requeue("notes", one).await,
-        operator.drop_waiting("notes", one).await,
+        admin.requeue("notes", one).await,
+        admin.drop_waiting("notes", one).await,
     );
     assert_eq!(
         requeued.unwrap_err().to_string(),
@@ -218,20 +195,20 @@ async fn a_message_that_is_not_there_is_named(world: World) {
     let expected = format!("queue notes has no message {held} that is ready or delayed");
     assert_eq!(dropped.unwrap_err().to_string(), expected);
     assert_eq!(
-        operator
+        admin
             .count_waiting("notes", one)
             .await
             .unwrap_err()
             .to_string(),
         expected
     );
-    let shown = serde_json::to_value(operator.message("notes", held).await.unwrap()).unwrap();
+    let shown = serde_json::to_value(admin.message("notes", held).await.unwrap()).unwrap();
     assert_eq!(
         (&shown["state"], &shown["body"]["text"]),
         (&"in_flight".into(), &"held".into()),
         "{shown}"
     );
-    let listed = serde_json::to_value(operator.messages("notes", 10).await.unwrap()).unwrap();
+    let listed = serde_json::to_value(admin.messages("notes", 10).await.unwrap()).unwrap();
     assert!(
         listed[0]["body_bytes"].is_u64() && listed[0].get("body").is_none(),
         "{listed}"

@@ -63,7 +63,7 @@ struct Caller {
 #[derive(Default)]
 struct Shared {
     effects: AtomicUsize,
-    /// What claims came to.
+    /// The outcomes of claims.
     seen: Mutex<Vec<String>>,
     /// An effect was made.
     made: Notify,
@@ -323,7 +323,7 @@ async fn owner_whose_claim_was_taken_over_can_neither_complete_nor_release_it(wo
 
 /// The wait of a deferred message, on a clock that is moved by hand.
 #[tokio::test]
-async fn held_claim_is_looked_at_every_five_seconds_until_its_time_is_over() {
+async fn held_claim_is_checked_every_five_seconds_until_it_expires() {
     const FIELD_12S: ClaimField = ClaimField::new(FIELD, Duration::from_secs(12));
     struct Waits(Mutex<Vec<u64>>);
     #[async_trait]

@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 use async_trait::async_trait;
 use bus::{
     BusError, Consumer, Context, Field, Handler, Outcome, Policy, Queue, RecordStore, Requeue,
-    Retry, Retryable, Settlement,
+    Retry, Retryable,
 };
 use runtime::{Service, Shutdown};
 
 use crate::{
     on_both,
-    world::{Note, OUT, PARTITIONED, World},
+    world::{Note, OUT, PARTITIONED, World, done},
 };
 
 on_both!(
@@ -21,7 +21,7 @@ on_both!(
     held_partition_goes_on_by_itself,
     partition_of_a_message_that_meets_an_outage_is_held,
     message_of_a_queue_without_partitions_is_deferred,
-    nothing_is_taken_while_the_next_queue_is_full,
+    nothing_is_reserved_while_the_next_queue_is_full,
 );
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -51,13 +51,13 @@ impl Retryable for Away {
 
 /// What begins with `c` waits while the tree is closed.
 #[derive(Clone)]
-struct Gardener {
+struct TreeHandler {
     tree: Arc<Mutex<Tree>>,
     seen: Arc<Mutex<Vec<String>>>,
     done: Arc<Mutex<Vec<(String, u32)>>>,
 }
 
-impl Gardener {
+impl TreeHandler {
     fn new(tree: Tree) -> Self {
         Self {
             tree: Arc::new(Mutex::new(tree)),
@@ -81,7 +81,7 @@ impl Gardener {
 }
 
 #[async_trait]
-impl Handler<Note> for Gardener {
+impl Handler<Note> for TreeHandler {
     type Error = Away;
 
     async fn handle(&self, message: Note, cx: &Context) -> Result<Outcome, Away> {
@@ -111,7 +111,7 @@ impl Handler<Note> for Gardener {
     }
 }
 
-fn consumer(world: &World, queue: Queue<Note>, handler: &Gardener) -> Consumer {
+fn consumer(world: &World, queue: Queue<Note>, handler: &TreeHandler) -> Consumer {
     Consumer::new(
         world.bus.clone(),
         world.clock.clone(),
@@ -131,7 +131,7 @@ async fn reason(world: &World, text: &str) -> Option<String> {
 }
 
 async fn held_partition_keeps_its_order_and_the_others_flow(world: World) {
-    let handler = Gardener::new(Tree::Closed(HOUR));
+    let handler = TreeHandler::new(Tree::Closed(HOUR));
     for text in ["c1", "c2", "c3", "o1", "o2"] {
         world.send(&PARTITIONED, text).await;
     }
@@ -147,7 +147,7 @@ async fn held_partition_keeps_its_order_and_the_others_flow(world: World) {
         (reason(&world, "c1").await, reason(&world, "c2").await),
         (Some("the tree is closed".to_owned()), None)
     );
-    assert_eq!(world.depth(&PARTITIONED).await.2, 0, "none is put aside");
+    assert_eq!(world.depth(&PARTITIONED).await.2, 0, "none is delayed");
 
     // Another process holds nothing.
     handler.set(Tree::Open);
@@ -158,7 +158,7 @@ async fn held_partition_keeps_its_order_and_the_others_flow(world: World) {
 }
 
 async fn held_partition_goes_on_by_itself(world: World) {
-    let handler = Gardener::new(Tree::Closed(SHORT));
+    let handler = TreeHandler::new(Tree::Closed(SHORT));
     for text in ["c1", "c2"] {
         world.send(&PARTITIONED, text).await;
     }
@@ -166,7 +166,7 @@ async fn held_partition_goes_on_by_itself(world: World) {
     let running =
         tokio::spawn(Box::new(consumer(&world, PARTITIONED, &handler)).run(shutdown.clone()));
     world
-        .until("the partition to be looked at three times", || async {
+        .until("the partition to be tried three times", || async {
             handler.seen().len() >= 3
         })
         .await;
@@ -181,7 +181,7 @@ async fn held_partition_goes_on_by_itself(world: World) {
 }
 
 async fn partition_of_a_message_that_meets_an_outage_is_held(world: World) {
-    let handler = Gardener::new(Tree::Away);
+    let handler = TreeHandler::new(Tree::Away);
     for text in ["c1", "c2", "o1"] {
         world.send(&PARTITIONED, text).await;
     }
@@ -200,7 +200,7 @@ async fn partition_of_a_message_that_meets_an_outage_is_held(world: World) {
 }
 
 async fn message_of_a_queue_without_partitions_is_deferred(world: World) {
-    let handler = Gardener::new(Tree::Closed(HOUR));
+    let handler = TreeHandler::new(Tree::Closed(HOUR));
     world.send(&OUT, "c1").await;
     world.send(&OUT, "o1").await;
     all(&consumer(&world, OUT, &handler)).await.unwrap();
@@ -208,7 +208,7 @@ async fn message_of_a_queue_without_partitions_is_deferred(world: World) {
     assert_eq!(world.depth(&OUT).await, (0, 0, 1, 0));
 }
 
-async fn nothing_is_taken_while_the_next_queue_is_full(world: World) {
+async fn nothing_is_reserved_while_the_next_queue_is_full(world: World) {
     const NEXT: Queue<Note> = Queue::new(
         "next",
         Policy {
@@ -216,15 +216,15 @@ async fn nothing_is_taken_while_the_next_queue_is_full(world: World) {
             ..Policy::DEFAULT
         },
     );
-    let handler = Gardener::new(Tree::Open);
+    let handler = TreeHandler::new(Tree::Open);
     world.send(&OUT, "o1").await;
     world.send(&NEXT, "full").await;
     let consumer = consumer(&world, OUT, &handler).with_room_in(NEXT.spec());
     all(&consumer).await.unwrap();
     assert_eq!(world.depth(&OUT).await, (1, 0, 0, 0));
-    let leased = world.take(&NEXT).await;
-    let done = Settlement::Done { emit: Vec::new() };
-    world.bus.settle(&leased.lease, &done).await.unwrap();
+    let delivery = world.reserve(&NEXT).await;
+    let done = done();
+    world.bus.settle(&delivery.lease, &done).await.unwrap();
     all(&consumer).await.unwrap();
     assert_eq!(handler.done(), ["o1"]);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bus::{BusError, Consumer, Context, Handler, Outcome, Queue, Reserve, Settlement};
+use bus::{BusError, Consumer, Context, Handler, Outcome, Queue};
 use runtime::{Service, ServiceError, Shutdown};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -12,53 +12,46 @@ use tokio::{
 
 use crate::{
     on_both,
-    world::{LEASE, NOTES, Note, POLICY, World, text},
+    world::{LEASE, NOTES, Note, POLICY, World, done, texts},
 };
 
 on_both!(
-    a_suspect_is_reserved_alone,
-    a_suspect_is_handled_alone_in_its_process
+    poison_suspect_is_reserved_alone,
+    poison_suspect_is_handled_alone_in_its_process
 );
 
 const OTHERS: Queue<Note> = Queue::new("others", POLICY);
 
-/// Makes a suspect of what waits in a queue: takes it twice without settling.
+/// Makes a suspect of what waits in a queue: reserves it twice without settling.
 async fn die_twice(world: &World, queue: &Queue<Note>) {
     for _ in 0..2 {
-        assert!(!world.take_all(queue, 10).await.is_empty());
+        assert!(!world.reserve_up_to(queue, 10).await.is_empty());
         world.pass(LEASE).await;
     }
 }
 
-async fn a_suspect_is_reserved_alone(world: World) {
+async fn poison_suspect_is_reserved_alone(world: World) {
     world.send(&NOTES, "a").await;
     world.send(&NOTES, "b").await;
     die_twice(&world, &NOTES).await;
     world.send(&NOTES, "innocent").await;
     for expected in [["a"], ["b"], ["innocent"]] {
-        let taken = world.take_all(&NOTES, 10).await;
-        assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), expected);
+        let deliveries = world.reserve_up_to(&NOTES, 10).await;
+        assert_eq!(texts(&deliveries), expected);
     }
-    assert!(
-        world
-            .bus
-            .reserve(&NOTES.spec(), Reserve::now(10))
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(world.reserve_up_to(&NOTES, 10).await.is_empty());
 }
 
-/// Reports its begin, and ends on command.
+/// Reports its begin, and ends on request.
 #[derive(Clone)]
-struct Told {
+struct GatedHandler {
     begun: mpsc::UnboundedSender<String>,
     /// Each permit ends one handler. A permit that is added before its handler waits is kept.
     end: Arc<Semaphore>,
 }
 
 #[async_trait]
-impl Handler<Note> for Told {
+impl Handler<Note> for GatedHandler {
     type Error = BusError;
 
     async fn handle(&self, message: Note, _: &Context) -> Result<Outcome, BusError> {
@@ -72,9 +65,9 @@ impl Handler<Note> for Told {
     }
 }
 
-/// Two consumers of one process, whose handlers end when they are told to.
+/// Two consumers of one process, whose handlers end on request.
 struct Stage {
-    handler: Told,
+    handler: GatedHandler,
     begins: mpsc::UnboundedReceiver<String>,
     shutdown: Shutdown,
 }
@@ -83,7 +76,7 @@ impl Stage {
     fn new() -> Self {
         let (begun, begins) = mpsc::unbounded_channel();
         Self {
-            handler: Told {
+            handler: GatedHandler {
                 begun,
                 end: Arc::new(Semaphore::new(0)),
             },
@@ -122,17 +115,17 @@ impl Stage {
     }
 }
 
-/// The third time that the suspect is taken.
-async fn suspect_is_taken(world: &World) {
+/// Waits for the third delivery of the poison suspect.
+async fn suspect_is_reserved(world: &World) {
     let attempts = || async { world.bus.peek(&NOTES.spec(), 1).await.unwrap()[0].attempts };
     world
-        .until("the suspect to be taken", || async {
+        .until("the suspect to be reserved", || async {
             attempts().await == 3
         })
         .await;
 }
 
-async fn a_suspect_is_handled_alone_in_its_process(world: World) {
+async fn poison_suspect_is_handled_alone_in_its_process(world: World) {
     world.send(&NOTES, "suspect").await;
     die_twice(&world, &NOTES).await;
     let mut stage = Stage::new();
@@ -141,7 +134,7 @@ async fn a_suspect_is_handled_alone_in_its_process(world: World) {
     assert_eq!(stage.next().await, "first");
 
     let notes = stage.run(&world, NOTES);
-    suspect_is_taken(&world).await;
+    suspect_is_reserved(&world).await;
     stage.nothing_begins(&world).await;
     stage.end_one();
     assert_eq!(stage.next().await, "suspect");
@@ -166,7 +159,7 @@ async fn a_suspect_is_handled_alone_in_its_process(world: World) {
 
 /// Only a clock that is moved by hand can pass a lease before its renewal.
 #[tokio::test]
-async fn a_isolation_that_comes_to_nothing_lets_the_others_go_on_beside_their_work() {
+async fn poison_suspect_whose_lease_is_lost_lets_the_others_go_on() {
     let world = World::memory().await;
     world.send(&NOTES, "suspect").await;
     die_twice(&world, &NOTES).await;
@@ -175,20 +168,16 @@ async fn a_isolation_that_comes_to_nothing_lets_the_others_go_on_beside_their_wo
     let others = stage.run(&world, OTHERS);
     assert_eq!(stage.next().await, "long");
     let notes = stage.run(&world, NOTES);
-    suspect_is_taken(&world).await;
+    suspect_is_reserved(&world).await;
     stage.nothing_begins(&world).await;
 
-    // Another process takes it before this one renews its lease, and settles it; the long work keeps its own.
+    // Another process reserves it before this one renews its lease, and settles it; the long work keeps its own.
     world.pass(LEASE).await;
-    let stolen = world.take(&NOTES).await;
-    world
-        .bus
-        .settle(&stolen.lease, &Settlement::Done { emit: Vec::new() })
-        .await
-        .unwrap();
+    let stolen = world.reserve(&NOTES).await;
+    world.bus.settle(&stolen.lease, &done()).await.unwrap();
     world.send(&OTHERS, "next").await;
     let next = loop {
-        world.hasten(LEASE / 10);
+        world.advance_manual(LEASE / 10);
         tokio::select! {
             begun = stage.next() => break begun,
             () = tokio::task::yield_now() => {}

@@ -8,10 +8,10 @@ use runtime::ManualClock;
 use crate::{on_both, world::World};
 
 on_both!(
-    one_of_two_holds_the_lease_and_keeps_it,
-    a_holder_that_dies_is_followed_within_thirty_seconds,
-    a_holder_that_was_stopped_for_long_notices_at_its_next_beat,
-    a_holder_that_leaves_is_followed_at_once,
+    one_of_two_is_leader_and_stays_it,
+    leader_that_dies_is_replaced_within_thirty_seconds,
+    leader_that_was_replaced_notices_at_its_next_renewal,
+    leader_that_releases_is_replaced_at_once,
     leases_with_other_names_are_free,
 );
 
@@ -29,7 +29,7 @@ impl Process {
         }
     }
 
-    async fn beat(&mut self) -> bool {
+    async fn renew(&mut self) -> bool {
         self.clock.advance(LeaderLease::RENEW_INTERVAL);
         self.lease.try_acquire().await.unwrap()
     }
@@ -43,10 +43,10 @@ fn two(world: &World) -> (Process, Process) {
     )
 }
 
-async fn one_of_two_holds_the_lease_and_keeps_it(world: World) {
+async fn one_of_two_is_leader_and_stays_it(world: World) {
     let (mut first, mut second) = two(&world);
     for _ in 0..20 {
-        assert_eq!((first.beat().await, second.beat().await), (true, false));
+        assert_eq!((first.renew().await, second.renew().await), (true, false));
     }
     first.lease.release().await.unwrap();
     let (first, second) = futures::join!(first.lease.try_acquire(), second.lease.try_acquire());
@@ -57,42 +57,42 @@ async fn one_of_two_holds_the_lease_and_keeps_it(world: World) {
     );
 }
 
-async fn a_holder_that_dies_is_followed_within_thirty_seconds(world: World) {
+async fn leader_that_dies_is_replaced_within_thirty_seconds(world: World) {
     let (mut first, mut second) = two(&world);
-    assert_eq!((first.beat().await, second.beat().await), (true, false));
-    // It died right after a beat that nobody had seen yet.
-    assert!(first.beat().await);
+    assert_eq!((first.renew().await, second.renew().await), (true, false));
+    // It died right after a renewal that the other had not read.
+    assert!(first.renew().await);
     let mut waited = Duration::ZERO;
-    while !second.beat().await {
+    while !second.renew().await {
         waited += LeaderLease::RENEW_INTERVAL;
         assert!(waited < Duration::from_secs(30), "nobody follows");
     }
     assert!(
         waited >= Duration::from_secs(10),
-        "two beats that come late are no death"
+        "two renewals that come late are no death"
     );
 }
 
-async fn a_holder_that_was_stopped_for_long_notices_at_its_next_beat(world: World) {
+async fn leader_that_was_replaced_notices_at_its_next_renewal(world: World) {
     let (mut first, mut second) = two(&world);
-    assert!(first.beat().await);
-    while !second.beat().await {}
+    assert!(first.renew().await);
+    while !second.renew().await {}
     first.clock.advance(Duration::from_secs(3600));
-    assert_eq!((first.beat().await, second.beat().await), (false, true));
+    assert_eq!((first.renew().await, second.renew().await), (false, true));
 }
 
-async fn a_holder_that_leaves_is_followed_at_once(world: World) {
+async fn leader_that_releases_is_replaced_at_once(world: World) {
     let (mut first, mut second) = two(&world);
-    assert_eq!((first.beat().await, second.beat().await), (true, false));
+    assert_eq!((first.renew().await, second.renew().await), (true, false));
     second.lease.release().await.unwrap();
-    assert!(first.beat().await, "it is not another's to leave");
+    assert!(first.renew().await, "it is not another's to leave");
     first.lease.release().await.unwrap();
-    assert!(second.beat().await);
+    assert!(second.renew().await);
 }
 
 async fn leases_with_other_names_are_free(world: World) {
     let (mut first, second) = two(&world);
-    assert!(first.beat().await);
+    assert!(first.renew().await);
     assert!(
         LeaderLease::new(world.other.clone(), second.clock.clone(), "reporter")
             .try_acquire()

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::world::written;
 
 use self::{
-    expected::{Checked, Model, State, Taken, after, reason},
+    expected::{Checked, Model, Reserved, State, after, reason},
     steps::{How, KEYS, PARTITIONS, QUEUES, Send, Step, steps},
     subject::{Backend, Subject},
 };
@@ -63,16 +63,16 @@ async fn run_one(backend: &Backend, steps: Vec<Step>) -> Checked {
         run.step(step).await?;
     }
     for queue in 0..QUEUES.len() {
-        run.look(queue, usize::MAX).await?;
+        run.inspect(queue, usize::MAX).await?;
         run.letters(queue).await?;
     }
     run.drain().await
 }
 
 /// A reservation that succeeded once.
-struct Given {
+struct Reservation {
     worker: usize,
-    leased: Delivery,
+    delivery: Delivery,
     forgotten: bool,
 }
 
@@ -81,7 +81,7 @@ struct Run {
     model: Model,
     /// How many messages were made; each has its number as its id.
     sent: u128,
-    leases: Vec<Given>,
+    leases: Vec<Reservation>,
 }
 
 impl Run {
@@ -108,11 +108,11 @@ impl Run {
             }
             Step::Crash { worker } => {
                 self.subject.crash(worker);
-                let its = self
+                let leases = self
                     .leases
                     .iter_mut()
-                    .filter(|given| given.worker == worker);
-                its.for_each(|given| given.forgotten = true);
+                    .filter(|reservation| reservation.worker == worker);
+                leases.for_each(|reservation| reservation.forgotten = true);
                 Ok(())
             }
             Step::Pause { queue, paused } => {
@@ -141,9 +141,13 @@ impl Run {
                 prop_assert_eq!(count, self.model.drop_waiting(queue, one));
                 Ok(())
             }
-            Step::RequeueDead { queue, letters } => self.end_dead(queue, &letters, true).await,
-            Step::DropDead { queue, letters } => self.end_dead(queue, &letters, false).await,
-            Step::Look { queue, max } => self.look(queue, max).await,
+            Step::RequeueDead { queue, letters } => {
+                self.take_dead_letters(queue, &letters, true).await
+            }
+            Step::DropDead { queue, letters } => {
+                self.take_dead_letters(queue, &letters, false).await
+            }
+            Step::Inspect { queue, max } => self.inspect(queue, max).await,
         }
     }
 
@@ -178,7 +182,7 @@ impl Run {
         Ok(())
     }
 
-    /// The places of the leases that were got.
+    /// The places of the new leases.
     async fn reserve(
         &mut self,
         worker: usize,
@@ -194,23 +198,24 @@ impl Run {
             skip_partitions,
             ..Reserve::now(max)
         };
-        let got = self.subject.workers[worker]
+        let deliveries = self.subject.workers[worker]
             .reserve(&QUEUES[queue], request)
             .await
             .unwrap();
-        let taken = |leased: &Delivery| Taken {
-            id: leased.envelope.id.as_u128(),
-            attempt: leased.attempt,
-            unsettled_deliveries: leased.unsettled_deliveries,
+        let reserved = |delivery: &Delivery| Reserved {
+            id: delivery.envelope.id.as_u128(),
+            attempt: delivery.attempt,
+            unsettled_deliveries: delivery.unsettled_deliveries,
         };
-        let taken: Vec<Taken> = got.iter().map(taken).collect();
+        let reserved: Vec<Reserved> = deliveries.iter().map(reserved).collect();
         let first = self.leases.len();
-        self.model.reserve(queue, max, skip, &taken, first)?;
-        self.leases.extend(got.into_iter().map(|leased| Given {
-            worker,
-            leased,
-            forgotten: false,
-        }));
+        self.model.reserve(queue, max, skip, &reserved, first)?;
+        self.leases
+            .extend(deliveries.into_iter().map(|delivery| Reservation {
+                worker,
+                delivery,
+                forgotten: false,
+            }));
         Ok((first..self.leases.len()).collect())
     }
 
@@ -227,9 +232,9 @@ impl Run {
         let Some(at) = self.lease(back) else {
             return Ok(());
         };
-        let given = &self.leases[at];
-        let extended = match self.subject.workers[given.worker]
-            .extend(&given.leased.lease)
+        let reservation = &self.leases[at];
+        let extended = match self.subject.workers[reservation.worker]
+            .extend(&reservation.delivery.lease)
             .await
         {
             Ok(()) => true,
@@ -268,7 +273,7 @@ impl Run {
             expected.push(self.model.settle(*at, how, number, &emit));
             let Delivery {
                 envelope, attempt, ..
-            } = &self.leases[*at].leased;
+            } = &self.leases[*at].delivery;
             settlements.push(match how {
                 How::Done(_) => Settlement::Done {
                     emit: outgoing(&emit),
@@ -291,7 +296,7 @@ impl Run {
                 How::Release => Settlement::Release,
             });
         }
-        let leases = ended.iter().map(|(at, _)| &self.leases[*at].leased.lease);
+        let leases = ended.iter().map(|(at, _)| &self.leases[*at].delivery.lease);
         let ended: Vec<_> = leases
             .zip(&settlements)
             .map(|(lease, how)| SettleRequest::new(lease, how))
@@ -304,7 +309,12 @@ impl Run {
         Ok(())
     }
 
-    async fn end_dead(&mut self, queue: usize, letters: &[usize], requeue: bool) -> Checked {
+    async fn take_dead_letters(
+        &mut self,
+        queue: usize,
+        letters: &[usize],
+        requeue: bool,
+    ) -> Checked {
         let dead = self.model.dead(queue);
         let ids: Vec<u128> = letters
             .iter()
@@ -320,12 +330,12 @@ impl Run {
         } else {
             bus.drop_dead(&QUEUES[queue], &names).await.unwrap()
         };
-        prop_assert_eq!(count, self.model.end_dead(queue, &ids, requeue));
+        prop_assert_eq!(count, self.model.take_dead_letters(queue, &ids, requeue));
         Ok(())
     }
 
     /// Compares what an operator sees of a queue.
-    async fn look(&self, queue: usize, max: usize) -> Checked {
+    async fn inspect(&self, queue: usize, max: usize) -> Checked {
         let status = self.subject.workers[1]
             .status(&QUEUES[queue])
             .await
@@ -350,7 +360,7 @@ impl Run {
             .map(|waiting| {
                 let place = match waiting.state {
                     MessageState::Ready { .. } => "ready",
-                    MessageState::InFlight { .. } => "held",
+                    MessageState::InFlight { .. } => "in flight",
                     MessageState::Delayed { .. } => "delayed",
                 };
                 let Envelope { id, partition, .. } = &waiting.envelope;
@@ -371,7 +381,7 @@ impl Run {
             .map(|message| {
                 let place = match message.state {
                     State::Ready => "ready",
-                    State::Held { .. } => "held",
+                    State::InFlight { .. } => "in flight",
                     _ => "delayed",
                 };
                 (
@@ -425,7 +435,7 @@ impl Run {
         Ok(())
     }
 
-    /// Handles all that is left, once whatever held it is long gone: nothing of what was stored is lost.
+    /// Handles all that is left, after every lease has run out: no stored message is lost.
     async fn drain(&mut self) -> Checked {
         self.pass(100).await;
         for queue in 0..QUEUES.len() {
@@ -435,19 +445,20 @@ impl Run {
             })
             .await?;
             loop {
-                let got = self.reserve(0, queue, 10, &[]).await?;
-                if got.is_empty() {
+                let deliveries = self.reserve(0, queue, 10, &[]).await?;
+                if deliveries.is_empty() {
                     break;
                 }
                 self.settle_these(
                     0,
-                    got.into_iter()
+                    deliveries
+                        .into_iter()
                         .map(|at| (at, How::Done(Vec::new())))
                         .collect(),
                 )
                 .await?;
             }
-            self.look(queue, usize::MAX).await?;
+            self.inspect(queue, usize::MAX).await?;
         }
         let has_ended =
             |state: &State| matches!(state, State::Dead { .. } | State::Done | State::Dropped);

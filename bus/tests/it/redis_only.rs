@@ -1,57 +1,21 @@
-//! What only a server of its own can do to us.
+//! Behaviour that only Redis has: foreign keys and entries, shared script runs, expiry of keys.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use bus::{
-    Admin, Bus, BusError, Consumer, Context, DeadLetterFilter, DeadLetterPayload, Depth, Field,
-    Handler, MessageSelector, Outcome, Outgoing, Policy, Producer, Queue, QueueAdmin, RecordStore,
-    RedisBus, Reserve, SettleRequest, Settlement,
+    Admin, Bus, BusError, DeadLetterFilter, DeadLetterPayload, Field, MessageSelector, Outgoing,
+    Queue, QueueAdmin, RecordStore, RedisBus, RedisOptions, SettleRequest,
 };
-use parking_lot::Mutex;
-use runtime::{Clock, Service, Shutdown, SystemClock};
-use tempfile::TempDir;
-use testkit::RedisServer;
-use tokio::sync::Semaphore;
+use runtime::{Clock, SystemClock};
 
-use crate::world::{NOTES, Note, OUT, PARTITIONED, note, text, written};
-
-struct Server {
-    server: RedisServer,
-    bus: Arc<RedisBus>,
-    _directory: TempDir,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let server = RedisServer::start(directory.path()).await.unwrap();
-        let bus = Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap());
-        Self {
-            server,
-            bus,
-            _directory: directory,
-        }
-    }
-
-    async fn command<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
-        let client = redis::Client::open(self.server.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let mut cmd = redis::Cmd::new();
-        for part in command {
-            cmd.arg(*part);
-        }
-        cmd.query_async(&mut connection).await.unwrap()
-    }
-
-    fn packed(&self, text: &str) -> bus::Outgoing {
-        NOTES.pack(&note(text), &SystemClock).unwrap()
-    }
-}
+use crate::{
+    redis_world::RedisWorld,
+    world::{NOTES, Note, OUT, PARTITIONED, done, packed, texts, written},
+};
 
 #[tokio::test]
-async fn something_that_is_not_ours_in_a_stream_becomes_a_dead_letter_and_the_others_flow() {
-    let world = Server::start().await;
+async fn foreign_entry_in_a_stream_becomes_a_dead_letter_and_the_others_flow() {
+    let world = RedisWorld::start().await;
     let _: String = world
         .command(&["XADD", "{test}:notes:ready", "*", "some", "field"])
         .await;
@@ -66,13 +30,9 @@ async fn something_that_is_not_ours_in_a_stream_becomes_a_dead_letter_and_the_ot
             "no envelope",
         ])
         .await;
-    world.bus.push(vec![world.packed("ok")]).await.unwrap();
-    let taken = world
-        .bus
-        .reserve(&NOTES.spec(), Reserve::now(10))
-        .await
-        .unwrap();
-    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["ok"]);
+    world.send(&NOTES, "ok").await;
+    let deliveries = world.reserve_up_to(&NOTES, 10).await;
+    assert_eq!(texts(&deliveries), ["ok"]);
     let letters = world.bus.dead(&NOTES.spec(), "", 10).await.unwrap();
     assert_eq!(letters.len(), 2);
     assert!(
@@ -103,8 +63,8 @@ async fn something_that_is_not_ours_in_a_stream_becomes_a_dead_letter_and_the_ot
 
 /// Whether it came into the stream of a queue, into that of a partition, or among the delayed ones.
 #[tokio::test]
-async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropped() {
-    let world = Server::start().await;
+async fn foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropped() {
+    let world = RedisWorld::start().await;
     let _: String = world
         .command(&["XADD", "{test}:notes:ready", "*", "a", "0", "e", "garbage"])
         .await;
@@ -125,21 +85,14 @@ async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropp
             "garbage",
         ])
         .await;
-    let operator = Admin::new(world.bus.clone(), &[NOTES.spec(), PARTITIONED.spec()]);
+    let admin = Admin::new(world.bus.clone(), &[NOTES.spec(), PARTITIONED.spec()]);
     for (queue, stream, letters) in [
         (NOTES, "{test}:notes:ready", 2),
         (PARTITIONED, "{test}:partitioned:partition:x", 1),
     ] {
         let spec = queue.spec();
         for _ in 0..3 {
-            assert!(
-                world
-                    .bus
-                    .reserve(&spec, Reserve::now(10))
-                    .await
-                    .unwrap()
-                    .is_empty()
-            );
+            assert!(world.reserve_up_to(&queue, 10).await.is_empty());
         }
         let depth = world.bus.depth(&spec).await.unwrap();
         assert_eq!(
@@ -154,7 +107,7 @@ async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropp
 
         let found = world.bus.dead(&spec, "", 10).await.unwrap();
         assert!(found.iter().all(|letter| letter.unreadable), "{found:?}");
-        let shown = operator
+        let shown = admin
             .dead_letter(Some(spec.name), &found[0].id)
             .await
             .unwrap();
@@ -163,12 +116,8 @@ async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropp
             ids: vec![found[0].id.clone()],
             ..DeadLetterFilter::default()
         };
-        let chosen = operator.choose(&named).await.unwrap();
-        let refused = operator
-            .requeue_dead(&chosen)
-            .await
-            .unwrap_err()
-            .to_string();
+        let chosen = admin.choose(&named).await.unwrap();
+        let refused = admin.requeue_dead(&chosen).await.unwrap_err().to_string();
         assert!(
             refused.contains(&found[0].id) && refused.contains("no message"),
             "{refused}"
@@ -178,19 +127,12 @@ async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropp
             all: true,
             ..DeadLetterFilter::default()
         };
-        let chosen = operator.choose(&all).await.unwrap();
-        let left = operator.requeue_dead(&chosen).await.unwrap();
+        let chosen = admin.choose(&all).await.unwrap();
+        let left = admin.requeue_dead(&chosen).await.unwrap();
         assert_eq!((left.requeued, left.unreadable.len()), (0, letters));
 
-        assert_eq!(operator.drop_dead(&chosen).await.unwrap(), letters);
-        assert!(
-            world
-                .bus
-                .reserve(&spec, Reserve::now(10))
-                .await
-                .unwrap()
-                .is_empty()
-        );
+        assert_eq!(admin.drop_dead(&chosen).await.unwrap(), letters);
+        assert!(world.reserve_up_to(&queue, 10).await.is_empty());
         let depth = world.bus.depth(&spec).await.unwrap();
         assert_eq!(
             (depth.unfinished(), depth.dead),
@@ -201,15 +143,15 @@ async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropp
 }
 
 #[tokio::test]
-async fn all_that_waits_is_dropped_though_some_of_it_is_not_ours() {
-    let world = Server::start().await;
+async fn all_waiting_messages_are_dropped_beside_foreign_entries() {
+    let world = RedisWorld::start().await;
     let _: String = world
         .command(&["XADD", "{test}:notes:ready", "*", "some", "field"])
         .await;
     let _: u32 = world
         .command(&["ZADD", "{test}:notes:delayed", "1", "garbage that waits"])
         .await;
-    world.bus.push(vec![world.packed("ok")]).await.unwrap();
+    world.send(&NOTES, "ok").await;
     assert_eq!(
         world
             .bus
@@ -226,14 +168,14 @@ async fn all_that_waits_is_dropped_though_some_of_it_is_not_ours() {
 
 #[tokio::test]
 async fn pushes_at_the_same_time_are_each_stored_once_and_one_that_fails_concerns_no_other() {
-    let world = Server::start().await;
+    let world = RedisWorld::start().await;
     let _: String = world
         .command(&["SET", "{test}:out:ready", "not a stream"])
         .await;
     let keyed = |queue: &Queue<Note>, text: String| {
         vec![Outgoing {
             key: Some(text.clone()),
-            ..queue.pack(&note(&text), &SystemClock).unwrap()
+            ..packed(queue, &text)
         }]
     };
     let pushes = (0..300).map(|number| {
@@ -256,213 +198,31 @@ async fn pushes_at_the_same_time_are_each_stored_once_and_one_that_fails_concern
     assert_eq!(
         keys,
         Vec::<String>::new(),
-        "what was not stored is not taken for stored"
-    );
-}
-
-#[tokio::test]
-async fn a_server_that_answers_and_stores_nothing_differs_from_one_that_does() {
-    let world = Server::start().await;
-    world.bus.probe_write().await.unwrap();
-    assert_eq!(
-        world.command::<u32>(&["DBSIZE"]).await,
-        0,
-        "nothing is left of it"
-    );
-    let _: String = world.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    world.bus.ping().await.unwrap();
-    let full = world.bus.probe_write().await;
-    assert!(matches!(full, Err(BusError::Memory { .. })), "{full:?}");
-    let _: String = world.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    let _: String = world.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
-    world.bus.ping().await.unwrap();
-    let replica = world.bus.probe_write().await;
-    assert!(
-        matches!(replica, Err(BusError::Redis { .. })),
-        "{replica:?}"
-    );
-}
-
-#[tokio::test]
-async fn what_was_stored_survives_a_restart_of_redis_and_work_goes_on() {
-    let mut world = Server::start().await;
-    world
-        .bus
-        .push(vec![world.packed("held"), world.packed("ready")])
-        .await
-        .unwrap();
-    let held = world
-        .bus
-        .reserve(&NOTES.spec(), Reserve::now(1))
-        .await
-        .unwrap()
-        .pop()
-        .unwrap();
-    // A power cut may lose the last second (`appendfsync everysec`); a file that is rewritten is synced whole.
-    let _: String = world
-        .command(&["CONFIG", "SET", "appendfsync", "always"])
-        .await;
-    world.bus.ping().await.unwrap();
-    world.bus.extend(&held.lease).await.unwrap();
-    world.server.stop().unwrap();
-    let gone = world.bus.push(vec![world.packed("while it is away")]).await;
-    assert!(
-        matches!(
-            gone,
-            Err(BusError::Connection { .. } | BusError::Redis { .. })
-        ),
-        "{gone:?}"
-    );
-    world.server.restart().await.unwrap();
-
-    let next = world
-        .bus
-        .reserve(&NOTES.spec(), Reserve::now(1))
-        .await
-        .unwrap()
-        .pop()
-        .unwrap();
-    assert_eq!(text(&next), "ready");
-    world
-        .bus
-        .settle(&held.lease, &Settlement::Done { emit: Vec::new() })
-        .await
-        .unwrap();
-}
-
-/// Notes what it begins with, and ends with each message when it may.
-struct Held {
-    begun: Mutex<Vec<String>>,
-    may_end: Semaphore,
-}
-
-#[async_trait]
-impl Handler<Note> for Arc<Held> {
-    type Error = BusError;
-
-    async fn handle(&self, note: Note, _: &Context) -> Result<Outcome, BusError> {
-        self.begun.lock().push(note.text);
-        self.may_end
-            .acquire()
-            .await
-            .expect("it is not closed")
-            .forget();
-        Ok(Outcome::Done)
-    }
-}
-
-#[tokio::test]
-async fn worker_that_lives_keeps_its_message_over_an_outage_that_is_longer_than_its_lease() {
-    const LEASE: Duration = Duration::from_secs(3);
-    const LONG: Queue<Note> = Queue::new(
-        "long",
-        Policy {
-            lease: LEASE,
-            ..Policy::DEFAULT
-        },
-    );
-    let mut world = Server::start().await;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let handler = Arc::new(Held {
-        begun: Mutex::default(),
-        may_end: Semaphore::new(0),
-    });
-    let shutdown = Shutdown::new();
-    let consumer = Consumer::new(world.bus.clone(), clock.clone(), LONG, handler.clone());
-    let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
-    let producer = Producer::new(world.bus.clone(), clock.clone());
-    let begin = async |text: &str| {
-        producer.send(&LONG, &note(text)).await.unwrap();
-        while !handler.begun.lock().iter().any(|begun| begun == text) {
-            clock.sleep(Duration::from_millis(10)).await;
-        }
-    };
-    begin("held").await;
-    world.server.stop().unwrap();
-    clock.sleep(LEASE + LEASE / 2).await;
-    world.server.restart().await.unwrap();
-
-    // Reservations go on.
-    begin("after it").await;
-    assert_eq!(*handler.begun.lock(), ["held", "after it"]);
-    handler.may_end.add_permits(2);
-    while world.bus.depth(&LONG.spec()).await.unwrap() != Depth::default() {
-        clock.sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(*handler.begun.lock(), ["held", "after it"]);
-    shutdown.stop();
-    running.await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn a_redis_that_forgot_its_scripts_or_everything_is_worked_with() {
-    let world = Server::start().await;
-    world.bus.push(vec![world.packed("a")]).await.unwrap();
-    let _: String = world.command(&["SCRIPT", "FLUSH"]).await;
-    let taken = world
-        .bus
-        .reserve(&NOTES.spec(), Reserve::now(1))
-        .await
-        .unwrap()
-        .pop()
-        .unwrap();
-    let _: String = world.command(&["FLUSHALL"]).await;
-    let lost = world
-        .bus
-        .settle(
-            &taken.lease,
-            &Settlement::Done {
-                emit: vec![world.packed("b")],
-            },
-        )
-        .await;
-    assert!(matches!(lost, Err(BusError::LeaseLost { .. })), "{lost:?}");
-    assert!(
-        world
-            .bus
-            .reserve(&NOTES.spec(), Reserve::now(1))
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    world.bus.push(vec![world.packed("c")]).await.unwrap();
-    assert_eq!(
-        text(
-            &world
-                .bus
-                .reserve(&NOTES.spec(), Reserve::now(1))
-                .await
-                .unwrap()[0]
-        ),
-        "c"
+        "a push that was not stored leaves no key"
     );
 }
 
 #[tokio::test]
 async fn many_due_messages_and_large_ones_are_moved_in_chunks() {
-    let world = Server::start().await;
+    let world = RedisWorld::start().await;
     let soon = Duration::from_millis(1);
-    let small = (0..250).map(|n| bus::Outgoing {
+    let small = (0..250).map(|n| Outgoing {
         after: soon,
-        ..world.packed(&format!("{n}"))
+        ..packed(&NOTES, &format!("{n}"))
     });
-    let large = (0..3).map(|_| bus::Outgoing {
+    let large = (0..3).map(|_| Outgoing {
         after: soon,
-        ..world.packed(&"x".repeat(3 << 20))
+        ..packed(&NOTES, &"x".repeat(3 << 20))
     });
     world.bus.push(small.chain(large).collect()).await.unwrap();
     SystemClock.sleep(Duration::from_millis(20)).await;
-    let mut taken = Vec::new();
+    let mut deliveries = Vec::new();
     let mut chunks = Vec::new();
-    while taken.len() < 253 {
-        let some = world
-            .bus
-            .reserve(&NOTES.spec(), Reserve::now(1000))
-            .await
-            .unwrap();
+    while deliveries.len() < 253 {
+        let some = world.reserve_up_to(&NOTES, 1000).await;
         assert!(!some.is_empty());
         chunks.push(some.len());
-        taken.extend(some);
+        deliveries.extend(some);
     }
     assert!(
         chunks.len() >= 4 && chunks.iter().all(|chunk| *chunk <= 100),
@@ -471,104 +231,8 @@ async fn many_due_messages_and_large_ones_are_moved_in_chunks() {
 }
 
 #[tokio::test]
-async fn a_reservation_that_is_dropped_while_it_waits_takes_nothing_and_connections_stay_bounded() {
-    let world = Server::start().await;
-    for round in 0..50 {
-        let request = Reserve {
-            wait: Duration::from_secs(60),
-            ..Reserve::now(1)
-        };
-        let spec = NOTES.spec();
-        let dropped =
-            tokio::time::timeout(Duration::from_millis(5), world.bus.reserve(&spec, request)).await;
-        assert!(dropped.is_err(), "round {round}: nothing was there");
-    }
-    world.bus.push(vec![world.packed("a")]).await.unwrap();
-    let taken = world
-        .bus
-        .reserve(&NOTES.spec(), Reserve::now(1))
-        .await
-        .unwrap();
-    assert_eq!(taken.len(), 1, "no dropped reservation holds it");
-    let clients: String = world.command(&["CLIENT", "LIST"]).await;
-    assert!(clients.lines().count() <= 17, "{clients}");
-}
-
-#[tokio::test]
-async fn a_server_that_falls_silent_is_not_waited_for_without_end() {
-    let world = Server::start().await;
-    let info: String = world.command(&["INFO", "server"]).await;
-    let pid = info
-        .lines()
-        .find_map(|line| line.strip_prefix("process_id:"))
-        .unwrap()
-        .trim()
-        .to_owned();
-    let bus = world.bus.clone();
-    let spec = NOTES.spec();
-    let request = Reserve {
-        wait: Duration::from_secs(3600),
-        ..Reserve::now(1)
-    };
-    let waiting = tokio::spawn(async move { bus.reserve(&spec, request).await });
-    while !world
-        .command::<String>(&["CLIENT", "LIST"])
-        .await
-        .contains("cmd=xread")
-    {}
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-STOP", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let ended = tokio::time::timeout(Duration::from_secs(60), waiting).await;
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-CONT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let ended = ended.expect("the reservation ends").unwrap();
-    assert!(ended.is_err(), "{ended:?}");
-}
-
-/// Else no step could begin, and nothing that fills the memory would ever end.
-#[tokio::test]
-async fn a_full_redis_refuses_messages_and_takes_what_is_recorded_of_those_it_has() {
-    let world = Server::start().await;
-    let store = RecordStore {
-        name: "builds",
-        retention: Duration::from_secs(60),
-    };
-    let begins = || vec![store.add("a", &"begins").unwrap()];
-    world
-        .bus
-        .push_with(vec![world.packed("a")], begins())
-        .await
-        .unwrap();
-    let _: String = world.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    let refused = world.bus.push_with(vec![world.packed("b")], begins()).await;
-    assert!(
-        matches!(refused, Err(BusError::Memory { .. })),
-        "{refused:?}"
-    );
-    world.bus.push_with(Vec::new(), begins()).await.unwrap();
-    let record = world
-        .bus
-        .records(&store, &["a".to_owned()])
-        .await
-        .unwrap()
-        .pop()
-        .unwrap();
-    assert_eq!(record.entries::<String>().unwrap().len(), 2);
-}
-
-#[tokio::test]
-async fn a_message_that_could_not_be_stored_does_not_open_its_record() {
-    let world = Server::start().await;
+async fn message_that_was_not_stored_does_not_open_its_record() {
+    let world = RedisWorld::start().await;
     let store = RecordStore {
         name: "builds",
         retention: Duration::from_secs(60),
@@ -577,7 +241,7 @@ async fn a_message_that_could_not_be_stored_does_not_open_its_record() {
         world
             .bus
             .push_with(
-                vec![world.packed("a")],
+                vec![packed(&NOTES, "a")],
                 vec![store.open("a", Field::new("accepted"), &1).unwrap()],
             )
             .await
@@ -596,20 +260,6 @@ async fn a_message_that_could_not_be_stored_does_not_open_its_record() {
     assert_eq!(send().await.unwrap().inserted, 1);
 }
 
-#[tokio::test]
-async fn an_evicting_server_is_refused() {
-    let world = Server::start().await;
-    assert_eq!(world.bus.check().await.unwrap(), Vec::<String>::new());
-    let _: String = world
-        .command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
-        .await;
-    let refused = world.bus.check().await;
-    assert!(
-        matches!(&refused, Err(BusError::Unfit { reason }) if reason.contains("noeviction")),
-        "{refused:?}"
-    );
-}
-
 /// Whatever order records are written in, and whether with a message, with its settlement or alone.
 #[tokio::test]
 async fn every_key_of_a_record_expires() {
@@ -618,7 +268,7 @@ async fn every_key_of_a_record_expires() {
         name: "builds",
         retention: RETENTION,
     };
-    let world = Server::start().await;
+    let world = RedisWorld::start().await;
     let entry = |record: &str| BUILDS.add(record, &"x").unwrap();
     let once = |record: &str| BUILDS.set_once(record, Field::new("end"), &1).unwrap();
     let accepted = vec![
@@ -628,7 +278,7 @@ async fn every_key_of_a_record_expires() {
     ];
     world
         .bus
-        .push_with(vec![world.packed("a")], accepted)
+        .push_with(vec![packed(&NOTES, "a")], accepted)
         .await
         .unwrap();
     world
@@ -639,14 +289,8 @@ async fn every_key_of_a_record_expires() {
         )
         .await
         .unwrap();
-    let taken = world
-        .bus
-        .reserve(&NOTES.spec(), Reserve::now(1))
-        .await
-        .unwrap()
-        .pop()
-        .unwrap();
-    let done = Settlement::Done { emit: Vec::new() };
+    let delivery = world.reserve(&NOTES).await;
+    let done = done();
     let ended = [
         BUILDS.erase("a"),
         entry("a"),
@@ -654,13 +298,13 @@ async fn every_key_of_a_record_expires() {
         BUILDS.untag("a", "open"),
         BUILDS.tag("a", "all"),
     ];
-    let ending = SettleRequest {
-        lease: &taken.lease,
+    let request = SettleRequest {
+        lease: &delivery.lease,
         how: &done,
         updates: &ended,
     };
     assert_eq!(
-        written(world.bus.settle_all(&[ending]).await.unwrap()),
+        written(world.bus.settle_all(&[request]).await.unwrap()),
         [true]
     );
     let gone = vec![
@@ -684,17 +328,31 @@ async fn every_key_of_a_record_expires() {
     }
 }
 
+#[tokio::test]
+async fn evicting_server_is_refused() {
+    let world = RedisWorld::start().await;
+    assert_eq!(world.bus.check().await.unwrap(), Vec::<String>::new());
+    let _: String = world
+        .command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
+        .await;
+    let refused = world.bus.check().await;
+    assert!(
+        matches!(&refused, Err(BusError::Unfit { reason }) if reason.contains("noeviction")),
+        "{refused:?}"
+    );
+}
+
 #[test]
 fn options_do_not_show_the_password() {
     let url = "redis://:hunter2@localhost:1/".into();
-    let options = bus::RedisOptions {
+    let options = RedisOptions {
         url,
         namespace: "x".to_owned(),
         ca: None,
         waiters: 1,
     };
     assert!(!format!("{options:?}").contains("hunter2"));
-    let bad = bus::RedisOptions {
+    let bad = RedisOptions {
         url: "nonsense://:hunter2@x".into(),
         ..options
     };

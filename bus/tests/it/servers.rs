@@ -11,26 +11,17 @@ mod unfit;
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Backoff, Bus, BusError, Delivery, Outgoing, Queue, RedisBus, RedisOptions, Reserve, Retry,
-    Retryable, Settlement,
+    Backoff, Bus, BusError, Delivery, Queue, RedisBus, RedisOptions, Reserve, Retry, Retryable,
 };
 use runtime::{Clock, SystemClock, error_chain};
 use testkit::RedisServer;
 
-use crate::world::{Note, note};
+use crate::world::Note;
 
 fn connect(options: &RedisOptions) -> Arc<RedisBus> {
     // Another test of this process may have chosen it already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Arc::new(RedisBus::new(options, &SystemClock).unwrap())
-}
-
-fn packed(queue: &Queue<Note>, text: &str) -> Outgoing {
-    queue.pack(&note(text), &SystemClock).unwrap()
-}
-
-fn done() -> Settlement {
-    Settlement::Done { emit: Vec::new() }
 }
 
 /// Whether trying again helps, and what fails by it loses no attempt.
@@ -66,7 +57,7 @@ async fn persist<T, F: Future<Output = Result<T, BusError>>>(
 }
 
 /// Reserves one message, and waits for it.
-async fn take(bus: &RedisBus, queue: &Queue<Note>) -> Delivery {
+async fn reserve(bus: &RedisBus, queue: &Queue<Note>) -> Delivery {
     let request = Reserve {
         wait: Duration::from_secs(60),
         ..Reserve::now(1)

@@ -3,13 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, BusError, Delivery, Depth, Envelope, MemoryBus, Message, Policy, Producer, Queue,
-    RedisBus, Reserve,
+    Bus, BusError, Delivery, Depth, EnqueueOutcome, Envelope, MemoryBus, Message, MessageSelector,
+    Outgoing, Policy, Producer, Queue, RedisBus, Reserve, Settlement,
 };
 use runtime::{Clock, ManualClock, SystemClock};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use testkit::RedisServer;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
@@ -89,7 +91,7 @@ impl World {
     }
 
     /// Moves a clock that is moved by hand; real time moves by itself.
-    pub fn hasten(&self, duration: Duration) {
+    pub fn advance_manual(&self, duration: Duration) {
         if let Some(clock) = &self.manual {
             clock.advance(duration);
         }
@@ -103,18 +105,90 @@ impl World {
         self.producer().send(queue, &note(text)).await.unwrap();
     }
 
-    pub async fn take(&self, queue: &Queue<Note>) -> Delivery {
-        self.take_all(queue, 1)
+    pub async fn send_after(&self, queue: &Queue<Note>, text: &str, after: Duration) -> Uuid {
+        let message = self.packed_after(queue, text, after);
+        let id = message.envelope.id;
+        self.bus.push(vec![message]).await.unwrap();
+        id
+    }
+
+    /// A message that is not sent yet.
+    pub fn packed(&self, queue: &Queue<Note>, text: &str) -> Outgoing {
+        self.packed_after(queue, text, Duration::ZERO)
+    }
+
+    pub fn packed_after(&self, queue: &Queue<Note>, text: &str, after: Duration) -> Outgoing {
+        Outgoing {
+            after,
+            ..queue.pack(&note(text), self.clock.as_ref()).unwrap()
+        }
+    }
+
+    pub async fn reserve(&self, queue: &Queue<Note>) -> Delivery {
+        self.reserve_up_to(queue, 1)
             .await
             .pop()
             .expect("a message is ready")
     }
 
-    pub async fn take_all(&self, queue: &Queue<Note>, max: usize) -> Vec<Delivery> {
+    pub async fn reserve_up_to(&self, queue: &Queue<Note>, max: usize) -> Vec<Delivery> {
         self.bus
             .reserve(&queue.spec(), Reserve::now(max))
             .await
             .unwrap()
+    }
+
+    /// Reserves as the other worker.
+    pub async fn reserve_in_other(&self, queue: &Queue<Note>, max: usize) -> Vec<Delivery> {
+        self.other
+            .reserve(&queue.spec(), Reserve::now(max))
+            .await
+            .unwrap()
+    }
+
+    /// Has the other worker wait for one message.
+    pub fn wait_in_other(&self, queue: &Queue<Note>) -> JoinHandle<Vec<Delivery>> {
+        let bus = Arc::clone(&self.other);
+        let spec = queue.spec();
+        let request = Reserve {
+            wait: Duration::from_secs(3600),
+            ..Reserve::now(1)
+        };
+        tokio::spawn(async move { bus.reserve(&spec, request).await.unwrap() })
+    }
+
+    pub async fn settle(&self, delivery: Delivery, how: Settlement) {
+        self.bus.settle(&delivery.lease, &how).await.unwrap();
+    }
+
+    /// Sends a message and settles it as a dead letter after two attempts. Returns the letter's id.
+    pub async fn dead_letter(&self, queue: &Queue<Note>, message: &str, reason: &str) -> String {
+        self.send(queue, message).await;
+        let delivery = self.reserve(queue).await;
+        assert_eq!(text(&delivery), message);
+        let id = delivery.envelope.id;
+        let how = Settlement::Dead {
+            id,
+            reason: reason.to_owned(),
+            attempts: 2,
+            emit: Vec::new(),
+        };
+        self.settle(delivery, how).await;
+        // Dead letters are ordered by time.
+        self.pass(Duration::from_millis(2)).await;
+        id.to_string()
+    }
+
+    pub async fn requeue_dead(&self, queue: &Queue<Note>, ids: &[String]) -> usize {
+        self.bus.requeue_dead(&queue.spec(), ids).await.unwrap()
+    }
+
+    pub async fn requeue(&self, queue: &Queue<Note>, which: MessageSelector) -> usize {
+        self.bus.requeue(&queue.spec(), which).await.unwrap()
+    }
+
+    pub async fn drop_waiting(&self, queue: &Queue<Note>, which: MessageSelector) -> usize {
+        self.bus.drop_waiting(&queue.spec(), which).await.unwrap()
     }
 
     pub async fn texts(&self, queue: &Queue<Note>) -> Vec<String> {
@@ -142,11 +216,31 @@ impl World {
             if condition().await {
                 return;
             }
-            self.hasten(Duration::from_millis(50));
+            self.advance_manual(Duration::from_millis(50));
             SystemClock.sleep(Duration::from_millis(10)).await;
         }
         panic!("waited in vain for: {what}");
     }
+}
+
+/// A message that is not sent yet.
+pub fn packed(queue: &Queue<Note>, text: &str) -> Outgoing {
+    queue.pack(&note(text), &SystemClock).unwrap()
+}
+
+pub fn done() -> Settlement {
+    Settlement::Done { emit: Vec::new() }
+}
+
+pub fn outcome(inserted: usize, duplicates: usize) -> EnqueueOutcome {
+    EnqueueOutcome {
+        inserted,
+        duplicates,
+    }
+}
+
+pub fn is_lost(result: Result<(), BusError>) -> bool {
+    matches!(result, Err(BusError::LeaseLost { .. }))
 }
 
 /// Which settlements were written; the leases of the others were lost.
@@ -159,8 +253,12 @@ pub fn written(results: Vec<Result<(), BusError>>) -> Vec<bool> {
     results.collect()
 }
 
-pub fn text(leased: &Delivery) -> String {
-    note_of(&leased.envelope)
+pub fn text(delivery: &Delivery) -> String {
+    note_of(&delivery.envelope)
+}
+
+pub fn texts(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(text).collect()
 }
 
 pub fn note_of(envelope: &Envelope) -> String {

@@ -1,99 +1,86 @@
-//! A key that somebody gave another type: what would write to it is refused whole, and concerns nothing else.
+//! A key of another type: a write to it is refused whole, and concerns nothing else.
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bus::{
     Backoff, Bus, BusError, Consumer, Context, Delivery, Field, Handler, Outcome, Outgoing, Policy,
-    Queue, QueueAdmin, RecordStore, RecordUpdate, RedisBus, Reserve, SettleRequest, Settlement,
+    Queue, QueueAdmin, RecordStore, RecordUpdate, SettleRequest, Settlement,
 };
 use runtime::SystemClock;
-use tempfile::TempDir;
-use testkit::RedisServer;
 use uuid::Uuid;
 
-use crate::world::{NOTES, Note, OUT, PARTITIONED, POLICY, note, text};
+use crate::{
+    redis_world::RedisWorld,
+    world::{NOTES, Note, OUT, PARTITIONED, POLICY, done, packed, text},
+};
 
 const BUILDS: RecordStore = RecordStore {
     name: "builds",
     retention: Duration::from_secs(600),
 };
+
 const MINUTE: Duration = Duration::from_secs(60);
 
-struct Server {
-    connection: redis::aio::MultiplexedConnection,
-    bus: Arc<RedisBus>,
-    _server: RedisServer,
-    _directory: TempDir,
+/// Settles a delivery, with what is recorded.
+async fn settle(
+    world: &RedisWorld,
+    delivery: &Delivery,
+    how: &Settlement,
+    updates: &[RecordUpdate],
+) -> Result<(), BusError> {
+    let request = SettleRequest {
+        lease: &delivery.lease,
+        how,
+        updates,
+    };
+    let mut results = world.bus.settle_all(&[request]).await.unwrap();
+    results.pop().unwrap()
 }
 
-impl Server {
-    async fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let server = RedisServer::start(directory.path()).await.unwrap();
-        let client = redis::Client::open(server.url()).unwrap();
-        Self {
-            connection: client.get_multiplexed_async_connection().await.unwrap(),
-            bus: Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap()),
-            _server: server,
-            _directory: directory,
-        }
-    }
-
-    async fn run<T: redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
-        let mut command = redis::Cmd::new();
-        command.arg(words);
-        command.query_async(&mut self.connection).await.unwrap()
-    }
-
-    /// All keys with what they hold.
-    async fn keyspace(&mut self) -> BTreeMap<String, Vec<u8>> {
-        let mut found = BTreeMap::new();
-        for key in self.run::<Vec<String>>(&["KEYS", "*"]).await {
-            let dump = self.run(&["DUMP", &key]).await;
-            found.insert(key, dump);
-        }
-        found
-    }
-
-    async fn send(&self, queue: &Queue<Note>, text: &str) {
-        self.bus.push(vec![packed(queue, text)]).await.unwrap();
-    }
-
-    async fn take(&self, queue: &Queue<Note>) -> Delivery {
-        let taken = self.bus.reserve(&queue.spec(), Reserve::now(1)).await;
-        taken.unwrap().pop().expect("a message is ready")
-    }
-
-    async fn end(
-        &self,
-        leased: &Delivery,
-        how: &Settlement,
-        updates: &[RecordUpdate],
-    ) -> Result<(), BusError> {
-        let ending = SettleRequest {
-            lease: &leased.lease,
-            how,
-            updates,
-        };
-        let mut results = self.bus.settle_all(&[ending]).await.unwrap();
-        results.pop().unwrap()
-    }
+/// Stores something that is not the bus's under a key. Returns the whole key, and all that Redis holds then.
+async fn occupy(world: &RedisWorld, key: &str) -> (String, BTreeMap<String, Vec<u8>>) {
+    let key = format!("{{test}}:{key}");
+    let _: u32 = world.command(&["DEL", &key]).await;
+    let _: String = world.command(&["SET", &key, "something else"]).await;
+    (key, world.keyspace().await)
 }
 
-fn packed(queue: &Queue<Note>, text: &str) -> Outgoing {
-    queue.pack(&note(text), &SystemClock).unwrap()
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, BusError>, doing: &str, key: &str) {
+    let refused = result.unwrap_err();
+    assert!(
+        matches!(refused, BusError::Refused { .. }),
+        "{key}: {refused:?}"
+    );
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "redis refused {doing}: WRONGTYPE {key} holds a string, which is not the bus's: remove it"
+        )
+    );
 }
 
-fn done(emit: Vec<Outgoing>) -> Settlement {
+fn emitting(emit: Vec<Outgoing>) -> Settlement {
     Settlement::Done { emit }
+}
+
+/// A message now, one later with a key, and one in a partition.
+fn three_messages() -> Vec<Outgoing> {
+    let later = Outgoing {
+        after: MINUTE,
+        key: Some("once".to_owned()),
+        ..packed(&OUT, "later")
+    };
+    vec![
+        packed(&OUT, "now"),
+        later,
+        packed(&PARTITIONED, "partition"),
+    ]
 }
 
 fn dead() -> Settlement {
@@ -107,7 +94,7 @@ fn dead() -> Settlement {
 
 /// Settlements that write to each kind of key: its name, the queue, how the message is settled, and what is recorded.
 fn settlements() -> Vec<(&'static str, Queue<Note>, Settlement, Vec<RecordUpdate>)> {
-    // What comes before the change that is refused must not be written either.
+    // No change before the refused one may be written.
     let updates = || {
         vec![
             BUILDS.add("good", &"entry").unwrap(),
@@ -117,31 +104,20 @@ fn settlements() -> Vec<(&'static str, Queue<Note>, Settlement, Vec<RecordUpdate
             BUILDS.tag("good", "last"),
         ]
     };
-    let later = Outgoing {
-        after: MINUTE,
-        key: Some("once".to_owned()),
-        ..packed(&OUT, "later")
-    };
-    let emit = || {
-        vec![
-            packed(&OUT, "now"),
-            later.clone(),
-            packed(&PARTITIONED, "partition"),
-        ]
-    };
+    let emits = || emitting(three_messages());
     let retry = |after| Settlement::Retry { after };
     let defer = |after| Settlement::Defer { after };
     vec![
-        ("-record-:builds:record:bad", NOTES, done(emit()), updates()),
-        ("-record-:builds:tag:all", NOTES, done(emit()), updates()),
-        ("-record-:builds:tag:open", NOTES, done(emit()), updates()),
+        ("-record-:builds:record:bad", NOTES, emits(), updates()),
+        ("-record-:builds:tag:all", NOTES, emits(), updates()),
+        ("-record-:builds:tag:open", NOTES, emits(), updates()),
         ("-record-:builds:tag:last", NOTES, retry(MINUTE), updates()),
         ("-record-:builds:record:bad", NOTES, dead(), updates()),
-        ("out:ready", NOTES, done(emit()), updates()),
-        ("out:delayed", NOTES, done(emit()), updates()),
-        ("partitioned:partition:p", NOTES, done(emit()), updates()),
-        ("partitioned:partitions", NOTES, done(emit()), updates()),
-        ("partitioned:hint", NOTES, done(emit()), updates()),
+        ("out:ready", NOTES, emits(), updates()),
+        ("out:delayed", NOTES, emits(), updates()),
+        ("partitioned:partition:p", NOTES, emits(), updates()),
+        ("partitioned:partitions", NOTES, emits(), updates()),
+        ("partitioned:hint", NOTES, emits(), updates()),
         ("notes:delayed", NOTES, retry(MINUTE), updates()),
         ("notes:delayed", NOTES, defer(MINUTE), updates()),
         (
@@ -172,34 +148,22 @@ fn settlements() -> Vec<(&'static str, Queue<Note>, Settlement, Vec<RecordUpdate
 #[tokio::test]
 async fn settlement_that_meets_a_key_of_wrong_type_writes_nothing_and_is_written_once_the_key_is_gone()
  {
-    let mut world = Server::start().await;
+    let world = RedisWorld::start().await;
     for (key, queue, how, updates) in settlements() {
-        let _: String = world.run(&["FLUSHALL"]).await;
+        let _: String = world.command(&["FLUSHALL"]).await;
         world.send(&queue, "message").await;
-        let leased = world.take(&queue).await;
-        let key = format!("{{test}}:{key}");
-        let _: u32 = world.run(&["DEL", &key]).await;
-        let _: String = world.run(&["SET", &key, "something else"]).await;
-        let before = world.keyspace().await;
+        let delivery = world.reserve(&queue).await;
+        let (key, before) = occupy(&world, key).await;
 
-        let refused = world.end(&leased, &how, &updates).await.unwrap_err();
-        assert!(
-            matches!(refused, BusError::Refused { .. }),
-            "{key}: {refused:?}"
-        );
-        assert_eq!(
-            refused.to_string(),
-            format!(
-                "redis refused settling a message: WRONGTYPE {key} holds a string, which is not the bus's: remove it"
-            )
-        );
+        let refused = settle(&world, &delivery, &how, &updates).await;
+        assert_refused(refused, "settling a message", &key);
         assert!(
             world.keyspace().await == before,
             "{key}: something was written for {how:?}"
         );
 
-        let _: u32 = world.run(&["DEL", &key]).await;
-        world.end(&leased, &how, &updates).await.unwrap();
+        let _: u32 = world.command(&["DEL", &key]).await;
+        settle(&world, &delivery, &how, &updates).await.unwrap();
         assert_eq!(
             world.bus.depth(&queue.spec()).await.unwrap().in_flight,
             0,
@@ -210,21 +174,17 @@ async fn settlement_that_meets_a_key_of_wrong_type_writes_nothing_and_is_written
 
 #[tokio::test]
 async fn refused_settlement_does_not_concern_the_others_of_its_batch() {
-    let mut world = Server::start().await;
+    let world = RedisWorld::start().await;
     for text in ["a", "b", "c", "d"] {
         world.send(&NOTES, text).await;
     }
     let key = "{test}:-record-:builds:record:b";
-    let _: String = world.run(&["SET", key, "something else"]).await;
-    let taken = world
-        .bus
-        .reserve(&NOTES.spec(), Reserve::now(4))
-        .await
-        .unwrap();
-    let settlements: Vec<_> = taken
+    let _: String = world.command(&["SET", key, "something else"]).await;
+    let deliveries = world.reserve_up_to(&NOTES, 4).await;
+    let settlements: Vec<_> = deliveries
         .iter()
-        .map(|leased| {
-            let text = text(leased);
+        .map(|delivery| {
+            let text = text(delivery);
             let updates = match text.as_str() {
                 "a" => Vec::new(),
                 _ => vec![
@@ -232,19 +192,19 @@ async fn refused_settlement_does_not_concern_the_others_of_its_batch() {
                     BUILDS.add(&text, &"entry").unwrap(),
                 ],
             };
-            (leased, done(vec![packed(&OUT, &text)]), updates)
+            (delivery, emitting(vec![packed(&OUT, &text)]), updates)
         })
         .collect();
-    let endings = settlements
+    let requests = settlements
         .iter()
-        .map(|(leased, how, updates)| SettleRequest {
-            lease: &leased.lease,
+        .map(|(delivery, how, updates)| SettleRequest {
+            lease: &delivery.lease,
             how,
             updates,
         });
     let results = world
         .bus
-        .settle_all(&endings.collect::<Vec<_>>())
+        .settle_all(&requests.collect::<Vec<_>>())
         .await
         .unwrap();
     let refused: Vec<_> = results.iter().map(Result::is_err).collect();
@@ -260,16 +220,21 @@ async fn refused_settlement_does_not_concern_the_others_of_its_batch() {
 
 #[tokio::test]
 async fn count_of_settled_messages_of_wrong_type_hinders_no_settlement() {
-    let mut world = Server::start().await;
+    let world = RedisWorld::start().await;
     world.send(&NOTES, "a").await;
-    let leased = world.take(&NOTES).await;
-    let time: (u64, u64) = world.run(&["TIME"]).await;
+    let delivery = world.reserve(&NOTES).await;
+    let time: (u64, u64) = world.command(&["TIME"]).await;
     for minute in time.0 / 60..time.0 / 60 + 2 {
         let key = format!("{{test}}:notes:done:{minute}");
-        let _: u32 = world.run(&["SADD", &key, "something else"]).await;
+        let _: u32 = world.command(&["SADD", &key, "something else"]).await;
     }
-    world.end(&leased, &done(Vec::new()), &[]).await.unwrap();
-    assert_eq!(world.run::<usize>(&["XLEN", "{test}:notes:ready"]).await, 0);
+    settle(&world, &delivery, &done(), &[]).await.unwrap();
+    assert_eq!(
+        world
+            .command::<usize>(&["XLEN", "{test}:notes:ready"])
+            .await,
+        0
+    );
 }
 
 /// Pushes that write to each kind of key: its name, and what is recorded. Each stores a message now, later and in a
@@ -306,48 +271,31 @@ fn pushes() -> Vec<(&'static str, Vec<RecordUpdate>)> {
 
 #[tokio::test]
 async fn push_that_meets_a_key_of_wrong_type_writes_nothing_and_is_stored_once_the_key_is_gone() {
-    let mut world = Server::start().await;
-    let messages = || {
-        let later = Outgoing {
-            after: MINUTE,
-            key: Some("once".to_owned()),
-            ..packed(&OUT, "later")
-        };
-        vec![
-            packed(&OUT, "now"),
-            later,
-            packed(&PARTITIONED, "partition"),
-        ]
-    };
+    let world = RedisWorld::start().await;
     for (key, updates) in pushes() {
-        let _: String = world.run(&["FLUSHALL"]).await;
-        let key = format!("{{test}}:{key}");
-        let _: String = world.run(&["SET", &key, "something else"]).await;
-        let before = world.keyspace().await;
+        let _: String = world.command(&["FLUSHALL"]).await;
+        let (key, before) = occupy(&world, key).await;
 
-        let refused = world.bus.push_with(messages(), updates.clone()).await;
-        assert_eq!(
-            refused.unwrap_err().to_string(),
-            format!(
-                "redis refused storing messages: WRONGTYPE {key} holds a string, which is not the bus's: remove it"
-            )
-        );
+        let refused = world.bus.push_with(three_messages(), updates.clone()).await;
+        assert_refused(refused, "storing messages", &key);
         assert!(world.keyspace().await == before, "{key}: {updates:?}");
 
-        let _: u32 = world.run(&["DEL", &key]).await;
-        let pushed = world.bus.push_with(messages(), updates).await.unwrap();
+        let _: u32 = world.command(&["DEL", &key]).await;
+        let pushed = world
+            .bus
+            .push_with(three_messages(), updates)
+            .await
+            .unwrap();
         assert_eq!((pushed.inserted, pushed.duplicates), (3, 0), "{key}");
     }
 }
 
 #[tokio::test]
 async fn changes_of_records_that_meet_a_key_of_wrong_type_are_not_made() {
-    let mut world = Server::start().await;
+    let world = RedisWorld::start().await;
     for key in ["record:bad", "tag:all", "tag:open"] {
-        let _: String = world.run(&["FLUSHALL"]).await;
-        let key = format!("{{test}}:-record-:builds:{key}");
-        let _: String = world.run(&["SET", &key, "something else"]).await;
-        let before = world.keyspace().await;
+        let _: String = world.command(&["FLUSHALL"]).await;
+        let (key, before) = occupy(&world, &format!("-record-:builds:{key}")).await;
         let updates = || {
             vec![
                 BUILDS.add("good", &"entry").unwrap(),
@@ -357,24 +305,19 @@ async fn changes_of_records_that_meet_a_key_of_wrong_type_are_not_made() {
             ]
         };
         let refused = world.bus.push_with(Vec::new(), updates()).await;
-        assert!(
-            matches!(&refused, Err(BusError::Refused { reason, .. }) if reason.contains(&key)),
-            "{key}: {refused:?}"
-        );
+        assert_refused(refused, "storing messages", &key);
         assert!(world.keyspace().await == before, "{key}");
-        let _: u32 = world.run(&["DEL", &key]).await;
+        let _: u32 = world.command(&["DEL", &key]).await;
         world.bus.push_with(Vec::new(), updates()).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn compare_and_set_that_meets_a_key_of_wrong_type_names_it_and_changes_nothing() {
-    let mut world = Server::start().await;
+    let world = RedisWorld::start().await;
     for key in ["record:a", "record:b", "tag:all", "tag:open"] {
-        let _: String = world.run(&["FLUSHALL"]).await;
-        let key = format!("{{test}}:-record-:builds:{key}");
-        let _: String = world.run(&["SET", &key, "something else"]).await;
-        let before = world.keyspace().await;
+        let _: String = world.command(&["FLUSHALL"]).await;
+        let (key, before) = occupy(&world, &format!("-record-:builds:{key}")).await;
         let change = || {
             BUILDS
                 .compare_and_set("a", Field::new("by"), None, Some(&1))
@@ -388,14 +331,9 @@ async fn compare_and_set_that_meets_a_key_of_wrong_type_names_it_and_changes_not
             ]
         };
         let refused = world.bus.compare_and_set(change(), updates()).await;
-        assert_eq!(
-            refused.unwrap_err().to_string(),
-            format!(
-                "redis refused changing a record: WRONGTYPE {key} holds a string, which is not the bus's: remove it"
-            )
-        );
+        assert_refused(refused, "changing a record", &key);
         assert!(world.keyspace().await == before, "{key}");
-        let _: u32 = world.run(&["DEL", &key]).await;
+        let _: u32 = world.command(&["DEL", &key]).await;
         assert!(
             world
                 .bus
@@ -436,9 +374,9 @@ impl Handler<Note> for Recorder {
 
 #[tokio::test]
 async fn message_whose_settlement_is_refused_uses_up_its_attempts_and_the_others_flow() {
-    let mut world = Server::start().await;
+    let world = RedisWorld::start().await;
     let key = "{test}:-record-:builds:record:bad";
-    let _: String = world.run(&["SET", key, "something else"]).await;
+    let _: String = world.command(&["SET", key, "something else"]).await;
     for text in ["good", "bad", "better"] {
         world.send(&WORK, text).await;
     }

@@ -1,371 +1,26 @@
-//! Every script, called with too little, too much, or something else.
+//! Calls of every script with too few, too many and wrong arguments, and with what the builders give.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+mod calls;
+mod server;
 
-use redis::{Arg, RedisError, aio::MultiplexedConnection};
+use std::collections::HashMap;
+
 use rmpv::Value;
-use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
-use super::*;
-use crate::{
-    Field, Lease, Message, MessageSelector, Outgoing, Policy, Queue, QueueSpec, RecordStore,
-    RecordUpdate, SettleRequest, Settlement, encoding::encode,
+use self::{
+    calls::{BUILDS, NOTES, Note, PARTITIONED, calls, packed},
+    server::Server,
 };
-use runtime::SystemClock;
-use testkit::RedisServer;
+use super::{Call, Packed, Push, PushAnswer, Settle, pack};
+use crate::{Field, Queue, encoding::encode};
 
 const PREFIX: &str = "{test}:";
 
-#[derive(Serialize, Deserialize)]
-struct Note {
-    text: String,
-}
-
-impl Message for Note {
-    const VERSION: u16 = 1;
-}
-
-const NOTES: Queue<Note> = Queue::new(
-    "notes",
-    Policy {
-        max_depth: Some(1000),
-        ..Policy::DEFAULT
-    },
-);
-const PARTITIONED: Queue<Note> =
-    Queue::with_partitions("partitioned", Policy::DEFAULT, |_| "x".to_owned());
-const BUILDS: RecordStore = RecordStore {
-    name: "builds",
-    retention: Duration::from_secs(60),
-};
-
-struct Server {
-    connection: MultiplexedConnection,
-    _server: RedisServer,
-    _directory: TempDir,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let server = RedisServer::start(directory.path()).await.unwrap();
-        let client = redis::Client::open(server.url()).unwrap();
-        let connection = client.get_multiplexed_async_connection().await.unwrap();
-        Self {
-            connection,
-            _server: server,
-            _directory: directory,
-        }
-    }
-
-    async fn run<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
-        let mut command = redis::Cmd::new();
-        command.arg(words);
-        command.query_async(&mut self.connection).await.unwrap()
-    }
-
-    /// All keys with what they hold.
-    async fn keyspace(&mut self) -> BTreeMap<String, Vec<u8>> {
-        let mut found = BTreeMap::new();
-        for key in self.run::<Vec<String>>(&["KEYS", "*"]).await {
-            let dump = self.run(&["DUMP", &key]).await;
-            found.insert(key, dump);
-        }
-        found
-    }
-
-    async fn call(
-        &mut self,
-        script: &Script,
-        keys: &[&str],
-        arguments: &[Vec<u8>],
-    ) -> Result<redis::Value, RedisError> {
-        let mut command = redis::cmd("EVALSHA");
-        command
-            .arg(script.get_hash())
-            .arg(keys.len())
-            .arg(keys)
-            .arg(arguments);
-        command.query_async(&mut self.connection).await
-    }
-
-    /// A call that must fail, and change nothing.
-    async fn refuses(&mut self, name: &str, script: &Script, keys: &[&str], arguments: &[Vec<u8>]) {
-        let before = self.keyspace().await;
-        let answer = self.call(script, keys, arguments).await;
-        let shown: Vec<_> = arguments
-            .iter()
-            .map(|argument| String::from_utf8_lossy(argument))
-            .collect();
-        assert!(answer.is_err(), "{name} takes {shown:?}: {answer:?}");
-        assert!(
-            self.keyspace().await == before,
-            "{name} changes something and then fails with {shown:?}: {answer:?}"
-        );
-    }
-}
-
-/// Fills the queues with something of each kind, half of it held by `me`.
-async fn fill(server: &mut Server) {
-    for stream in ["{test}:notes:ready", "{test}:partitioned:partition:x"] {
-        for entry in 1..=8 {
-            server
-                .run::<String>(&[
-                    "XADD",
-                    stream,
-                    &format!("{entry}-0"),
-                    "a",
-                    "0",
-                    "e",
-                    "envelope",
-                ])
-                .await;
-        }
-        server
-            .run::<String>(&["XGROUP", "CREATE", stream, GROUP, "0"])
-            .await;
-        let read = [
-            "XREADGROUP",
-            "GROUP",
-            GROUP,
-            "me",
-            "COUNT",
-            "4",
-            "STREAMS",
-            stream,
-            ">",
-        ];
-        server.run::<redis::Value>(&read).await;
-    }
-    server
-        .run::<u32>(&["SADD", "{test}:partitioned:partitions", "x"])
-        .await;
-    for queue in ["notes", "partitioned"] {
-        for number in 0..5 {
-            let (id, due) = (format!("letter-{number}"), format!("{}", 1000 + number));
-            server
-                .run::<u32>(&[
-                    "ZADD",
-                    &format!("{{test}}:{queue}:delayed"),
-                    &due,
-                    &format!("member {number}"),
-                ])
-                .await;
-            server
-                .run::<u32>(&["ZADD", &format!("{{test}}:{queue}:dead"), &due, &id])
-                .await;
-            server
-                .run::<u32>(&["HSET", &format!("{{test}}:{queue}:letters"), &id, "why"])
-                .await;
-            server
-                .run::<u32>(&["HSET", &format!("{{test}}:{queue}:bodies"), &id, "body"])
-                .await;
-        }
-    }
-}
-
-fn lease(queue: &QueueSpec, partition: Option<&str>, entry: u64) -> Lease {
-    let (queue, length) = (queue.name, queue.policy.lease);
-    Lease {
-        queue,
-        length,
-        partition: partition.map(str::to_owned),
-        entry: (entry, 0),
-        delivery: 1,
-        spent: None,
-    }
-}
-
-/// A call of each script that changes what it can, by name.
-fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
-    fn one<C: Call>(name: &'static str, call: &C) -> (&'static str, &'static Script, Vec<Vec<u8>>) {
-        let command = call.command(PREFIX);
-        let arguments = command.args_iter().map(|argument| match argument {
-            Arg::Simple(bytes) => bytes.to_vec(),
-            _ => panic!("{name}: not bytes"),
-        });
-        // The command, the script, the number of keys and the key come before.
-        (name, call.script(), arguments.skip(4).collect())
-    }
-    let (notes, partitioned) = (NOTES.spec(), PARTITIONED.spec());
-    let message = |queue: &Queue<Note>| {
-        queue
-            .pack(
-                &Note {
-                    text: "x".to_owned(),
-                },
-                &SystemClock,
-            )
-            .unwrap()
-    };
-    let keyed = || Outgoing {
-        key: Some("k".to_owned()),
-        ..message(&NOTES)
-    };
-    let late = || Outgoing {
-        after: Duration::from_secs(5),
-        ..message(&PARTITIONED)
-    };
-    let updates = vec![
-        BUILDS.erase("a"),
-        BUILDS.set("a", Field::new("one"), &1).unwrap(),
-        BUILDS.set("a", Field::new("two"), &2).unwrap(),
-        BUILDS.add("a", &"entry").unwrap(),
-        BUILDS.set_once("a", Field::new("end"), &1).unwrap(),
-        BUILDS.open("a", Field::new("begin"), &1).unwrap(),
-        BUILDS.tag("a", "all"),
-        BUILDS.tag("b", "all"),
-        BUILDS.untag("b", "open"),
-    ];
-    let first = BUILDS
-        .compare_and_set("a", Field::new("by"), None, Some(&1))
-        .unwrap();
-    let compare_first: Vec<RecordUpdate> =
-        [first.into()].into_iter().chain(updates.clone()).collect();
-    let push = [
-        Packed {
-            messages: pack(vec![keyed(), late()]).unwrap(),
-            updates: updates.clone(),
-        },
-        Packed {
-            messages: pack(vec![message(&PARTITIONED)]).unwrap(),
-            updates: vec![BUILDS.open("c", Field::new("begin"), &1).unwrap()],
-        },
-        Packed {
-            messages: pack(vec![message(&PARTITIONED)]).unwrap(),
-            updates: vec![BUILDS.open("d", Field::new("begin"), &1).unwrap()],
-        },
-    ];
-    let dead = Settlement::Dead {
-        id: message(&NOTES).envelope.id,
-        reason: "why".into(),
-        attempts: 1,
-        emit: vec![late()],
-    };
-    let (done, plain) = (
-        Settlement::Done {
-            emit: vec![keyed()],
-        },
-        Settlement::Done { emit: Vec::new() },
-    );
-    let after = Duration::from_secs(1);
-    let (retry, defer) = (
-        Settlement::Retry { after },
-        Settlement::Defer {
-            after: Duration::ZERO,
-        },
-    );
-    let leases: Vec<Lease> = (1..=4).map(|entry| lease(&notes, None, entry)).collect();
-    let in_partition: Vec<Lease> = (1..=3)
-        .map(|entry| lease(&partitioned, Some("x"), entry))
-        .collect();
-    let end = |lease, how, updates| {
-        SettleOne::new(SettleRequest {
-            lease,
-            how,
-            updates,
-        })
-        .unwrap()
-    };
-    let ended = [
-        end(&leases[0], &plain, &[]),
-        end(&leases[1], &plain, &[]),
-        end(&leases[2], &done, &updates),
-        end(&leases[3], &dead, &updates),
-        end(&in_partition[0], &retry, &updates),
-        end(&in_partition[1], &defer, &[]),
-        end(&in_partition[2], &Settlement::Release, &[]),
-    ];
-    let from = ("1-0".to_owned(), String::new());
-    let due = ("1000".to_owned(), "0".to_owned());
-    let ids: Vec<String> = (0..3).map(|number| format!("letter-{number}")).collect();
-    let walk = |over, what, from| Walk {
-        over,
-        queue: &notes,
-        what,
-        which: MessageSelector::All,
-        wanted: 2,
-        from,
-    };
-    vec![
-        one("push", &Push { pushes: &push }),
-        one(
-            "compare_and_set",
-            &CompareFirst {
-                updates: &compare_first,
-            },
-        ),
-        one(
-            "look",
-            &Look {
-                queue: &notes,
-                consumer: "me",
-                max: 2,
-            },
-        ),
-        one(
-            "reserve",
-            &TakeFromPartitions {
-                queue: &partitioned,
-                consumer: "me",
-                max: 2,
-                skip: &["y".to_owned()],
-            },
-        ),
-        one("settle", &Settle::new("me", &ended).unwrap()),
-        one(
-            "extend",
-            &Extend {
-                lease: &leases[0],
-                consumer: "me",
-            },
-        ),
-        one("probe", &ProbeWrite { consumer: "me" }),
-        one("status", &GetStatus { queue: &notes }),
-        one("ready", &walk(Over::Ready, Do::Drop, &from)),
-        one("delayed", &walk(Over::Delayed, Do::Requeue, &due)),
-        one(
-            "pause",
-            &SetPaused {
-                queue: &notes,
-                paused: true,
-            },
-        ),
-        one(
-            "letters",
-            &ListLetters {
-                queue: &notes,
-                from: &due,
-            },
-        ),
-        one(
-            "letter",
-            &GetLetter {
-                queue: &notes,
-                id: "letter-1",
-            },
-        ),
-        one(
-            "take_letters",
-            &TakeLetters {
-                queue: &notes,
-                requeue: true,
-                ids: &ids,
-            },
-        ),
-    ]
-}
-
 #[tokio::test]
-async fn a_call_with_a_missing_or_wrong_argument_changes_nothing() {
+async fn call_with_a_missing_or_wrong_argument_changes_nothing() {
     let mut server = Server::start().await;
     for (name, script, arguments) in calls() {
-        let _: redis::Value = server.run(&["FLUSHALL"]).await;
-        fill(&mut server).await;
+        server.refill().await;
         script.load_async(&mut server.connection).await.unwrap();
         server.refuses(name, script, &[], &arguments).await;
         for length in 0..arguments.len() {
@@ -393,7 +48,7 @@ async fn a_call_with_a_missing_or_wrong_argument_changes_nothing() {
     }
 }
 
-/// The value with each of its parts once left out, and once replaced by each of some others.
+/// The variants of a value: each of its parts left out, or replaced by another value.
 fn mutations(value: &Value) -> Vec<Value> {
     let mut found = Vec::new();
     match value {
@@ -439,7 +94,7 @@ async fn settlement_request_of_another_form_changes_nothing() {
         .find(|(name, ..)| *name == "settle")
         .unwrap();
     script.load_async(&mut server.connection).await.unwrap();
-    fill(&mut server).await;
+    server.refill().await;
     let mut before = server.keyspace().await;
     let request: Value = rmpv::decode::read_value(&mut &arguments[0][..]).unwrap();
     let mut refused = 0;
@@ -452,8 +107,7 @@ async fn settlement_request_of_another_form_changes_nothing() {
             assert!(server.keyspace().await == before, "{mutation}");
         } else {
             // Text and numbers may be others; then it settles what it names, or nothing.
-            let _: redis::Value = server.run(&["FLUSHALL"]).await;
-            fill(&mut server).await;
+            server.refill().await;
             before = server.keyspace().await;
         }
     }
@@ -461,11 +115,10 @@ async fn settlement_request_of_another_form_changes_nothing() {
 }
 
 #[tokio::test]
-async fn every_script_takes_what_its_builder_gives_it() {
+async fn every_script_accepts_the_arguments_of_its_builder() {
     let mut server = Server::start().await;
     for (name, script, arguments) in calls() {
-        let _: redis::Value = server.run(&["FLUSHALL"]).await;
-        fill(&mut server).await;
+        server.refill().await;
         script.load_async(&mut server.connection).await.unwrap();
         let answer = server.call(script, &[PREFIX], &arguments).await;
         assert!(answer.is_ok(), "{name}: {answer:?}");
@@ -474,7 +127,7 @@ async fn every_script_takes_what_its_builder_gives_it() {
                 redis::from_redis_value(answer.unwrap()).unwrap();
             assert_eq!((lost, refused), (Vec::new(), Vec::new()));
             let record: HashMap<String, Vec<u8>> = server
-                .run(&["HGETALL", "{test}:-record-:builds:record:a"])
+                .command(&["HGETALL", "{test}:-record-:builds:record:a"])
                 .await;
             let mut fields: Vec<_> = record.into_keys().collect();
             fields.sort_unstable();
@@ -486,16 +139,13 @@ async fn every_script_takes_what_its_builder_gives_it() {
 #[tokio::test]
 async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
     let push = |queue: &Queue<Note>, record: &str, tag: &str| {
-        let note = Note {
-            text: record.to_owned(),
-        };
         let updates = vec![
             BUILDS.open(record, Field::new("begin"), &record).unwrap(),
             BUILDS.tag(record, "all"),
             BUILDS.tag(record, tag.to_owned()),
         ];
         Packed {
-            messages: pack(vec![queue.pack(&note, &SystemClock).unwrap()]).unwrap(),
+            messages: pack(vec![packed(queue, record)]).unwrap(),
             updates,
         }
     };
@@ -534,12 +184,14 @@ async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
         "a record is opened once"
     );
     assert_eq!(
-        server.run::<usize>(&["XLEN", "{test}:notes:ready"]).await,
+        server
+            .command::<usize>(&["XLEN", "{test}:notes:ready"])
+            .await,
         3
     );
     assert_eq!(
         server
-            .run::<usize>(&["XLEN", "{test}:partitioned:partition:x"])
+            .command::<usize>(&["XLEN", "{test}:partitioned:partition:x"])
             .await,
         1
     );
@@ -550,15 +202,15 @@ async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
         ("D3", &[]),
     ] {
         let key = format!("{{test}}:-record-:builds:tag:{tag}");
-        let mut found: Vec<String> = server.run(&["ZRANGE", &key, "0", "-1"]).await;
+        let mut found: Vec<String> = server.command(&["ZRANGE", &key, "0", "-1"]).await;
         found.sort_unstable();
         assert_eq!(found, expected, "{tag}");
     }
     for record in ["a", "b", "c", "d"] {
         let key = format!("{{test}}:-record-:builds:record:{record}");
-        let value: Vec<u8> = server.run(&["HGET", &key, "=begin"]).await;
+        let value: Vec<u8> = server.command(&["HGET", &key, "=begin"]).await;
         assert_eq!(value, encode("test", &record).unwrap());
         // An expiry begins with the next change.
-        assert_eq!(server.run::<i64>(&["PTTL", &key]).await, -1);
+        assert_eq!(server.command::<i64>(&["PTTL", &key]).await, -1);
     }
 }

@@ -1,5 +1,5 @@
 //! The model: what a bus must answer, in the plainest way that says it. One list holds every message that was ever
-//! stored, also those that are done. Whatever becomes ready goes to its end, so those that are ready or held stand in
+//! stored, also those that are done. Whatever becomes ready goes to its end, so those that are ready or in flight stand in
 //! their order.
 
 use bus::{Depth, EnqueueOutcome, POISON_SUSPECT_DELIVERIES};
@@ -12,7 +12,7 @@ pub type Checked<T = ()> = Result<T, TestCaseError>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     Ready,
-    Held { lease: usize, until: u64 },
+    InFlight { lease: usize, until: u64 },
     Delayed { due: u64 },
     Dead { reason: String, attempts: u32 },
     Done,
@@ -31,7 +31,7 @@ pub struct Message {
 
 /// A message that a bus handed out.
 #[derive(Debug, Clone, Copy)]
-pub struct Taken {
+pub struct Reserved {
     pub id: u128,
     pub attempt: u32,
     pub unsettled_deliveries: u32,
@@ -47,7 +47,7 @@ pub struct Model {
     pub paused: [bool; QUEUES.len()],
 }
 
-/// How long a message is held back, in seconds. No two messages become ready at the same moment (`number` tells them
+/// How long a message is delayed, in seconds. No two messages become ready at the same moment (`number` tells them
 /// apart), and none within a quarter of an hour of a moment at which the test looks: the real time that passes on Redis
 /// changes nothing.
 pub fn after(hours: u64, number: u128) -> u64 {
@@ -131,10 +131,10 @@ impl Model {
         }
     }
 
-    fn is_takeable(&self, message: &Message) -> bool {
+    fn is_reservable(&self, message: &Message) -> bool {
         match message.state {
             State::Ready => true,
-            State::Held { until, .. } => until <= self.now,
+            State::InFlight { until, .. } => until <= self.now,
             _ => false,
         }
     }
@@ -181,7 +181,7 @@ impl Model {
         queue: usize,
         max: usize,
         skip: &[&str],
-        taken: &[Taken],
+        reserved: &[Reserved],
         lease: usize,
     ) -> Checked {
         let due = self
@@ -196,8 +196,8 @@ impl Model {
             .iter()
             .filter(|message| message.queue == queue)
             .collect();
-        open.retain(|message| !self.paused[queue] && self.is_takeable(message));
-        let ids: Vec<u128> = taken.iter().map(|taken| taken.id).collect();
+        open.retain(|message| !self.paused[queue] && self.is_reservable(message));
+        let ids: Vec<u128> = reserved.iter().map(|reserved| reserved.id).collect();
         let is_suspect =
             |message: &Message| unsettled_deliveries(message) >= POISON_SUSPECT_DELIVERIES;
         if QUEUES[queue].partitions {
@@ -248,19 +248,19 @@ impl Model {
             prop_assert_eq!(&ids, &expected);
         }
 
-        for (number, taken) in taken.iter().enumerate() {
-            let at = self.place(taken.id);
+        for (number, reserved) in reserved.iter().enumerate() {
+            let at = self.place(reserved.id);
             let message = &mut self.messages[at];
             message.unsettled_deliveries = unsettled_deliveries(message);
             message.attempts += 1;
             prop_assert_eq!(
-                (taken.attempt, taken.unsettled_deliveries),
+                (reserved.attempt, reserved.unsettled_deliveries),
                 (message.attempts, message.unsettled_deliveries),
                 "of {}",
-                taken.id
+                reserved.id
             );
             let until = self.now + QUEUES[queue].policy.lease.as_secs();
-            message.state = State::Held {
+            message.state = State::InFlight {
                 lease: lease + number,
                 until,
             };
@@ -268,25 +268,25 @@ impl Model {
         Ok(())
     }
 
-    fn holder(&self, lease: usize) -> Option<usize> {
+    fn in_flight_under(&self, lease: usize) -> Option<usize> {
         self.messages.iter().position(
-            |message| matches!(message.state, State::Held { lease: of, .. } if of == lease),
+            |message| matches!(message.state, State::InFlight { lease: of, .. } if of == lease),
         )
     }
 
-    /// Whether the lease still holds.
+    /// Whether the lease is still valid.
     pub fn extend(&mut self, lease: usize) -> bool {
-        let Some(at) = self.holder(lease) else {
+        let Some(at) = self.in_flight_under(lease) else {
             return false;
         };
         let until = self.now + QUEUES[self.messages[at].queue].policy.lease.as_secs();
-        self.messages[at].state = State::Held { lease, until };
+        self.messages[at].state = State::InFlight { lease, until };
         true
     }
 
-    /// Whether the lease still held. `number` is as for [`after`].
+    /// Whether the lease was still valid. `number` is as for [`after`].
     pub fn settle(&mut self, lease: usize, how: &How, number: u128, emit: &[(u128, Send)]) -> bool {
-        let Some(at) = self.holder(lease) else {
+        let Some(at) = self.in_flight_under(lease) else {
             return false;
         };
         if matches!(how, How::Release) {
@@ -356,7 +356,7 @@ impl Model {
     }
 
     /// Takes letters out of the dead ones and puts them back or throws them away. Returns how many there were.
-    pub fn end_dead(&mut self, queue: usize, ids: &[u128], requeue: bool) -> usize {
+    pub fn take_dead_letters(&mut self, queue: usize, ids: &[u128], requeue: bool) -> usize {
         let mut count = 0;
         for id in ids {
             if self.dead(queue).iter().any(|(dead, ..)| dead == id) {
@@ -388,7 +388,7 @@ impl Model {
         {
             match message.state {
                 State::Ready => depth.ready += 1,
-                State::Held { .. } => depth.in_flight += 1,
+                State::InFlight { .. } => depth.in_flight += 1,
                 State::Delayed { .. } => depth.delayed += 1,
                 State::Dead { .. } => depth.dead += 1,
                 State::Done | State::Dropped => {}
@@ -397,14 +397,14 @@ impl Model {
         depth
     }
 
-    /// Those that are ready or held in their order, then the delayed ones by the time at which they are due.
+    /// Those that are ready or in flight in their order, then the delayed ones by the time at which they are due.
     pub fn peek(&self, queue: usize) -> Vec<&Message> {
         let of_queue = self
             .messages
             .iter()
             .filter(|message| message.queue == queue);
-        let present =
-            of_queue.filter(|message| matches!(message.state, State::Ready | State::Held { .. }));
+        let present = of_queue
+            .filter(|message| matches!(message.state, State::Ready | State::InFlight { .. }));
         present
             .chain(
                 self.delayed(queue)
@@ -415,12 +415,12 @@ impl Model {
     }
 }
 
-/// Who takes a message from another's lease counts a death.
+/// A message that is reserved while it is in flight counts one more unsettled delivery.
 fn unsettled_deliveries(message: &Message) -> u32 {
-    message.unsettled_deliveries + u32::from(matches!(message.state, State::Held { .. }))
+    message.unsettled_deliveries + u32::from(matches!(message.state, State::InFlight { .. }))
 }
 
-/// Why a message died.
+/// The reason of a dead letter.
 pub fn reason(lease: usize) -> String {
     format!("reservation {lease} failed")
 }

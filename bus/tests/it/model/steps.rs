@@ -55,7 +55,7 @@ pub struct Send {
     pub key: Option<usize>,
 }
 
-/// How a reservation ends.
+/// How a delivery is settled.
 #[derive(Debug, Clone)]
 pub enum How {
     Done(Vec<Send>),
@@ -99,7 +99,7 @@ pub enum Step {
         queue: usize,
         one: Option<usize>,
     },
-    /// DeadLetterFilter are counted from the newest; a number that is too large names none.
+    /// Dead letters are counted from the newest; a number that is too large names none.
     RequeueDead {
         queue: usize,
         letters: Vec<usize>,
@@ -108,7 +108,7 @@ pub enum Step {
         queue: usize,
         letters: Vec<usize>,
     },
-    Look {
+    Inspect {
         queue: usize,
         max: usize,
     },
@@ -170,7 +170,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (queue(), one()).prop_map(|(queue, one)| Step::DropWaiting { queue, one }),
         3 => (queue(), letters()).prop_map(|(queue, letters)| Step::RequeueDead { queue, letters }),
         1 => (queue(), letters()).prop_map(|(queue, letters)| Step::DropDead { queue, letters }),
-        2 => (queue(), 1..6_usize).prop_map(|(queue, max)| Step::Look { queue, max }),
+        2 => (queue(), 1..6_usize).prop_map(|(queue, max)| Step::Inspect { queue, max }),
     ]
 }
 

@@ -89,7 +89,7 @@ fn process(options: &RedisOptions) -> Arc<dyn Bus> {
 }
 
 impl Subject {
-    /// A new process takes the place of one that died, and knows nothing of what that held.
+    /// Replaces a process that died with one that has none of its leases.
     pub fn crash(&mut self, worker: usize) {
         if let Time::Redis(options, _) = &self.time {
             self.workers[worker] = process(options);

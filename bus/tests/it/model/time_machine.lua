@@ -1,14 +1,14 @@
--- Makes a bus look as if time had passed.
+-- Lets time pass on a bus: makes all that it keeps older.
 -- KEYS[1] the prefix of its keys
--- ARGV[1] how much time (ms)   ARGV[2] number of queues, then their names, then every idempotence key in use
+-- ARGV[1] how much time (ms)   ARGV[2] number of queues, then their names, then every deduplication key in use
 
 local passed, queues = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local function age_leases(stream)
   local pending = redis.pcall('XPENDING', stream, 'workers', '-', '+', 1000)
   if pending.err then return end
-  for _, held in ipairs(pending) do
-    local entry, owner, idle, count = held[1], held[2], held[3], held[4]
+  for _, pending_entry in ipairs(pending) do
+    local entry, owner, idle, count = pending_entry[1], pending_entry[2], pending_entry[3], pending_entry[4]
     redis.call('XCLAIM', stream, 'workers', owner, 0, entry, 'IDLE', idle + passed, 'RETRYCOUNT', count, 'JUSTID')
   end
 end

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use testkit::{RedisCluster, RedisServer};
 use tokio::sync::Notify;
 
-use super::{connect, done, packed, passing, persist, take, wait_begins};
-use crate::world::{NOTES, Note, OUT, PARTITIONED, POLICY, text};
+use super::{connect, passing, persist, reserve, wait_begins};
+use crate::world::{NOTES, Note, OUT, PARTITIONED, POLICY, done, packed, text};
 
 const RECORDS: RecordStore = RecordStore {
     name: "records",
@@ -58,15 +58,15 @@ async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
     let records = bus.records(&RECORDS, &["b".to_owned()]).await.unwrap();
     assert_eq!(records[0].entries::<String>().unwrap(), ["won"]);
 
-    let taken = take(bus, &NOTES).await;
-    bus.extend(&taken.lease).await.unwrap();
+    let delivery = reserve(bus, &NOTES).await;
+    bus.extend(&delivery.lease).await.unwrap();
     let emit = vec![packed(&OUT, "of a"), packed(&PARTITIONED, "three")];
-    bus.settle(&taken.lease, &Settlement::Done { emit })
+    bus.settle(&delivery.lease, &Settlement::Done { emit })
         .await
         .unwrap();
-    assert_eq!(text(&take(bus, &OUT).await), "of a");
+    assert_eq!(text(&reserve(bus, &OUT).await), "of a");
 
-    let b = take(bus, &NOTES).await;
+    let b = reserve(bus, &NOTES).await;
     assert_eq!(text(&b), "b");
     let id = b.envelope.id;
     let dead = Settlement::Dead {
@@ -76,15 +76,15 @@ async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
         emit: Vec::new(),
     };
     bus.settle(&b.lease, &dead).await.unwrap();
-    let late = take(bus, &NOTES).await;
+    let late = reserve(bus, &NOTES).await;
     assert_eq!(text(&late), "late");
     bus.settle(&late.lease, &Settlement::Retry { after: soon })
         .await
         .unwrap();
-    let late = take(bus, &NOTES).await;
+    let late = reserve(bus, &NOTES).await;
     assert_eq!((text(&late).as_str(), late.attempt), ("late", 2));
     bus.settle(&late.lease, &Settlement::Release).await.unwrap();
-    let late = take(bus, &NOTES).await;
+    let late = reserve(bus, &NOTES).await;
     bus.settle(&late.lease, &done()).await.unwrap();
     let letters = bus.dead(&NOTES.spec(), "", 10).await.unwrap();
     assert_eq!(
@@ -93,7 +93,7 @@ async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
             .unwrap(),
         1
     );
-    assert_eq!(text(&take(bus, &NOTES).await), "b");
+    assert_eq!(text(&reserve(bus, &NOTES).await), "b");
 
     let mut partitions: Vec<String> = bus
         .reserve(&PARTITIONED.spec(), Reserve::now(10))
@@ -130,7 +130,7 @@ async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
 }
 
 #[tokio::test]
-async fn everything_works_on_whichever_master_has_the_slot_and_whichever_is_asked() {
+async fn every_operation_works_whichever_master_has_the_slot() {
     let directory = TempDir::new().unwrap();
     let cluster = RedisCluster::start(directory.path()).await.unwrap();
     let ports = cluster.ports();
@@ -163,7 +163,7 @@ async fn everything_works_on_whichever_master_has_the_slot_and_whichever_is_aske
 }
 
 #[tokio::test]
-async fn a_slot_that_moves_while_the_bus_works_takes_everything_along() {
+async fn messages_survive_a_slot_that_moves() {
     const MESSAGES: usize = 300;
     /// Leases outlast the moves, so nothing comes twice.
     const PATIENT: Policy = Policy {
@@ -177,7 +177,7 @@ async fn a_slot_that_moves_while_the_bus_works_takes_everything_along() {
     let options = cluster.options(&cluster.ports());
     let bus = connect(&options);
     bus.push(vec![packed(&HELD, "held")]).await.unwrap();
-    let held = take(&bus, &HELD).await;
+    let held = reserve(&bus, &HELD).await;
 
     // Pushes and waits go on all the time.
     let pushing = tokio::spawn({
@@ -201,11 +201,11 @@ async fn a_slot_that_moves_while_the_bus_works_takes_everything_along() {
             }
         }
     });
-    let taking = tokio::spawn({
+    let handling = tokio::spawn({
         let bus = connect(&options);
         async move {
-            let mut taken = Vec::new();
-            while taken.len() < 2 * MESSAGES {
+            let mut handled = Vec::new();
+            while handled.len() < 2 * MESSAGES {
                 let request = || Reserve {
                     wait: Duration::from_secs(1),
                     ..Reserve::now(10)
@@ -214,15 +214,15 @@ async fn a_slot_that_moves_while_the_bus_works_takes_everything_along() {
                     bus.reserve(&WORK.spec(), request()).await
                 })
                 .await;
-                for leased in some {
+                for delivery in some {
                     persist("a settlement", || async {
-                        bus.settle(&leased.lease, &done()).await
+                        bus.settle(&delivery.lease, &done()).await
                     })
                     .await;
-                    taken.push(text(&leased));
+                    handled.push(text(&delivery));
                 }
             }
-            taken
+            handled
         }
     });
     for _ in 0..3 {
@@ -235,12 +235,12 @@ async fn a_slot_that_moves_while_the_bus_works_takes_everything_along() {
         persist("a renewal", || bus.extend(&held.lease)).await;
     }
     pushing.await.unwrap();
-    let mut taken = taking.await.unwrap();
-    taken.sort_unstable();
+    let mut handled = handling.await.unwrap();
+    handled.sort_unstable();
     let mut pushed: Vec<String> = (0..MESSAGES)
         .flat_map(|number| [format!("{number}"), format!("{number} with another")])
         .collect();
     pushed.sort_unstable();
-    assert_eq!(taken, pushed);
+    assert_eq!(handled, pushed);
     assert_eq!(bus.depth(&OUT.spec()).await.unwrap().ready, MESSAGES);
 }

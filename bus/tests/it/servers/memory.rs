@@ -6,11 +6,11 @@ use bus::{Bus, BusError, Outgoing, QueueAdmin, Settlement};
 use tempfile::TempDir;
 use testkit::RedisServer;
 
-use super::{connect, done, packed, passing, take};
-use crate::world::{NOTES, OUT, PARTITIONED, text};
+use super::{connect, passing, reserve};
+use crate::world::{NOTES, OUT, PARTITIONED, done, packed, text};
 
 #[tokio::test]
-async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
+async fn full_redis_refuses_pushes_whole_and_its_messages_are_handled() {
     let directory = TempDir::new().unwrap();
     let server = RedisServer::start(directory.path()).await.unwrap();
     let bus = connect(&server.options());
@@ -32,7 +32,7 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
     ])
     .await
     .unwrap();
-    let first = take(&bus, &NOTES).await;
+    let first = reserve(&bus, &NOTES).await;
     let () = server
         .command(&["CONFIG", "SET", "maxmemory", "1mb"])
         .await
@@ -68,11 +68,11 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
     )
     .await
     .unwrap();
-    let retried = take(&bus, &NOTES).await;
+    let retried = reserve(&bus, &NOTES).await;
     bus.settle(&retried.lease, &Settlement::Retry { after: soon })
         .await
         .unwrap();
-    let dead = take(&bus, &NOTES).await;
+    let dead = reserve(&bus, &NOTES).await;
     let id = dead.envelope.id;
     let letter = Settlement::Dead {
         id,
@@ -81,20 +81,20 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
         emit: vec![packed(&OUT, "dead")],
     };
     bus.settle(&dead.lease, &letter).await.unwrap();
-    let mut taken = Vec::new();
-    while taken.len() < 8 {
+    let mut handled = Vec::new();
+    while handled.len() < 8 {
         for queue in [NOTES, OUT, PARTITIONED] {
-            for leased in bus
+            for delivery in bus
                 .reserve(&queue.spec(), bus::Reserve::now(10))
                 .await
                 .unwrap()
             {
-                taken.push(format!("{} {}", queue.spec().name, text(&leased)));
-                bus.settle(&leased.lease, &done()).await.unwrap();
+                handled.push(format!("{} {}", queue.spec().name, text(&delivery)));
+                bus.settle(&delivery.lease, &done()).await.unwrap();
             }
         }
     }
-    taken.sort_unstable();
+    handled.sort_unstable();
     let expected = [
         "notes b",
         "notes d",
@@ -105,7 +105,7 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
         "partitioned late",
         "partitioned of a",
     ];
-    assert_eq!(taken, expected);
+    assert_eq!(handled, expected);
     assert_eq!(bus.depth(&NOTES.spec()).await.unwrap().dead, 1);
 
     // Nothing is left of what was refused: its key is free.

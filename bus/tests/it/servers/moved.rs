@@ -7,11 +7,11 @@ use tempfile::TempDir;
 use testkit::{Port, RedisServer};
 
 use super::{
-    connect, packed, passing,
+    connect, passing,
     relay::{Relay, listen},
-    take, wait_begins,
+    reserve, wait_begins,
 };
-use crate::world::{NOTES, OUT, text};
+use crate::world::{NOTES, OUT, packed, text};
 
 struct Pair {
     servers: [(RedisServer, Port); 2],
@@ -80,7 +80,7 @@ fn assert_read_only<T: std::fmt::Debug>(result: Result<T, BusError>) {
 }
 
 #[tokio::test]
-async fn a_master_that_became_a_replica_is_left_at_its_first_refusal() {
+async fn master_that_became_a_replica_is_left_at_its_first_refusal() {
     let pair = Pair::start().await;
     let url = format!("redis://127.0.0.1:{}", pair.relay.port).into();
     let bus = connect(&RedisOptions {
@@ -91,12 +91,12 @@ async fn a_master_that_became_a_replica_is_left_at_its_first_refusal() {
         .await
         .unwrap();
     bus.push(vec![packed(&NOTES, "c")]).await.unwrap();
-    let a = take(&bus, &NOTES).await;
+    let a = reserve(&bus, &NOTES).await;
     bus.extend(&a.lease).await.unwrap();
 
     pair.swap(0).await;
     assert_read_only(bus.reserve(&NOTES.spec(), Reserve::now(1)).await);
-    assert_eq!(text(&take(&bus, &NOTES).await), "b");
+    assert_eq!(text(&reserve(&bus, &NOTES).await), "b");
 
     pair.swap(1).await;
     assert_read_only(bus.extend(&a.lease).await);
@@ -105,7 +105,7 @@ async fn a_master_that_became_a_replica_is_left_at_its_first_refusal() {
     pair.swap(0).await;
     assert_read_only(bus.push(vec![packed(&OUT, "x")]).await);
     bus.push(vec![packed(&OUT, "x")]).await.unwrap();
-    assert_eq!(text(&take(&bus, &OUT).await), "x");
+    assert_eq!(text(&reserve(&bus, &OUT).await), "x");
 
     let waiting = tokio::spawn({
         let bus = bus.clone();
@@ -125,5 +125,5 @@ async fn a_master_that_became_a_replica_is_left_at_its_first_refusal() {
     passing(waiting.await.unwrap());
     // What the wait found out holds for all.
     bus.push(vec![packed(&OUT, "y")]).await.unwrap();
-    assert_eq!(text(&take(&bus, &OUT).await), "y");
+    assert_eq!(text(&reserve(&bus, &OUT).await), "y");
 }

@@ -15,30 +15,30 @@ use tokio::{
 
 pub struct Relay {
     pub port: u16,
-    /// What clients said.
-    pub heard: Arc<Mutex<Vec<u8>>>,
+    /// All bytes that clients sent.
+    pub received: Arc<Mutex<Vec<u8>>>,
     target: Arc<AtomicU16>,
 }
 
 impl Relay {
     pub async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (heard, target) = (
+        let (received, target) = (
             Arc::new(Mutex::new(Vec::new())),
             Arc::new(AtomicU16::new(port)),
         );
         let relay = Self {
             port: listener.local_addr().unwrap().port(),
-            heard,
+            received,
             target,
         };
-        let (heard, target) = (relay.heard.clone(), relay.target.clone());
+        let (received, target) = (relay.received.clone(), relay.target.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(("127.0.0.1", target.load(Ordering::SeqCst)))
                     .await
                     .unwrap();
-                tokio::spawn(pass_on(client, server, heard.clone()));
+                tokio::spawn(pass_on(client, server, received.clone()));
             }
         });
         relay
@@ -50,13 +50,13 @@ impl Relay {
     }
 }
 
-async fn pass_on(client: TcpStream, server: TcpStream, heard: Arc<Mutex<Vec<u8>>>) {
+async fn pass_on(client: TcpStream, server: TcpStream, received: Arc<Mutex<Vec<u8>>>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
     let mut bytes = vec![0; 4096];
     while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
-        heard.lock().extend(&bytes[..count]);
+        received.lock().extend(&bytes[..count]);
         if to_server.write_all(&bytes[..count]).await.is_err() {
             return;
         }

@@ -6,8 +6,8 @@ use bus::{Bus, Reserve, Settlement};
 use tempfile::TempDir;
 use testkit::RedisSentinels;
 
-use super::{connect, packed, passing, persist, take, unfit::refusal, wait_begins};
-use crate::world::{NOTES, OUT, text};
+use super::{connect, passing, persist, reserve, unfit::refusal, wait_begins};
+use crate::world::{NOTES, OUT, packed, text};
 
 /// Waits until the replica has what the master has: what it does not have, a fail-over loses.
 async fn is_copied(sentinels: &mut RedisSentinels) {
@@ -30,14 +30,14 @@ async fn is_copied(sentinels: &mut RedisSentinels) {
 
 #[tokio::test]
 #[ignore = "slow: ./dev test --all"]
-async fn a_dead_master_is_followed_to_the_next_with_the_work_in_flight() {
+async fn dead_master_is_replaced_and_messages_in_flight_are_kept() {
     let directory = TempDir::new().unwrap();
     let mut sentinels = RedisSentinels::start(directory.path()).await.unwrap();
     let bus = connect(&sentinels.options());
     bus.push(vec![packed(&NOTES, "held"), packed(&NOTES, "ready")])
         .await
         .unwrap();
-    let held = take(&bus, &NOTES).await;
+    let held = reserve(&bus, &NOTES).await;
     // Somebody waits when it happens.
     let waiting = tokio::spawn({
         let bus = bus.clone();
@@ -68,8 +68,8 @@ async fn a_dead_master_is_followed_to_the_next_with_the_work_in_flight() {
         .await
     })
     .await;
-    assert_eq!(text(&take(&bus, &NOTES).await), "ready");
-    assert_eq!(text(&take(&bus, &OUT).await), "of held");
+    assert_eq!(text(&reserve(&bus, &NOTES).await), "ready");
+    assert_eq!(text(&reserve(&bus, &OUT).await), "of held");
     assert!(
         bus.reserve(&NOTES.spec(), Reserve::now(10))
             .await
@@ -81,7 +81,7 @@ async fn a_dead_master_is_followed_to_the_next_with_the_work_in_flight() {
 
 #[tokio::test]
 #[ignore = "slow: ./dev test --all"]
-async fn a_master_that_becomes_a_replica_is_left() {
+async fn master_that_becomes_a_replica_is_left() {
     let directory = TempDir::new().unwrap();
     let mut sentinels = RedisSentinels::start(directory.path()).await.unwrap();
     let bus = connect(&sentinels.options());
@@ -101,12 +101,12 @@ async fn a_master_that_becomes_a_replica_is_left() {
             .await
     })
     .await;
-    assert_eq!(text(&take(&bus, &NOTES).await), "b");
+    assert_eq!(text(&reserve(&bus, &NOTES).await), "b");
 }
 
 #[tokio::test]
 #[ignore = "slow: ./dev test --all"]
-async fn sentinels_and_what_they_watch_are_not_taken_for_each_other() {
+async fn sentinel_and_its_master_are_distinguished() {
     let directory = TempDir::new().unwrap();
     let sentinels = RedisSentinels::start(directory.path()).await.unwrap();
     let mut options = sentinels.options();

@@ -7,11 +7,11 @@ use tempfile::TempDir;
 use testkit::{Authority, RedisServer};
 
 use super::{
-    connect, packed, passing,
+    connect, passing,
     relay::{Relay, listen},
-    take,
+    reserve,
 };
-use crate::world::{NOTES, OUT, text};
+use crate::world::{NOTES, OUT, packed, text};
 
 const PASSWORD: &str = "hunter2";
 
@@ -47,15 +47,15 @@ async fn start(directory: &Path, authority: &Authority, name: &str) -> (RedisSer
 }
 
 fn assert_nothing_in_clear(relay: &Relay) {
-    let heard = relay.heard.lock();
+    let received = relay.received.lock();
     assert_eq!(
-        heard.first(),
+        received.first(),
         Some(&0x16),
         "it begins with a handshake of TLS"
     );
     for word in [PASSWORD, "AUTH", "HELLO", "CLIENT", "PING"] {
         assert!(
-            !heard
+            !received
                 .windows(word.len())
                 .any(|part| part.eq_ignore_ascii_case(word.as_bytes())),
             "{word}"
@@ -64,7 +64,7 @@ fn assert_nothing_in_clear(relay: &Relay) {
 }
 
 #[tokio::test]
-async fn the_bus_works_over_tls_with_a_private_authority() {
+async fn bus_works_over_tls_with_a_private_authority() {
     let directory = TempDir::new().unwrap();
     let ours = authority(directory.path(), "ours");
     let (_server, port) = start(directory.path(), &ours, "localhost").await;
@@ -74,25 +74,25 @@ async fn the_bus_works_over_tls_with_a_private_authority() {
 
     let waiting = tokio::spawn({
         let bus = bus.clone();
-        async move { take(&bus, &NOTES).await }
+        async move { reserve(&bus, &NOTES).await }
     });
     bus.push(vec![packed(&NOTES, "a")]).await.unwrap();
-    let taken = waiting.await.unwrap();
-    assert_eq!(text(&taken), "a");
+    let delivery = waiting.await.unwrap();
+    assert_eq!(text(&delivery), "a");
     bus.settle(
-        &taken.lease,
+        &delivery.lease,
         &Settlement::Done {
             emit: vec![packed(&OUT, "b")],
         },
     )
     .await
     .unwrap();
-    assert_eq!(text(&take(&bus, &OUT).await), "b");
+    assert_eq!(text(&reserve(&bus, &OUT).await), "b");
     assert_nothing_in_clear(&relay);
 }
 
 #[tokio::test]
-async fn a_certificate_that_proves_nothing_is_refused_before_anything_is_said() {
+async fn untrusted_certificate_is_refused_before_anything_is_sent() {
     let directory = TempDir::new().unwrap();
     let (ours, other) = (
         authority(directory.path(), "ours"),
@@ -122,7 +122,7 @@ async fn a_certificate_that_proves_nothing_is_refused_before_anything_is_said() 
 }
 
 #[tokio::test]
-async fn tls_and_plain_do_not_understand_each_other_and_say_so() {
+async fn connection_between_tls_and_plain_fails_with_an_error() {
     let directory = TempDir::new().unwrap();
     let ours = authority(directory.path(), "ours");
     let (server, tls) = start(directory.path(), &ours, "localhost").await;

@@ -15,7 +15,7 @@ pub async fn refusal(options: &RedisOptions) -> String {
 }
 
 #[tokio::test]
-async fn a_server_that_keeps_nothing_is_warned_of() {
+async fn server_without_persistence_is_warned_of() {
     let directory = TempDir::new().unwrap();
     let server = RedisServer::start(directory.path()).await.unwrap();
     let bus = connect(&server.options());
@@ -33,7 +33,7 @@ async fn a_server_that_keeps_nothing_is_warned_of() {
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_and_a_lone_server_are_not_taken_for_each_other() {
+async fn cluster_node_and_single_server_are_distinguished() {
     let directory = TempDir::new().unwrap();
     let cluster = RedisCluster::start(&directory.path().join("cluster"))
         .await
@@ -55,7 +55,7 @@ async fn a_node_of_a_cluster_and_a_lone_server_are_not_taken_for_each_other() {
 }
 
 #[tokio::test]
-async fn a_replica_is_refused_with_its_master() {
+async fn replica_is_refused_with_its_master() {
     let directory = TempDir::new().unwrap();
     let server = RedisServer::start(directory.path()).await.unwrap();
     let () = server

@@ -1,6 +1,7 @@
 //! One server.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -12,7 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use redis::FromRedisValue;
+use redis::{FromRedisValue, RedisResult, aio::MultiplexedConnection};
 use runtime::{Clock, SystemClock};
 
 use crate::{Authority, Port};
@@ -140,15 +141,40 @@ impl RedisServer {
     /// Runs a command on a connection of its own, whatever else the server listens on.
     pub async fn command<T: FromRedisValue>(&self, command: &[&str]) -> io::Result<T> {
         let ask = async {
-            let client = redis::Client::open(self.url())?;
-            let mut connection = client.get_multiplexed_async_connection().await?;
             let mut cmd = redis::Cmd::new();
             for part in command {
                 cmd.arg(*part);
             }
-            cmd.query_async(&mut connection).await
+            cmd.query_async(&mut self.connect().await?).await
         };
         ask.await.map_err(io::Error::other)
+    }
+
+    /// All keys with what they hold, in the form of `DUMP`.
+    pub async fn keyspace(&self) -> io::Result<BTreeMap<String, Vec<u8>>> {
+        let ask = async {
+            let mut connection = self.connect().await?;
+            let keys: Vec<String> = redis::cmd("KEYS")
+                .arg("*")
+                .query_async(&mut connection)
+                .await?;
+            let mut dumps = redis::pipe();
+            for key in &keys {
+                dumps.cmd("DUMP").arg(key);
+            }
+            let dumps: Vec<Vec<u8>> = if keys.is_empty() {
+                Vec::new()
+            } else {
+                dumps.query_async(&mut connection).await?
+            };
+            RedisResult::Ok(keys.into_iter().zip(dumps).collect())
+        };
+        ask.await.map_err(io::Error::other)
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let client = redis::Client::open(self.url())?;
+        client.get_multiplexed_async_connection().await
     }
 
     /// Waits until the server answers. `BrokenPipe` when it ended instead.
