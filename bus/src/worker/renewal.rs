@@ -81,3 +81,78 @@ impl Worker {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, sync::Arc};
+
+    use async_trait::async_trait;
+    use futures::FutureExt;
+    use jiff::Timestamp;
+    use runtime::{Clock, ManualClock};
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::{
+        Bus, Context, Handler, MemoryBus, Message, Outcome, Policy, Queue, Reserve, dyn_handler,
+        metrics::Metrics, worker::Renewals,
+    };
+
+    #[derive(Serialize, Deserialize)]
+    struct Note;
+
+    impl Message for Note {
+        const VERSION: u16 = 1;
+    }
+
+    struct Unused;
+
+    #[async_trait]
+    impl Handler<Note> for Unused {
+        type Error = BusError;
+
+        async fn handle(&self, _: Note, _: &Context) -> Result<Outcome, BusError> {
+            Ok(Outcome::Done)
+        }
+    }
+
+    const NOTES: Queue<Note> = Queue::new("notes", Policy::DEFAULT);
+
+    /// The lease has run out in the outage, and its process retries the renewal only after this one is back.
+    #[tokio::test]
+    async fn other_process_renews_its_lease_before_anything_is_reserved_after_an_outage() {
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let bus = Arc::new(MemoryBus::new(clock.clone()));
+        let queue = NOTES.spec();
+        let message = NOTES.pack(&Note, clock.as_ref()).unwrap();
+        bus.push(vec![message]).await.unwrap();
+        let in_flight = bus.reserve(&queue, Reserve::now(1)).await.unwrap();
+        clock.advance(2 * queue.policy.lease);
+
+        let worker = Worker {
+            bus: bus.clone(),
+            clock: clock.clone(),
+            queue,
+            handler: dyn_handler::erase(Unused),
+            metrics: Metrics::new(queue.name),
+            renewals: Renewals::default(),
+        };
+        let renewing = async {
+            clock.sleep(RENEWAL_RETRY).await;
+            bus.extend(&in_flight[0].lease).await
+        };
+        let reserving = async {
+            worker.let_renew().await?;
+            bus.reserve(&queue, Reserve::now(1)).await
+        };
+        let mut both = pin!(futures::future::join(renewing, reserving));
+        let (renewed, reserved) = loop {
+            match (&mut both).now_or_never() {
+                Some(results) => break results,
+                None => clock.advance(Duration::from_millis(10)),
+            }
+        };
+        assert!(reserved.unwrap().is_empty(), "the message stays in flight");
+        renewed.unwrap();
+    }
+}
