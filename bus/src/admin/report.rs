@@ -1,4 +1,4 @@
-//! What an operator is shown, as it is printed and sent.
+//! Reports for an operator, in the form in which the command line prints them and the API sends them.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -9,23 +9,23 @@ use crate::{
     body_json::Body,
 };
 
-/// How a queue is doing.
+/// The state of a queue.
 #[derive(Debug, Clone, Serialize)]
 pub struct QueueReport {
-    /// Its name.
+    /// The name of the queue.
     pub queue: &'static str,
-    /// How full it is.
+    /// The numbers of its messages.
     #[serde(flatten)]
     pub depth: Depth,
-    /// Whether nothing is taken from it.
+    /// Whether reservations are paused.
     pub paused: bool,
-    /// How long ago the oldest message that is ready or in flight became ready, in seconds.
+    /// The time since the oldest message that is ready or in flight became ready, in seconds.
     pub oldest_seconds: Option<f64>,
-    /// Messages that ended, well or as dead letters, per minute: over the last whole minute and the one that runs.
+    /// Messages per minute that were done or became dead letters, over the last whole minute and the current one.
     pub finished_per_minute: f64,
-    /// What its messages take, about, in bytes.
+    /// The approximate size of its messages, in bytes; dead letters do not count.
     pub bytes: u64,
-    /// Whether it is at its bound, so that pushes are refused.
+    /// Whether it is at its bound and refuses pushes.
     pub full: bool,
 }
 
@@ -54,16 +54,16 @@ impl QueueReport {
 /// A message in its queue.
 #[derive(Debug, Clone, Serialize)]
 pub struct MessageReport {
-    /// Its queue.
+    /// The name of its queue.
     pub queue: &'static str,
-    /// Its id.
+    /// The same for all attempts.
     pub id: Uuid,
-    /// Where it is on its way.
+    /// Ready, in flight or delayed, and since or until when.
     #[serde(flatten)]
     pub state: MessageState,
-    /// How often it was tried.
+    /// The number of attempts, the current one included.
     pub attempts: u32,
-    /// What it holds.
+    /// The envelope, in parts.
     #[serde(flatten)]
     pub contents: Contents,
 }
@@ -88,36 +88,36 @@ impl MessageReport {
 /// A dead letter and its queue.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadLetterReport {
-    /// Its queue.
+    /// The name of its queue.
     pub queue: &'static str,
-    /// The letter.
+    /// Its id, reason, attempts and time.
     #[serde(flatten)]
     pub letter: DeadLetter,
 }
 
-/// A dead letter with what it holds.
+/// A dead letter with its message.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadLetterContents {
-    /// The letter.
+    /// The dead letter and its queue.
     #[serde(flatten)]
     pub report: DeadLetterReport,
-    /// What it holds.
+    /// The envelope, in parts.
     #[serde(flatten)]
     pub contents: Contents,
 }
 
-/// What an envelope holds. Something that is no envelope has nothing but its bytes.
+/// The parts of an envelope. Bytes that are no envelope have only a length and a body.
 #[derive(Debug, Clone, Serialize)]
 pub struct Contents {
-    /// The partition.
+    /// `None` in a queue without partitions.
     pub partition: Option<String>,
-    /// The version of the body.
+    /// The version in which the body is encoded.
     pub version: Option<u16>,
-    /// When it was first sent.
+    /// The time at which the message was first sent.
     pub created_at: Option<Timestamp>,
-    /// The length of the body.
+    /// The length of the encoded body.
     pub body_bytes: usize,
-    /// The body, where one message is shown.
+    /// The decoded body; `None` in lists.
     #[serde(flatten)]
     pub body: Option<Body>,
 }

@@ -119,7 +119,7 @@ async fn foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropped
         let chosen = admin.choose(&named).await.unwrap();
         let refused = admin.requeue_dead(&chosen).await.unwrap_err().to_string();
         assert!(
-            refused.contains(&found[0].id) && refused.contains("no message"),
+            refused.contains(&found[0].id) && refused.contains("cannot read the message"),
             "{refused}"
         );
         let all = DeadLetterFilter {
