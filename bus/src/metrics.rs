@@ -1,18 +1,18 @@
-//! What a consumer counts.
+//! Metrics of consumers.
 
 use metrics::{Counter, Histogram};
 
 use crate::Settlement;
 
-/// The counters of one queue. They are looked up once, and cost next to nothing from then on.
+/// The metrics of one queue. They are registered once, so that counting is cheap.
 pub(crate) struct Metrics {
     done: Counter,
     retried: Counter,
     deferred: Counter,
     dead: Counter,
     released: Counter,
-    lost: Counter,
-    /// How long handlers worked, in seconds.
+    lease_lost: Counter,
+    /// The durations of handlers, in seconds.
     pub(crate) handling: Histogram,
 }
 
@@ -25,12 +25,12 @@ impl Metrics {
             deferred: ended("deferred"),
             dead: ended("dead"),
             released: ended("released"),
-            lost: ended("lost"),
-            handling: metrics::histogram!("bus_handling_seconds", "queue" => queue),
+            lease_lost: ended("lease_lost"),
+            handling: metrics::histogram!("bus_handler_duration_seconds", "queue" => queue),
         }
     }
 
-    /// Counts how a message ended; `None` when its lease was lost.
+    /// Counts a delivery by its settlement; `None` when its lease was lost.
     pub(crate) fn count(&self, how: Option<&Settlement>) {
         let counter = match how {
             Some(Settlement::Done { .. }) => &self.done,
@@ -38,7 +38,7 @@ impl Metrics {
             Some(Settlement::Defer { .. }) => &self.deferred,
             Some(Settlement::Dead { .. }) => &self.dead,
             Some(Settlement::Release) => &self.released,
-            None => &self.lost,
+            None => &self.lease_lost,
         };
         counter.increment(1);
     }
