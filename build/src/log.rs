@@ -144,7 +144,7 @@ impl BuildLog {
         };
         Ok(vec![
             self.store.open(id, field::ACCEPTED, &accepted)?,
-            self.store.tag(id, OPEN),
+            self.store.add_to_index(id, OPEN),
         ])
     }
 
@@ -152,9 +152,10 @@ impl BuildLog {
     fn tags(&self, request: &BuildRequest) -> [RecordUpdate; 3] {
         let id = request.target.as_str();
         [
-            self.store.tag(id, ALL),
-            self.store.tag(id, revision_tag(request.revision_id)),
-            self.store.tag(id, diff_tag(request.diff_id)),
+            self.store.add_to_index(id, ALL),
+            self.store
+                .add_to_index(id, revision_tag(request.revision_id)),
+            self.store.add_to_index(id, diff_tag(request.diff_id)),
         ]
     }
 
@@ -565,13 +566,13 @@ impl BuildLog {
         Ok(vec![
             self.event(target, at, what)?,
             self.store.set(id, field::TOLD, &at)?,
-            self.store.untag(id, OPEN),
+            self.store.remove_from_index(id, OPEN),
         ])
     }
 
     /// The builds need no more audits: their ends were published, and they were taken for open again.
     pub async fn untrack(&self, bus: &dyn Bus, targets: &[Phid]) -> Result<(), BusError> {
-        let untag = |target: &Phid| self.store.untag(target.as_str(), OPEN);
+        let untag = |target: &Phid| self.store.remove_from_index(target.as_str(), OPEN);
         let updates = targets.iter().map(untag).collect();
         bus.push_with(Vec::new(), updates).await.map(|_| ())
     }
@@ -580,7 +581,7 @@ impl BuildLog {
     /// dead letter again.
     pub fn not_published(&self, cx: &Context, target: &Phid, reason: &str) -> Result<(), BusError> {
         self.note(cx, target, not_told(reason))?;
-        cx.record(self.store.untag(target.as_str(), OPEN));
+        cx.record(self.store.remove_from_index(target.as_str(), OPEN));
         Ok(())
     }
 
@@ -606,7 +607,7 @@ impl BuildLog {
             self.store
                 .set(target.as_str(), field::REDRIVEN, &redriven)?,
             self.ready(target, at, queue)?,
-            self.store.tag(target.as_str(), OPEN),
+            self.store.add_to_index(target.as_str(), OPEN),
         ];
         updates.extend(self.tags(&request));
         match answer {

@@ -321,7 +321,7 @@ impl BuildRecord {
             request: accepted
                 .as_ref()
                 .map(|accepted| accepted.request.clone().into_owned()),
-            events: first.into_iter().chain(record.entries()?).collect(),
+            events: first.into_iter().chain(record.events()?).collect(),
             now: record
                 .field(field::NOW)?
                 .or_else(|| accepted.as_ref().map(Acceptance::now)),

@@ -12,16 +12,16 @@ use serde::{
     de::{DeserializeOwned, Error, SeqAccess, Visitor},
 };
 
-/// Bytes, in a message or as one.
+/// Bytes of a message, or within one, that clones share.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Blob(Bytes);
 
 thread_local! {
-    /// What is being decoded: serde hands slices of it around, which do not tell whom they belong to.
+    /// The bytes that are decoded now: a slice that serde passes on does not name its owner.
     static WHOLE: RefCell<Option<Bytes>> = const { RefCell::new(None) };
 }
 
-/// Parts of less than so many bytes are copied: that costs less than to share them.
+/// The size in bytes from which on parts are shared. A smaller message is copied, which costs less.
 const SHARED_FROM: usize = 4096;
 
 /// Decodes MessagePack. The blobs in it become parts of `whole`, if it is large.
@@ -49,7 +49,7 @@ impl From<Vec<u8>> for Blob {
     }
 }
 
-/// They may be anything, private things too: only their number is shown.
+/// Shows the number of bytes only: they may be private.
 impl fmt::Debug for Blob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
@@ -94,7 +94,7 @@ impl<'de> Visitor<'de> for BlobVisitor {
         Ok(bytes.into())
     }
 
-    /// As bytes stand in formats that have none, and as they stood in messages before.
+    /// Reads bytes as a list of numbers: from formats without bytes, and from older messages.
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Blob, A::Error> {
         let mut bytes = Vec::new();
         while let Some(byte) = sequence.next_element()? {

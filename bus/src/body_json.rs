@@ -1,4 +1,4 @@
-//! Message bodies for the eyes of an operator, whatever their type.
+//! Message bodies of any type as JSON, for an operator to read.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rmpv::ValueRef;
@@ -9,9 +9,9 @@ use serde_json::{Map, Number, Value, json};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
-    /// The body, field by field. Bytes are texts where they can be, else `{"base64": …}`.
+    /// The body, field by field. Bytes are text if they are UTF-8, else `{"base64": …}`.
     Body(Value),
-    /// The bytes.
+    /// The bytes of a body that is not MessagePack.
     BodyBase64(String),
 }
 
@@ -59,7 +59,7 @@ fn bytes(bytes: &[u8]) -> Value {
     }
 }
 
-/// The key of a map. Ours are texts.
+/// The key of a map. Keys of our messages are text.
 fn name(key: &ValueRef<'_>) -> String {
     match key {
         ValueRef::String(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),

@@ -15,19 +15,19 @@
 //! }
 //! ```
 //!
-//! # Where the race is
+//! # Races
 //!
 //! * Two deliveries claim at once: both write by compare-and-set, so one of them acquires the claim.
-//! * A process dies after its claim. Nobody can know whether it got as far as the effect. The next delivery finds the
-//!   claim held, and waits until its time is over: longer than the effect may take, so that nobody is still at it. Then it
-//!   acquires the claim. The effect may be made a second time; a handler for which that is worse than none asks
-//!   [`ClaimHandle::is_takeover`], and leaves it.
+//! * A process dies after its claim. Nobody can know whether it made the effect. The next delivery finds the claim held, and
+//!   waits until it expires: later than the effect may take, so that nobody makes it still. Then it acquires the claim. It
+//!   may make the effect a second time; a handler for which that is worse than none checks [`ClaimHandle::is_takeover`], and
+//!   does not make it.
 //! * A process dies after the effect and before [`ClaimHandle::complete_now`] has ended: the same.
-//! * A process is stopped for longer than the claim's time and goes on: it makes the effect beside its successor. Its
-//!   `complete` and `release` change nothing then, since the claim is no longer its own.
+//! * A process is stopped for longer than the claim lasts, and goes on: it makes the effect beside its successor. Its
+//!   `complete` and `release` change nothing then, since the claim is another's.
 //!
-//! A claim's age is measured by the clock of whoever looks. A clock that is off by more than the claim's time takes it over
-//! early: so the time must be long beside the differences of clocks.
+//! A delivery measures the age of a claim by its own clock. A clock that is ahead by more than the claim lasts takes the
+//! claim over early. So a claim must last much longer than clocks differ.
 
 use std::time::Duration;
 
@@ -42,35 +42,34 @@ use crate::{
     encoding::encode,
 };
 
-/// The longest wait between two looks at a claim of somebody else: it may be completed or released before its time is
-/// over.
-const LOOK: Duration = Duration::from_secs(5);
+/// The longest wait of a delivery for a claim of another one, which may be completed or released before it expires.
+const RECHECK: Duration = Duration::from_secs(5);
 
-/// A field of records that is claimed, and for how long.
+/// A field of records that has claims, and how long each lasts.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimField {
     name: &'static str,
     ttl: Duration,
 }
 
-/// What a claim came to.
+/// The outcome of [`Context::claim`].
 #[derive(Debug)]
 #[must_use = "only who acquired the claim may make the effect"]
 pub enum Claim<R> {
-    /// This delivery makes the effect, and nobody else meanwhile.
+    /// This delivery makes the effect; no other does meanwhile.
     Acquired(ClaimHandle),
-    /// Somebody else is about to make it, or was when it died.
+    /// Another delivery has claimed the effect, and may have died since.
     Held {
-        /// When the claim's time is over.
+        /// The time at which the claim expires.
         until: Timestamp,
-        /// How long to wait before looking again.
+        /// The wait before the next attempt to claim.
         look_again: Duration,
     },
-    /// The effect was made, with this result.
+    /// The effect was made before, with this result.
     Done(R),
 }
 
-/// An acquired claim. Dropped, it stays until its time is over.
+/// An acquired claim. When it is dropped, the claim stays until it expires.
 #[derive(Debug)]
 pub struct ClaimHandle {
     store: RecordStore,
@@ -87,7 +86,7 @@ enum State<R> {
     Done(R),
 }
 
-/// The state of a claim, whatever its result.
+/// The state of a claim, without the type of its result.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum AnyState {
@@ -96,13 +95,13 @@ enum AnyState {
 }
 
 impl ClaimField {
-    /// The field with this name. A claim is held for `ttl`: longer than its effect may take, and shorter than the
-    /// record's retention.
+    /// The field with this name. A claim expires after `ttl`, which is longer than its effect may take, and shorter than
+    /// the retention of the record.
     pub const fn new(name: &'static str, ttl: Duration) -> Self {
         Self { name, ttl }
     }
 
-    /// Since when `record` has a claim that is not completed.
+    /// The time of the claim in `record`; `None` when there is none, or it is completed.
     pub fn claimed_at(&self, record: &Record) -> Result<Option<Timestamp>, DecodeError> {
         let state: Option<AnyState> = record.field(Field::new(self.name))?;
         Ok(state.and_then(|state| match state {
@@ -113,18 +112,18 @@ impl ClaimField {
 }
 
 impl ClaimHandle {
-    /// Whether an earlier claim ran out: its owner died, or takes very long. Its effect may have been made.
+    /// Whether an earlier claim expired: its owner died, or is slow. It may have made the effect.
     pub fn is_takeover(&self) -> bool {
         self.is_takeover
     }
 
-    /// Records with this step that the effect was made.
+    /// Records that the effect was made, when this delivery is settled.
     pub fn complete<R: Serialize>(self, cx: &Context, result: &R) -> Result<(), BusError> {
         cx.record(self.done(result)?);
         Ok(())
     }
 
-    /// Records now that the effect was made. On an error it is recorded with this step.
+    /// Records now that the effect was made. After an error it is recorded when this delivery is settled.
     pub async fn complete_now<R: Serialize>(
         self,
         cx: &Context,
@@ -138,7 +137,7 @@ impl ClaimHandle {
         recorded.map(drop)
     }
 
-    /// Gives the claim back with this step: the effect was surely not made, or may be repeated.
+    /// Releases the claim when this delivery is settled: the effect was surely not made, or may be repeated.
     pub fn release(self, cx: &Context) {
         cx.record(self.swap(None));
     }
@@ -155,7 +154,7 @@ impl ClaimHandle {
 }
 
 impl Context {
-    /// Claims an effect, by this delivery alone.
+    /// Claims an effect for this delivery alone.
     pub async fn claim<R: DeserializeOwned>(
         &self,
         store: &RecordStore,
@@ -166,7 +165,7 @@ impl Context {
         self.claim_as(&me, store, record, field).await
     }
 
-    /// Claims an effect for `owner`, who may be several deliveries: each of them acquires a claim that is the owner's.
+    /// Claims an effect for `owner`, which several deliveries may share: each of them acquires the owner's claim.
     pub async fn claim_as<R: DeserializeOwned>(
         &self,
         owner: &str,
@@ -192,7 +191,7 @@ impl Context {
         let held_since = |at: Timestamp| {
             let until = at.checked_add(ttl).unwrap_or(Timestamp::MAX);
             let rest = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-            let look_again = rest.min(LOOK);
+            let look_again = rest.min(RECHECK);
             Claim::Held { until, look_again }
         };
         let claim = async |before: Option<Blob>| {
@@ -205,7 +204,7 @@ impl Context {
         }
         let mut found = self.recorded(store, record).await?;
         let Some(before) = found.fields.remove(field) else {
-            // It was released just now.
+            // It was released between the two exchanges.
             return Ok(held_since(now));
         };
         let state = blob::decode(&before).map_err(|source| BusError::Record {

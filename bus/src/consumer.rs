@@ -1,4 +1,4 @@
-//! What runs a handler over a queue.
+//! Consumers: a handler, and the queue whose messages it handles.
 
 mod run;
 
@@ -24,10 +24,10 @@ use crate::{
 };
 use runtime::{Clock, Service, ServiceError, Shutdown};
 
-/// How long one reservation waits. It bounds nothing that matters: a message or the end of the process ends it early.
+/// The longest wait of one reservation. A message, or the end of the process, ends it early.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// How long nothing is taken when there is no room for its work.
+/// The pause of reservations after the next queue was found full.
 const NO_ROOM: Duration = Duration::from_secs(5);
 
 /// Runs one handler over one queue.
@@ -35,17 +35,17 @@ pub struct Consumer {
     queue: QueueSpec,
     worker: Arc<Worker>,
     partitions: HashMap<String, usize>,
-    held: Held,
-    /// The queue that the handler's work goes to, and whether it was last seen at its bound.
+    held: HeldPartitions,
+    /// The queue that the handler sends to, and whether its last status was full.
     next: Option<(QueueSpec, AtomicBool)>,
 }
 
-/// The partitions of which nothing is taken, and until when.
+/// The partitions of which nothing is reserved, and until when.
 #[derive(Default)]
-struct Held(Mutex<HashMap<String, Timestamp>>);
+struct HeldPartitions(Mutex<HashMap<String, Timestamp>>);
 
-impl Held {
-    /// Notes what a settled message holds.
+impl HeldPartitions {
+    /// Adds the partition that a settled message holds, if it does.
     fn note(&self, ended: &Ended) {
         if let (Some(partition), Some(until)) =
             (&ended.delivery.envelope.partition, ended.hold_until)
@@ -54,8 +54,8 @@ impl Held {
         }
     }
 
-    /// Those that are held at this time, and the shortest time until one of them is not. None are held before the first
-    /// one was noted, which needs no clock.
+    /// The partitions that are held now, and the shortest time until one of them no longer is. Does not read the clock
+    /// while there are none.
     fn at(&self, clock: &dyn Clock) -> (Vec<String>, Option<Duration>) {
         let mut held = self.0.lock();
         if held.is_empty() {
@@ -72,7 +72,7 @@ impl Held {
 }
 
 impl Consumer {
-    /// A consumer of `queue`.
+    /// A consumer that runs `handler` for each message of `queue`.
     pub fn new<M: Message>(
         bus: Arc<dyn Bus>,
         clock: Arc<dyn Clock>,
@@ -93,13 +93,13 @@ impl Consumer {
                 renewals: Renewals::default(),
             }),
             partitions: HashMap::new(),
-            held: Held::default(),
+            held: HeldPartitions::default(),
             next: None,
         }
     }
 
-    /// Takes nothing while `next`, which the handler sends to, is at its bound: what handlers send is never refused, so
-    /// what came before must wait in its own queue.
+    /// Reserves nothing while `next` is full, a queue that the handler sends to. A bus never refuses what handlers send, so
+    /// the work waits in this queue.
     #[must_use]
     pub fn with_room_in(self, next: QueueSpec) -> Self {
         Self {
@@ -108,13 +108,14 @@ impl Consumer {
         }
     }
 
-    /// Handles up to this many messages of these partitions at once; of all others as many as the queue's policy says.
+    /// Sets how many messages of these partitions are handled at once. The policy of the queue sets it for all others.
     #[must_use]
     pub fn with_partitions(self, partitions: HashMap<String, usize>) -> Self {
         Self { partitions, ..self }
     }
 
-    /// Handles what is ready now, and returns how many messages that was. For tests and one-off commands.
+    /// Handles the messages that are ready now, up to the concurrency of the queue. Returns their number. For tests and
+    /// one-off commands.
     pub async fn step(&self) -> Result<usize, BusError> {
         if !self.has_room().await {
             return Ok(0);
@@ -135,7 +136,7 @@ impl Consumer {
         Ok(ended.len())
     }
 
-    /// Reserves messages, after a wait that grows with the failures before it.
+    /// Reserves messages, after a backoff when reservations before it failed.
     async fn reserve(
         &self,
         request: Reserve,
@@ -164,7 +165,7 @@ impl Consumer {
         self.worker.bus.reserve(&self.queue, request).await
     }
 
-    /// Whether the next queue takes more. A bus that does not answer is the reservation's affair.
+    /// Whether the next queue has room. When the bus does not answer, the reservation reports it.
     async fn has_room(&self) -> bool {
         let Some((next, was_full)) = &self.next else {
             return true;
@@ -179,10 +180,16 @@ impl Consumer {
             Some(bound) if !was_full => {
                 warn!(
                     queue,
-                    "{next_name} is full: {bound} wait there; nothing is taken"
+                    next = next_name,
+                    %bound,
+                    "next queue {next_name} is full: {bound} wait; pausing reservations"
                 );
             }
-            None if was_full => info!(queue, "{next_name} has room again"),
+            None if was_full => info!(
+                queue,
+                next = next_name,
+                "next queue {next_name} has room; resuming reservations"
+            ),
             _ => {}
         }
         bound.is_none()

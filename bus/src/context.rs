@@ -1,4 +1,4 @@
-//! What a handler is given beside its message.
+//! The context of a delivery: a handler sends, records and reads the clock through it.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use crate::{
 };
 use runtime::{Clock, Shutdown};
 
-/// What the deliveries of a consumer share.
+/// The parts of a context that all deliveries of a consumer share.
 pub(crate) struct Shared {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -30,10 +30,10 @@ pub(crate) struct Shared {
 pub struct Context {
     shared: Arc<Shared>,
     lost: AtomicBool,
-    told: Notify,
+    lease_lost: Notify,
     attempt: u32,
     span: Span,
-    /// Whether the span shows what the message is about.
+    /// Whether the message has recorded its subject in the span.
     described: AtomicBool,
     outgoing: Mutex<Vec<Outgoing>>,
     updates: Mutex<Vec<RecordUpdate>>,
@@ -45,7 +45,7 @@ impl Context {
         Self {
             shared,
             lost: AtomicBool::new(false),
-            told: Notify::new(),
+            lease_lost: Notify::new(),
             attempt,
             span,
             described: AtomicBool::new(false),
@@ -59,30 +59,32 @@ impl Context {
         &self.shared.shutdown
     }
 
-    /// Holds the message's partition for this long.
+    /// Holds the partition of the message from now on.
     pub(crate) fn hold(&self, after: Duration) {
         let until = self.shared.clock.now().saturating_add(after);
         *self.hold_until.lock() = Some(until.unwrap_or(Timestamp::MAX));
     }
 
-    /// Until when the message's partition is held, if it is.
+    /// The time until which the partition of the message is held; `None` when it is not.
     pub(crate) fn hold_until(&self) -> Option<Timestamp> {
         *self.hold_until.lock()
     }
 
-    /// Shows in the delivery's span what its message is about, once.
+    /// Records the subject of the message in the span of its delivery, once.
     pub(crate) fn describe(&self, message: &impl Message) {
         if !self.span.is_disabled() && !self.described.swap(true, Ordering::Relaxed) {
             message.describe(&self.span);
         }
     }
 
-    /// Sends a message when this step is settled.
+    /// Sends a message when this delivery is settled as done, or as a dead letter.
+    ///
+    /// [`BusError::Encode`] when the message cannot be encoded.
     pub fn send<M: Message>(&self, queue: &Queue<M>, message: &M) -> Result<(), BusError> {
         self.send_after(queue, message, Duration::ZERO)
     }
 
-    /// Sends a message when this step is settled; it becomes ready `after` that.
+    /// Sends a message as [`Context::send`] does; it becomes ready `after` the settlement.
     pub fn send_after<M: Message>(
         &self,
         queue: &Queue<M>,
@@ -94,8 +96,8 @@ impl Context {
         Ok(())
     }
 
-    /// Sends a message when this step is settled, unless the same `key` was sent to this queue within the queue's
-    /// `dedup_window`, from wherever.
+    /// Sends a message as [`Context::send`] does, unless anybody has sent the same `key` to this queue within the
+    /// queue's `dedup_window`.
     pub fn send_deduplicated<M: Message>(
         &self,
         queue: &Queue<M>,
@@ -110,14 +112,14 @@ impl Context {
         Ok(())
     }
 
-    /// Records something when this step is settled, however it ends: unlike what it sends, this is not void when the step
+    /// Records an update when this delivery is settled. Unlike a sent message, the update is kept when the attempt
     /// fails.
     pub fn record(&self, update: impl Into<RecordUpdate>) {
         self.updates.lock().push(update.into());
     }
 
-    /// Records something now, before this step goes on: an intention that the next delivery must know of, should this one
-    /// never end.
+    /// Records updates now, before this returns: an intention that the next delivery must know, should this one never
+    /// be settled.
     pub async fn record_now(&self, updates: Vec<RecordUpdate>) -> Result<(), BusError> {
         self.shared
             .bus
@@ -126,8 +128,8 @@ impl Context {
             .map(|_| ())
     }
 
-    /// Makes a change now, and `updates` with it, if its field holds what it expects; returns whether it did. Who has
-    /// `false` was not the first: nothing was recorded.
+    /// Makes a change now, and `updates` with it, if the field holds the expected value. Returns whether it did; after
+    /// `false` nothing was recorded, and another was first.
     pub async fn compare_and_set(
         &self,
         change: CompareAndSet,
@@ -136,7 +138,7 @@ impl Context {
         self.shared.bus.compare_and_set(change, updates).await
     }
 
-    /// What is recorded of `id`, without what this step is still to record.
+    /// The record `id`, without the updates that this delivery has yet to record.
     pub async fn recorded(&self, store: &RecordStore, id: &str) -> Result<Record, BusError> {
         Ok(self
             .shared
@@ -147,32 +149,32 @@ impl Context {
             .unwrap_or_default())
     }
 
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Time and randomness.
+    /// The source of time and randomness.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.shared.clock
     }
 
-    /// Resolves when the step has to be given up, since the process is about to end or another worker has the message:
-    /// child processes are to be killed and reaped now.
+    /// Resolves when the handler must stop, since the process is about to end or the lease is lost. The handler kills and
+    /// reaps its child processes then.
     pub async fn cancelled(&self) {
-        let told = self.told.notified();
+        let lease_lost = self.lease_lost.notified();
         if !self.lost.load(Ordering::SeqCst) {
             tokio::select! {
                 () = self.shared.shutdown.cancelled() => {}
-                () = told => {}
+                () = lease_lost => {}
             }
         }
     }
 
-    /// Another worker has the message.
+    /// Cancels the handler: the lease is lost.
     pub(crate) fn lose(&self) {
         self.lost.store(true, Ordering::SeqCst);
-        self.told.notify_waiters();
+        self.lease_lost.notify_waiters();
     }
 
     pub(crate) fn take_updates(&self) -> Vec<RecordUpdate> {

@@ -1,5 +1,5 @@
-//! Handlers without their message type: the one place where bytes become a message, and where a handler's own error is
-//! kept until the message's end is decided.
+//! Handlers without their message type. Only this module decodes messages, and it keeps the typed error of a handler until
+//! the settlement is decided.
 
 use std::{error::Error, fmt, marker::PhantomData};
 
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::{Cause, Context, Envelope, Handler, Message, Outcome, Requeue, Retry, Retryable};
 
-/// The error of some handler.
+/// The error of a handler, without its type.
 #[derive(Debug)]
 pub(crate) struct AnyError(Box<dyn Error + Send + Sync>);
 
@@ -23,7 +23,7 @@ impl Error for AnyError {
     }
 }
 
-/// A handler failed with an error.
+/// The error of a handler and when to retry.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) retry: Retry,
@@ -39,7 +39,7 @@ impl<E: Retryable> From<E> for Failure {
     }
 }
 
-/// A handler whose message type was erased: it decodes for itself.
+/// A handler that decodes its messages from envelopes.
 #[async_trait]
 pub(crate) trait DynHandler: Send + Sync {
     async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<Outcome, Failure>;
@@ -91,7 +91,7 @@ impl<M: Message, H: Handler<M>> DynHandler for Typed<M, H> {
         cause: Cause<'_, AnyError>,
         cx: &Context,
     ) -> Result<(), Failure> {
-        // No handler can answer for what cannot be decoded; the dead letter keeps the bytes.
+        // A message that cannot be decoded has no handler; the dead letter keeps its bytes.
         let Ok(message) = self.decode(envelope, cx) else {
             return Ok(());
         };

@@ -1,18 +1,18 @@
-//! Values as bytes.
+//! Encoding of values.
 
 use std::cell::RefCell;
 
 use crate::BusError;
 
 thread_local! {
-    /// Where values are encoded, so that their own memory is taken once and in the right size.
+    /// The buffer in which values are encoded first: so each result is allocated once, in its size.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The most scratch memory that a thread keeps, in bytes.
+/// The maximum size of a buffer that a thread keeps, in bytes.
 const KEPT: usize = 64 * 1024;
 
-/// MessagePack with named fields.
+/// Encodes a value as MessagePack with named fields. `queue` is the queue or store that the error names.
 pub(crate) fn encode<T: serde::Serialize>(
     queue: &'static str,
     value: &T,
@@ -20,7 +20,7 @@ pub(crate) fn encode<T: serde::Serialize>(
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
         let written = rmp_serde::encode::write_named(scratch, value);
-        // A large one is not copied.
+        // A large result is not copied.
         let encoded = if scratch.len() > KEPT {
             std::mem::take(scratch)
         } else {

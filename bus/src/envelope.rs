@@ -1,4 +1,4 @@
-//! Messages as the backends store them.
+//! Messages in the form in which backends store them.
 
 use std::{fmt, time::Duration};
 
@@ -8,24 +8,24 @@ use uuid::Uuid;
 
 use crate::{Blob, QueueSpec};
 
-/// A message on its way, independent of its type.
+/// A stored message, independent of its type.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// Unique, and sorts by time of creation. It stays the same over retries.
+    /// Unique, and sorts by time of creation. All deliveries of a message have the same.
     pub id: Uuid,
-    /// The version of the body.
+    /// The [`crate::Message::VERSION`] in which the body is encoded.
     pub version: u16,
-    /// When it was first sent.
+    /// The time at which the message was first sent.
     #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
     pub created_at: Timestamp,
-    /// The partition, for a queue that has partitions.
+    /// `None` in a queue without partitions.
     pub partition: Option<String>,
     /// The encoded message.
     pub body: Blob,
 }
 
 impl Envelope {
-    /// About how many bytes it takes.
+    /// The approximate size in bytes.
     pub(crate) fn size(&self) -> u64 {
         const REST: usize = 64;
         let partition = self.partition.as_ref().map_or(0, String::len);
@@ -33,7 +33,7 @@ impl Envelope {
     }
 }
 
-/// A body may hold private things: it is never shown.
+/// Shows the size of the body only: it may be private.
 impl fmt::Debug for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Envelope")
@@ -46,21 +46,21 @@ impl fmt::Debug for Envelope {
     }
 }
 
-/// A message to send, and how.
+/// A message that is not stored yet.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// The queue that it is stored in.
+    /// The queue to store it in.
     pub queue: QueueSpec,
-    /// The message with its id and version.
+    /// The message with its id, version and partition.
     pub envelope: Envelope,
-    /// How long it is held back. Zero makes it ready at once.
+    /// The time from the push until the message is ready.
     pub after: Duration,
-    /// The idempotence key: within the queue's `dedup_window` it is stored once.
+    /// The deduplication key: a message is not stored when its key was pushed within the queue's `dedup_window`.
     pub key: Option<String>,
 }
 
 impl Outgoing {
-    /// Whether it can be stored without a look at anything else.
+    /// Whether a backend can store it without any check.
     pub(crate) fn is_plain(&self) -> bool {
         self.after.is_zero()
             && self.key.is_none()
@@ -69,11 +69,11 @@ impl Outgoing {
     }
 }
 
-/// What a push did.
+/// The outcome of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EnqueueOutcome {
-    /// How many messages were inserted.
+    /// The number of messages that were stored.
     pub inserted: usize,
-    /// How many had been inserted before, by their key.
+    /// The number of messages that had been stored before, by their key or the record that they open.
     pub duplicates: usize,
 }

@@ -1,4 +1,4 @@
-//! What can go wrong on the bus, and whether trying again helps.
+//! Failures of the bus, and whether a retry helps.
 
 use std::time::Duration;
 
@@ -6,85 +6,85 @@ use thiserror::Error;
 
 use crate::{Bound, DecodeError, Retry, Retryable};
 
-/// How long a step is deferred when the backend did not answer.
+/// The deferral of a message whose handler met a backend that did not answer.
 const AWAY: Duration = Duration::from_secs(2);
 
 /// A failure of the bus.
 #[derive(Debug, Error)]
 pub enum BusError {
-    /// The message has gone to another worker; nothing was written.
-    #[error("lease lost: another worker has taken the message of queue {queue}")]
+    /// Another delivery of the message has begun; nothing was written.
+    #[error("lease lost: a message of queue {queue} was delivered again")]
     LeaseLost {
-        /// The message's queue.
+        /// The name of the message's queue.
         queue: &'static str,
     },
-    /// The queue is at its bound.
-    #[error("queue {queue} is full: {bound} wait, try again when some are done")]
+    /// The queue is at its bound; nothing of the push was stored.
+    #[error("queue {queue} is full: {bound} wait; retry when some are done")]
     Full {
-        /// The queue.
+        /// The name of the queue.
         queue: &'static str,
-        /// Its bound.
+        /// The bound that the push would exceed.
         bound: Bound,
     },
-    /// The message cannot be encoded: a fault of the program.
-    #[error("cannot encode a message for queue {queue}")]
+    /// A message or a value of a record cannot be encoded: a fault of the program.
+    #[error("cannot encode a value for {queue}")]
     Encode {
-        /// The queue.
+        /// The name of the queue or the record store.
         queue: &'static str,
-        /// What the encoder says.
+        /// The encoder's error.
         #[source]
         source: rmp_serde::encode::Error,
     },
-    /// Redis did not do what was asked.
+    /// Redis did not answer, or answered with an error.
     #[error("redis failed while {doing}")]
     Redis {
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the client says.
+        /// The error of the client.
         #[source]
         source: Box<redis::RedisError>,
     },
     /// Redis has no memory left. Nothing was written.
     #[error(
-        "redis has reached its maxmemory while {doing}: give it more, or have workers take what waits"
+        "redis has reached its maxmemory while {doing}: raise maxmemory, or let workers handle the messages that wait"
     )]
     Memory {
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the client says.
+        /// The error of the client.
         #[source]
         source: Box<redis::RedisError>,
     },
-    /// No connection to Redis was to be had in time.
-    #[error("no redis connection for {doing}")]
+    /// No connection to Redis was free or made in time.
+    #[error("cannot get a redis connection for {doing}")]
     Connection {
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the pool says.
+        /// The error of the pool.
         #[source]
         source: Box<deadpool::managed::PoolError<redis::RedisError>>,
     },
-    /// A record is not as this release writes it.
+    /// A record does not have the form in which this release writes it.
     #[error("cannot read the record {record}: was it written by another release?")]
     Record {
-        /// The record.
+        /// The id of the record.
         record: String,
-        /// What does not fit.
+        /// The error of the decoder.
         #[source]
         source: DecodeError,
     },
-    /// Redis refused one change, most likely since a key holds something that is not the bus's. Nothing of it was written.
+    /// Redis refused one change, most likely since a key has a type that is not the bus's. Nothing of it was written.
     #[error("redis refused {doing}: {reason}")]
     Refused {
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// The key, and what to do about it.
+        /// The key and the remedy.
         reason: String,
     },
-    /// The Redis server or its settings do not do for a bus.
+    /// The bus cannot use the Redis server, because of its kind, version or settings.
     #[error("this redis cannot carry the bus: {reason}")]
     Unfit {
-        /// What is wrong and what to do.
+        /// The cause and the remedy.
         reason: String,
     },
 }
@@ -97,7 +97,7 @@ impl Retryable for BusError {
             | Self::Full { .. }
             | Self::Record { .. }
             | Self::Refused { .. } => Retry::Backoff,
-            // A handler that met it failed through no fault of its message's: that costs no attempt.
+            // A handler that fails with one of these failed for no fault of its message: no attempt is counted.
             Self::Redis { .. } | Self::Memory { .. } | Self::Connection { .. } => {
                 Retry::Defer(AWAY)
             }

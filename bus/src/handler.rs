@@ -1,4 +1,4 @@
-//! One step of the work.
+//! Handlers: what one does with a message, and how that ends.
 
 use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
@@ -7,25 +7,26 @@ use runtime::error_chain;
 
 use crate::{Context, Message, Retryable};
 
-/// Handles the messages of a queue; sends others through the context.
+/// Handles the messages of a queue, and sends others through the context.
 ///
 /// A crash repeats a message, so effects outside the bus must be idempotent by key, or claimed before. A panic is caught
 /// and counts as a failed attempt.
 #[async_trait]
 pub trait Handler<M: Message>: Send + Sync + 'static {
-    /// Its failures; their type decides whether the message is retried.
+    /// The failures of the handler; their type decides whether the message is retried.
     type Error: Retryable;
 
-    /// Handles one message. What it sends through `cx` is stored together with the acknowledgement, or not at all.
+    /// Handles one message. The bus stores the messages that it sends through `cx` in the step that settles the delivery,
+    /// or not at all.
     ///
     /// A message whose time has not come is deferred ([`Outcome::Defer`]); that is no error. After
     /// [`Context::cancelled`] the handler has about two seconds to end its child processes and return.
     async fn handle(&self, message: M, cx: &Context) -> Result<Outcome, Self::Error>;
 
-    /// Called when the message is about to become a dead letter, whether this process failed it or others died of it.
-    /// What it sends and records is stored in the same step as the dead letter.
+    /// Called before the message becomes a dead letter, whether its handler failed or its workers died. The bus stores
+    /// the messages and records of this call in the same step as the dead letter.
     ///
-    /// When it fails, it is called again with a later delivery, at most as often again as the policy has attempts.
+    /// After a failure, a later delivery calls it again, at most as often as the policy has attempts.
     async fn on_dead_letter(
         &self,
         _message: M,
@@ -35,8 +36,8 @@ pub trait Handler<M: Message>: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called when the message is about to be retried or deferred. What it records is stored in the same step. A failure
-    /// here is logged and changes nothing.
+    /// Called before the message is retried or deferred. The bus writes the records of this call in the same step. A
+    /// failure is logged and changes nothing.
     async fn on_requeue(
         &self,
         _message: M,
@@ -46,38 +47,38 @@ pub trait Handler<M: Message>: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called once when the consumer has settled its last message: end what outlives a message, such as child
+    /// Called once after the consumer has settled its last message: ends whatever outlives a message, such as child
     /// processes.
     async fn close(&self) {}
 }
 
-/// How a handler ended without an error.
+/// The outcome of a handler that returned no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a deferral that is dropped acknowledges the message"]
 pub enum Outcome {
-    /// The message is handled and gone; what was sent is stored with that.
+    /// The message is handled. The bus removes it, and stores the messages that the handler sent.
     Done,
-    /// The message's time has not come. It is delivered again after a while, and no attempt is counted. What was sent is
-    /// dropped; what was recorded is stored.
+    /// The message waits for something. It is delivered again later, and no attempt is counted. Sent messages are
+    /// dropped, records are written.
     Defer {
-        /// How long it is held back.
+        /// The time until the next delivery.
         after: Duration,
-        /// What it waits for.
+        /// The thing that the message waits for.
         reason: Cow<'static, str>,
     },
-    /// The time of its whole partition has not come. The message stays the first of its partition, and this process
-    /// takes nothing of that partition for a while; what waits there is not touched. No attempt is counted. Otherwise
-    /// as [`Outcome::Defer`], which it is in a queue without partitions.
+    /// The whole partition of the message waits for something. The message stays the first of its partition, and this
+    /// process reserves nothing of it for a while; the messages there are not written again. No attempt is counted. In a
+    /// queue without partitions this is [`Outcome::Defer`].
     Hold {
-        /// How long the partition is held.
+        /// The time for which the partition is held.
         after: Duration,
-        /// What it waits for.
+        /// The thing that the partition waits for.
         reason: Cow<'static, str>,
     },
 }
 
 impl Outcome {
-    /// Holds the partition of the message.
+    /// [`Outcome::Hold`] with a reason.
     pub fn hold(after: Duration, reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Hold {
             after,
@@ -85,7 +86,7 @@ impl Outcome {
         }
     }
 
-    /// Defers the message.
+    /// [`Outcome::Defer`] with a reason.
     pub fn defer(after: Duration, reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Defer {
             after,
@@ -94,30 +95,30 @@ impl Outcome {
     }
 }
 
-/// Why a message becomes a dead letter. As text it is the dead letter's reason.
+/// The cause of a dead letter. As text it is the dead letter's reason.
 #[derive(Debug)]
 pub enum Cause<'a, E> {
-    /// The handler failed with an error that another attempt cannot mend.
+    /// The handler failed with an error for which no attempt helps ([`crate::Retry::Never`]).
     Failed(&'a E),
     /// All attempts failed.
     AttemptsExhausted {
-        /// How many the policy allows.
+        /// The number that the policy allows.
         attempts: u32,
-        /// The error of the last one. `None` when it is not known any more: the last delivery was never settled, or an
-        /// earlier delivery failed in [`Handler::on_dead_letter`].
+        /// The error of the last attempt. `None` when it is no longer known: the last delivery was never settled, or
+        /// [`Handler::on_dead_letter`] failed in an earlier delivery.
         last: Option<&'a E>,
     },
-    /// The message was delivered so many times in a row and never settled: its worker died, or lost its lease.
+    /// Several deliveries in a row were never settled: their workers died, or lost their leases.
     WorkerDied {
-        /// How many times.
+        /// The number of these deliveries.
         times: u32,
     },
-    /// The last attempt panicked with this text.
+    /// The last attempt panicked, with this message.
     Panicked(&'a str),
 }
 
 impl<'a, E> Cause<'a, E> {
-    /// The error of the last attempt, where it is known.
+    /// The error of the last attempt, if it is known.
     pub fn error(&self) -> Option<&'a E> {
         match *self {
             Self::Failed(error) => Some(error),
@@ -172,35 +173,35 @@ impl<E: Error> fmt::Display for Cause<'_, E> {
     }
 }
 
-/// Why and until when a message comes back.
+/// The reason and the time of another delivery.
 #[derive(Debug)]
 pub struct Requeue<'a, E> {
-    /// Why it comes back, and whether that counts as an attempt.
+    /// The reason, which decides whether an attempt is counted.
     pub why: RequeueReason<'a, E>,
-    /// How long it is held back.
+    /// The time until the next delivery.
     pub after: Duration,
 }
 
-/// Why a message comes back. As text it has the chain of causes.
+/// The reason for another delivery. As text it has the chain of causes.
 #[derive(Debug)]
 pub enum RequeueReason<'a, E> {
     /// An attempt failed.
     Failed(&'a E),
-    /// An attempt panicked with this text.
+    /// An attempt panicked, with this message.
     Panicked(&'a str),
-    /// A peer is away ([`crate::Retry::Defer`], [`crate::Retry::Hold`]): no attempt is counted.
+    /// A peer is down ([`crate::Retry::Defer`], [`crate::Retry::Hold`]); no attempt is counted.
     Outage(&'a E),
-    /// Its time has not come ([`Outcome::Defer`], [`Outcome::Hold`]): no attempt is counted.
+    /// The message waits for something ([`Outcome::Defer`], [`Outcome::Hold`]); no attempt is counted.
     Deferred(&'a str),
 }
 
 impl<'a, E> RequeueReason<'a, E> {
-    /// Whether it counts as a failed attempt.
+    /// Whether an attempt is counted.
     pub fn is_attempt(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::Panicked(_))
     }
 
-    /// The error, where there is one.
+    /// The error of the handler, if there is one.
     pub fn error(&self) -> Option<&'a E> {
         match *self {
             Self::Failed(error) | Self::Outage(error) => Some(error),

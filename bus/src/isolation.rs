@@ -1,37 +1,37 @@
-//! Keeping a message that may kill its process apart from the others.
+//! Isolation of a message that may kill its process.
 //!
 //! # Why a suspect is alone
 //!
-//! When a process dies, the bus sees the same of every message that the process held: taken and not settled. Which of
-//! them did it, if any, nobody can tell. Were they all taken together again and again, one that aborts its process
-//! would drag the others along until all of them had died as often as the policy allows, and all were blamed.
+//! When a process dies, all its messages in flight look alike to the bus: delivered and not settled. Nobody can tell which
+//! of them is the poison message, if any is. If they were delivered together each time, a poison message would abort its
+//! process again and again, and the others would become dead letters with it.
 //!
-//! So a message that was taken twice in a row without being settled ([`crate::POISON_SUSPECT_DELIVERIES`]) is a
-//! suspect. The backend hands a suspect out alone, and the consumer that got it asks for isolation: every consumer on
-//! this bus (that is, in this process) stops reserving and finishes what it holds; then the suspect is handled; then
-//! all go on. If the process dies now, only the suspect is counted. An innocent one survives its turn and its count
-//! begins again.
+//! So a message whose last two deliveries were not settled ([`crate::POISON_SUSPECT_DELIVERIES`]) is suspected of being
+//! poison: a suspect. The backend delivers a suspect alone, and its consumer requests isolation: every consumer on this bus
+//! (that is, in this process) stops reserving and settles its messages in flight. Then the suspect is handled, and then all
+//! go on. If the process dies meanwhile, only the suspect counts an unsettled delivery. A suspect that is no poison
+//! message is settled, and its count begins again.
 //!
-//! Two suspects at once would share their fate again: the second is given back untouched, and comes when the first is
-//! done. Other processes are not concerned.
+//! Two suspects at once would die together again. So the second is released, and delivered when the first is done. Other
+//! processes go on.
 
 use tokio::sync::watch;
 
-/// How many consumers may hold messages, and whether they are asked to finish.
+/// The number of consumers that may have messages in flight, and whether they have to finish.
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     present: usize,
     wanted: bool,
 }
 
-/// Shared by all consumers on one bus of one process.
+/// A reader-writer lock of a process: consumers share it, and a suspect has it alone.
 #[derive(Debug, Default)]
 pub struct Isolation {
     state: watch::Sender<State>,
 }
 
 impl Isolation {
-    /// Joins those who may hold messages; `None` while a suspect is, or wants to be, alone.
+    /// Permits a consumer to have messages in flight; `None` while a suspect is alone, or waits for that.
     pub(crate) fn enter(&self) -> Option<ActivePermit<'_>> {
         let entered = self.state.send_if_modified(|state| {
             state.present += usize::from(!state.wanted);
@@ -40,7 +40,7 @@ impl Isolation {
         entered.then(|| ActivePermit(self))
     }
 
-    /// Asks everyone to leave; `None` when a suspect did so already.
+    /// Requests that all consumers leave; `None` when another suspect has requested it.
     pub(crate) fn begin(&self) -> Option<ExclusivePermit<'_>> {
         let begun = self
             .state
@@ -48,14 +48,14 @@ impl Isolation {
         begun.then(|| ExclusivePermit(self))
     }
 
-    /// Whether a suspect is, or wants to be, alone.
+    /// Whether a suspect is alone, or waits for that.
     pub(crate) fn is_wanted(&self) -> bool {
         self.state.borrow().wanted
     }
 
-    /// Resolves when a suspect wants to be alone (`true`), or no more (`false`).
+    /// Resolves when isolation is requested (`true`), or no longer (`false`).
     pub(crate) async fn until_wanted(&self, wanted: bool) {
-        // The sender is ours, so it lives.
+        // It fails only without a sender, and `self` has one.
         let _ = self
             .state
             .subscribe()
@@ -63,7 +63,7 @@ impl Isolation {
             .await;
     }
 
-    /// Resolves when everyone has left.
+    /// Resolves when all consumers have left.
     pub(crate) async fn until_empty(&self) {
         let _ = self
             .state
@@ -73,7 +73,7 @@ impl Isolation {
     }
 }
 
-/// While it lives, its consumer may hold messages.
+/// Until it is dropped, its consumer may have messages in flight.
 #[derive(Debug)]
 pub(crate) struct ActivePermit<'q>(&'q Isolation);
 
@@ -83,7 +83,7 @@ impl Drop for ActivePermit<'_> {
     }
 }
 
-/// While it lives, nobody may enter.
+/// Until it is dropped, no consumer may enter.
 #[derive(Debug)]
 pub(crate) struct ExclusivePermit<'q>(&'q Isolation);
 

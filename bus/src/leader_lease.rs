@@ -1,15 +1,14 @@
-//! Work that one process does for all, such as polling a service: of the processes of a deployment
-//! one holds the leader lease.
+//! Work that one process of a deployment does for all, such as polling a service: the leader does it.
 //!
-//! # Who holds it
+//! # Election
 //!
-//! The holder writes a number into a record at each [renewal](LeaderLease::RENEW_INTERVAL), always one more. Whoever has
-//! seen the same number for [`TTL`], by its own clock, puts itself in the holder's place: clocks of different machines are
-//! never compared. Both write by compare-and-set, so of several who try at once one succeeds, and a holder that was
-//! replaced notices at its next renewal.
+//! The leader increments a number in a record at each [renewal](LeaderLease::RENEW_INTERVAL). A candidate that has read the
+//! same number for [`TTL`], by its own clock, takes the lease over: clocks of different machines are never compared. Both
+//! write by compare-and-set. So of several candidates at once one succeeds, and a leader that was replaced notices at its next
+//! renewal.
 //!
-//! Between two renewals a process may be stopped for longer than that, and go on as if it held the lease. So what the holder
-//! does must bear it: a cursor is swapped, a message has a key.
+//! A process may be stopped between two renewals for longer than that, and then go on as if it were leader. So two leaders
+//! at once must do no harm: their cursors change by compare-and-set, and their messages have deduplication keys.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,22 +19,22 @@ use uuid::Uuid;
 use crate::{Bus, BusError, Field, RecordStore};
 use runtime::Clock;
 
-const LEDGER: RecordStore = RecordStore {
+const STORE: RecordStore = RecordStore {
     name: "leader-leases",
     retention: Duration::from_secs(24 * 3600),
 };
 const HOLDER: Field<Renewal> = Field::new("holder");
 
-/// How long after its last renewal a holder counts as gone.
+/// The time after the last renewal from which on a leader counts as gone.
 const TTL: Duration = Duration::from_secs(15);
 
-/// A process's candidacy for a lease.
+/// The leader lease of this name, as one process sees it.
 pub struct LeaderLease {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     name: String,
     me: Uuid,
-    /// Another holder's last renewal, and when it was first seen.
+    /// The last renewal of another leader, and when this process first read it.
     seen: Option<(Renewal, Timestamp)>,
 }
 
@@ -46,10 +45,11 @@ struct Renewal {
 }
 
 impl LeaderLease {
-    /// How often [`try_acquire`](Self::try_acquire) is to be called. A holder that dies is followed within five renewals.
+    /// The interval at which [`try_acquire`](Self::try_acquire) has to be called. A leader that dies is replaced within
+    /// five intervals.
     pub const RENEW_INTERVAL: Duration = Duration::from_secs(5);
 
-    /// A candidate for the lease with this name, unique in a deployment.
+    /// A candidate for the lease with this name, which is unique in a deployment.
     pub fn new(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, name: impl Into<String>) -> Self {
         let me = clock.new_id();
         Self {
@@ -61,7 +61,7 @@ impl LeaderLease {
         }
     }
 
-    /// Takes the lease if it is free, keeps it if it is ours. Returns whether we hold it.
+    /// Acquires the lease if it is free, and renews it if this process has it. Returns whether this process is leader.
     pub async fn try_acquire(&mut self) -> Result<bool, BusError> {
         let held = self.read().await?;
         let number = match &held {
@@ -76,7 +76,7 @@ impl LeaderLease {
         self.compare_and_set(held.as_ref(), Some(&mine)).await
     }
 
-    /// Leaves the lease to whoever is next.
+    /// Releases the lease, if this process has it, so that another can acquire it at once.
     pub async fn release(&mut self) -> Result<(), BusError> {
         match self.read().await? {
             Some(renewal) if renewal.holder == self.me => {
@@ -102,7 +102,7 @@ impl LeaderLease {
     async fn read(&self) -> Result<Option<Renewal>, BusError> {
         let record = self
             .bus
-            .records(&LEDGER, std::slice::from_ref(&self.name))
+            .records(&STORE, std::slice::from_ref(&self.name))
             .await?
             .pop()
             .unwrap_or_default();
@@ -117,7 +117,7 @@ impl LeaderLease {
         expected: Option<&Renewal>,
         new: Option<&Renewal>,
     ) -> Result<bool, BusError> {
-        let change = LEDGER.compare_and_set(&self.name, HOLDER, expected, new)?;
+        let change = STORE.compare_and_set(&self.name, HOLDER, expected, new)?;
         self.bus.compare_and_set(change, Vec::new()).await
     }
 }

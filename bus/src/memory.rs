@@ -1,5 +1,5 @@
-//! The bus of one process: the same states and semantics as on Redis, under one lock and an injected clock. Nothing
-//! survives the process.
+//! A bus within one process: the same states and semantics as on Redis, with an injected clock. Its messages end with the
+//! process.
 
 mod queue_admin;
 mod records;
@@ -32,16 +32,16 @@ use crate::{
 };
 use runtime::Clock;
 
-/// Queues in the memory of this process.
+/// Queues and records in the memory of this process.
 #[derive(Debug)]
 pub struct MemoryBus {
     clock: Arc<dyn Clock>,
     queues: Mutex<Queues>,
-    /// Locked after the queues, if both are.
+    /// Locked after the queues, where both locks are taken.
     stores: Mutex<Records>,
-    /// A hint that something may have become ready; whoever waits looks again.
+    /// Wakes reservations that wait: a message may have become ready.
     changed: Arc<Notify>,
-    /// How many wait for it.
+    /// The number of these reservations.
     waiting: AtomicUsize,
     isolation: Isolation,
 }
@@ -59,7 +59,7 @@ impl MemoryBus {
         }
     }
 
-    fn take(&self, queue: &QueueSpec, request: &Reserve, now: Timestamp) -> Vec<Delivery> {
+    fn reserve_now(&self, queue: &QueueSpec, request: &Reserve, now: Timestamp) -> Vec<Delivery> {
         let mut queues = self.queues.lock();
         let state = queues.entry(queue.name).or_default();
         state.wake_due(now);
@@ -68,14 +68,18 @@ impl MemoryBus {
         }
         let expires = later(now, queue.policy.lease);
         let mut partitions: HashSet<String> = request.skip_partitions.iter().cloned().collect();
-        let mut taken = Vec::with_capacity(request.max.min(state.ready.len()));
+        let mut deliveries = Vec::with_capacity(request.max.min(state.ready.len()));
         let mut expired = state.expired(now).into_iter().peekable();
         let mut at = 0;
-        while taken.len() < request.max {
+        while deliveries.len() < request.max {
             let ready = state.ready.get(at);
-            let lapsed = expired.next_if(|serial| ready.is_none_or(|(ready, _)| serial < ready));
-            let next = match lapsed {
-                Some(serial) => state.held.get(&serial).map(|held| &held.stored),
+            let expired_serial =
+                expired.next_if(|serial| ready.is_none_or(|(ready, _)| serial < ready));
+            let next = match expired_serial {
+                Some(serial) => state
+                    .in_flight
+                    .get(&serial)
+                    .map(|in_flight| &in_flight.stored),
                 None => ready.map(|(_, stored)| stored),
             };
             let Some(stored) = next else { break };
@@ -84,18 +88,18 @@ impl MemoryBus {
                 .partition
                 .as_ref()
                 .filter(|_| queue.partitions);
-            let suspect = stored.unsettled_deliveries + u32::from(lapsed.is_some())
+            let suspect = stored.unsettled_deliveries + u32::from(expired_serial.is_some())
                 >= POISON_SUSPECT_DELIVERIES;
             if partition.is_some_and(|partition| partitions.contains(partition)) {
-                at += usize::from(lapsed.is_none());
+                at += usize::from(expired_serial.is_none());
                 continue;
             }
-            // A suspect goes alone, and before what came after it.
-            if suspect && !taken.is_empty() {
+            // A poison suspect is delivered alone, and before newer messages.
+            if suspect && !deliveries.is_empty() {
                 break;
             }
             partitions.extend(partition.cloned());
-            taken.extend(match lapsed {
+            deliveries.extend(match expired_serial {
                 Some(serial) => state.take_over(serial, queue, expires),
                 None => state.take(at, queue, expires),
             });
@@ -103,19 +107,19 @@ impl MemoryBus {
                 break;
             }
         }
-        taken
+        deliveries
     }
 
-    /// How long until a delayed message is due, or a lease runs out that had not at the `last` look.
+    /// The time until a delayed message is due, or until a lease runs out that had not at `last`.
     fn next_event(&self, queue: &QueueSpec, last: Timestamp) -> Option<Duration> {
         let now = self.clock.now();
         let queues = self.queues.lock();
         let state = queues.get(queue.name)?;
         let due = state.delayed.keys().next().map(|(due, _)| *due);
         let expiry = state
-            .held
+            .in_flight
             .values()
-            .map(|held| held.expires)
+            .map(|in_flight| in_flight.expires)
             .filter(|expires| *expires > last)
             .min();
         let next = due.into_iter().chain(expiry).min()?;
@@ -123,7 +127,7 @@ impl MemoryBus {
     }
 }
 
-/// Counts one who waits.
+/// A reservation that waits: counted until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -178,8 +182,8 @@ impl Bus for MemoryBus {
             pushed
         };
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            // In a task of its own: whoever pushed goes on first, so that what it has to say of the push (the web's
-            // "accepted") does not come after what a consumer says of the message.
+            // In a task of its own: the caller goes on first, so that its log line of the push (the web's "accepted") comes
+            // before those of the consumer.
             let changed = Arc::clone(&self.changed);
             tokio::spawn(async move { changed.notify_waiters() });
         }
@@ -204,9 +208,9 @@ impl Bus for MemoryBus {
         queue: &QueueSpec,
         request: Reserve,
     ) -> Result<Vec<Delivery>, BusError> {
-        let taken = self.take(queue, &request, self.clock.now());
-        if !taken.is_empty() || request.wait.is_zero() {
-            return Ok(taken);
+        let deliveries = self.reserve_now(queue, &request, self.clock.now());
+        if !deliveries.is_empty() || request.wait.is_zero() {
+            return Ok(deliveries);
         }
         let deadline = later(self.clock.now(), request.wait);
         let _waiting = Waiting::new(&self.waiting);
@@ -215,11 +219,11 @@ impl Bus for MemoryBus {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let now = self.clock.now();
-            let taken = self.take(queue, &request, now);
+            let deliveries = self.reserve_now(queue, &request, now);
             let left = Duration::try_from(deadline.duration_since(self.clock.now()))
                 .unwrap_or(Duration::ZERO);
-            if !taken.is_empty() || left.is_zero() {
-                return Ok(taken);
+            if !deliveries.is_empty() || left.is_zero() {
+                return Ok(deliveries);
             }
             let pause = self
                 .next_event(queue, now)
@@ -227,7 +231,7 @@ impl Bus for MemoryBus {
             tokio::select! {
                 () = changed => {}
                 () = self.clock.sleep(pause) => {}
-                () = request.interrupt.notified() => return Ok(self.take(queue, &request, self.clock.now())),
+                () = request.interrupt.notified() => return Ok(self.reserve_now(queue, &request, self.clock.now())),
             }
         }
     }
@@ -235,8 +239,8 @@ impl Bus for MemoryBus {
     async fn extend(&self, lease: &Lease) -> Result<(), BusError> {
         let expires = later(self.clock.now(), lease.length);
         let mut queues = self.queues.lock();
-        let (_, held) = queues.entry(lease.queue).or_default().held(lease)?;
-        held.expires = expires;
+        let (_, in_flight) = queues.entry(lease.queue).or_default().under_lease(lease)?;
+        in_flight.expires = expires;
         Ok(())
     }
 
@@ -246,7 +250,7 @@ impl Bus for MemoryBus {
     ) -> Result<Vec<Result<(), BusError>>, BusError> {
         let now = self.clock.now();
         let mut results = Vec::with_capacity(ended.len());
-        // What is done is freed when the others can go on.
+        // Settled messages are freed after the lock is released.
         let mut done = Vec::with_capacity(ended.len());
         {
             let mut queues = self.queues.lock();
@@ -256,11 +260,11 @@ impl Bus for MemoryBus {
                 updates,
             } in ended
             {
-                let held = settle(&mut queues, lease, how, now, &mut done);
-                if held && !updates.is_empty() && !matches!(how, Settlement::Release) {
+                let is_valid = settle(&mut queues, lease, how, now, &mut done);
+                if is_valid && !updates.is_empty() && !matches!(how, Settlement::Release) {
                     self.stores.lock().write(updates, now);
                 }
-                results.push(match held {
+                results.push(match is_valid {
                     true => Ok(()),
                     false => Err(BusError::LeaseLost { queue: lease.queue }),
                 });
@@ -274,16 +278,16 @@ impl Bus for MemoryBus {
         Ok(self.stores.lock().read(store, ids, self.clock.now()))
     }
 
-    async fn tagged(
+    async fn indexed(
         &self,
         store: &RecordStore,
-        tag: &str,
+        index: &str,
         part: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError> {
         Ok(self
             .stores
             .lock()
-            .tagged(store, tag, part, self.clock.now()))
+            .indexed(store, index, part, self.clock.now()))
     }
 
     fn isolation(&self) -> &Isolation {

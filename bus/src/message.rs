@@ -1,4 +1,4 @@
-//! What may travel through a queue.
+//! Messages of queues.
 
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -12,10 +12,10 @@ use crate::blob::{self, Blob};
 /// version. A change that old bytes do not survive takes a new [`Message::VERSION`] and a [`Message::decode`] that
 /// still reads the old one.
 pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The version that is written.
+    /// The version of the bodies that this release encodes.
     const VERSION: u16;
 
-    /// Reads a body that was written as `version`.
+    /// Decodes a body that was encoded as `version`.
     fn decode(version: u16, body: &Blob) -> Result<Self, DecodeError> {
         if version != Self::VERSION {
             return Err(DecodeError::Version {
@@ -26,23 +26,23 @@ pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
         blob::decode(body).map_err(DecodeError::Body)
     }
 
-    /// Records what this message is about in the span of its delivery, so that each log line of the delivery shows it.
+    /// Records the subject of this message in the span of its delivery, so that each log line of the delivery shows it.
     /// The span has the empty fields `build` and `task`.
     fn describe(&self, _span: &Span) {}
 }
 
-/// Why a body could not be read. Such a message becomes a dead letter as it is.
+/// The failure to decode a body. Its message becomes a dead letter with its bytes.
 #[derive(Debug, Error)]
 pub enum DecodeError {
-    /// Written by a release that this one does not know.
+    /// The body has a version that this release cannot decode.
     #[error("unknown message version {found}, this release reads version {known}")]
     Version {
         /// The version that the message carries.
         found: u16,
-        /// The version that this release writes.
+        /// The version that this release encodes.
         known: u16,
     },
-    /// The bytes are not what the type says.
+    /// The bytes do not fit the type.
     #[error("undecodable message body")]
     Body(#[source] rmp_serde::decode::Error),
 }

@@ -1,32 +1,32 @@
-//! How a queue treats its messages.
+//! Policies: attempts, leases, backoff and bounds of a queue.
 
 use std::{fmt, time::Duration};
 
 use runtime::Clock;
 
-/// A queue's rules. They stand beside the queue's name, as a const.
+/// The rules of a queue. They are a constant beside its name.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
-    /// How long a reserved message stays with its worker without a sign of life. The worker renews it at a third.
+    /// The length of a lease. The worker renews it after each third of that.
     pub lease: Duration,
-    /// How often a message is tried before it becomes a dead letter. Attempts count at reservation, so one that its
-    /// worker did not live to settle is counted too.
+    /// The number of attempts after which a message becomes a dead letter. An attempt counts from its reservation on, so
+    /// that of a worker that died counts too.
     pub attempts: u32,
-    /// How often in a row a message may be taken and not settled (its worker died of it, or lost its lease) before it
-    /// becomes a dead letter, however many attempts are left.
+    /// The number of unsettled deliveries in a row (the worker died, or lost its lease) after which a message becomes a
+    /// dead letter, however many attempts are left.
     pub max_unsettled_deliveries: u32,
     /// The waits between attempts.
     pub backoff: Backoff,
-    /// How many messages one process handles at once.
+    /// The number of messages that one process handles at once.
     pub concurrency: usize,
-    /// For a queue with partitions: how many messages of one partition a process handles at once.
+    /// The number of messages of one partition that one process handles at once.
     pub partition_concurrency: usize,
-    /// The most messages that may wait (ready, in flight or delayed); a push beyond it is answered with
-    /// [`crate::BusError::Full`]. What handlers send is never refused: it was accepted already.
+    /// The maximum number of messages that are ready, in flight or delayed. A push beyond it fails with
+    /// [`crate::BusError::Full`]. What handlers send is never refused: their input was accepted already.
     pub max_depth: Option<usize>,
-    /// The bytes, about, from which on the waiting messages take too much; a push is then answered as one beyond `max_depth` is.
+    /// The approximate size of these messages, in bytes, from which on a push fails with [`crate::BusError::Full`].
     pub max_bytes: Option<u64>,
-    /// How long the key of a message sent with `send_deduplicated` is remembered.
+    /// The time after a push in which a message with the same deduplication key is a duplicate.
     pub dedup_window: Duration,
 }
 
@@ -36,7 +36,7 @@ impl Policy {
         self.max_depth.is_some() || self.max_bytes.is_some()
     }
 
-    /// The rules that most queues keep.
+    /// The rules of most queues.
     pub const DEFAULT: Self = Self {
         lease: Duration::from_secs(10),
         attempts: 5,
@@ -54,24 +54,24 @@ impl Policy {
     };
 }
 
-/// What the bus knows of a queue: its name and its rules.
+/// A queue without the type of its messages.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueSpec {
-    /// The queue's name, unique in a deployment.
+    /// Unique in a deployment.
     pub name: &'static str,
-    /// Its rules.
+    /// The rules of the queue.
     pub policy: Policy,
-    /// Whether its messages belong to partitions. Messages of one partition are taken in order, different partitions
+    /// Whether its messages belong to partitions. Messages of one partition are delivered in order, different partitions
     /// side by side.
     pub partitions: bool,
 }
 
-/// What a queue may hold at most.
+/// A bound of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// So many messages.
+    /// [`Policy::max_depth`].
     Messages(usize),
-    /// Messages with so many bytes together.
+    /// [`Policy::max_bytes`].
     Bytes(u64),
 }
 
@@ -84,20 +84,20 @@ impl fmt::Display for Bound {
     }
 }
 
-/// Growing waits: `first`, `first × factor`, `first × factor²`, … up to `cap`.
+/// Waits that grow: `first`, `first × factor`, `first × factor²`, … up to `cap`.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
     /// The wait after the first failed attempt.
     pub first: Duration,
-    /// What each wait is multiplied by to give the next.
+    /// The quotient of a wait and the one before it.
     pub factor: u32,
     /// The longest wait.
     pub cap: Duration,
 }
 
 impl Backoff {
-    /// The wait after attempt number `attempt` (from 1), with a jitter of ±10 % so that what failed together does
-    /// not come back together.
+    /// The wait after attempt number `attempt` (from 1). It has a jitter of ±10 %, so that messages that failed together
+    /// are not retried together.
     pub fn after(&self, attempt: u32, clock: &dyn Clock) -> Duration {
         let factor = self.factor.saturating_pow(attempt.saturating_sub(1));
         let base = self.first.saturating_mul(factor).min(self.cap);

@@ -1,4 +1,4 @@
-//! Typed queues and the way to send into them from outside a handler.
+//! Typed queues, and producers that send to them from outside a handler.
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{
 };
 use runtime::Clock;
 
-/// A queue that carries messages of type `M`.
+/// A queue of messages of type `M`.
 #[derive(Debug)]
 pub struct Queue<M> {
     spec: QueueSpec,
@@ -38,8 +38,8 @@ impl<M: Message> Queue<M> {
         }
     }
 
-    /// A queue whose messages are put into the partition that `partition` names. Partitions are few and stay
-    /// (repositories, say): each one that was ever used is looked at in turn.
+    /// A queue whose messages are in the partition that `partition` returns. Partitions are few and permanent, such as
+    /// repositories: a reservation checks each one that was ever used.
     pub const fn with_partitions(
         name: &'static str,
         policy: Policy,
@@ -56,12 +56,14 @@ impl<M: Message> Queue<M> {
         }
     }
 
-    /// The queue as the bus knows it.
+    /// The queue without the type of its messages, as backends use it.
     pub const fn spec(&self) -> QueueSpec {
         self.spec
     }
 
-    /// Packs a message for this queue.
+    /// Encodes a message for this queue, with a new id and the time of `clock`.
+    ///
+    /// [`BusError::Encode`] when it cannot be encoded.
     pub fn pack(&self, message: &M, clock: &dyn Clock) -> Result<Outgoing, BusError> {
         let body = encode(self.spec.name, message)?;
         let now = clock.now();
@@ -81,7 +83,7 @@ impl<M: Message> Queue<M> {
     }
 }
 
-/// Sends from outside a handler: from the web, from a poller, from a test.
+/// Sends messages from outside a handler: from a web server, a poller or a test.
 #[derive(Clone)]
 pub struct Producer {
     bus: Arc<dyn Bus>,
@@ -89,22 +91,22 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// A producer on `bus`.
+    /// A producer that sends to `bus`.
     pub fn new(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Self {
         Self { bus, clock }
     }
 
-    /// The bus that is sent to.
+    /// The bus that messages are sent to.
     pub fn bus(&self) -> &Arc<dyn Bus> {
         &self.bus
     }
 
-    /// The clock that dates what is sent.
+    /// The clock that dates messages.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// Sends one message; when this returns `Ok`, the bus has stored it.
+    /// Sends one message. After `Ok` the bus has stored it.
     pub async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) -> Result<(), BusError> {
         self.bus
             .push_with(vec![queue.pack(message, self.clock.as_ref())?], Vec::new())
@@ -112,9 +114,9 @@ impl Producer {
             .map(|_| ())
     }
 
-    /// Sends one message, and records `updates` with it. When they begin with [`crate::RecordStore::open`], it is sent
-    /// only if that record has not been opened before. Says whether it was stored now or had been before; both mean
-    /// that it is safe.
+    /// Sends one message, and records `updates` with it. When they begin with [`crate::RecordStore::open`], the message is
+    /// stored only if nobody has opened that record before. The outcome tells whether it was stored now or before; in both
+    /// cases it is safe.
     pub async fn send_with<M: Message>(
         &self,
         queue: &Queue<M>,
@@ -126,8 +128,8 @@ impl Producer {
             .await
     }
 
-    /// Sends one message, and records `updates` with it, unless the same `key` was sent to this queue within the
-    /// queue's `dedup_window`. Says whether it was stored now or had been before; both mean that it is safe.
+    /// Sends one message, and records `updates` with it, unless anybody has sent the same `key` to this queue within the
+    /// queue's `dedup_window`. The outcome tells whether it was stored now or before; in both cases it is safe.
     pub async fn send_deduplicated<M: Message>(
         &self,
         queue: &Queue<M>,

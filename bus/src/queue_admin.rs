@@ -1,7 +1,7 @@
-//! What an operator may ask of a backend, and do to what waits in it.
+//! The operator's interface of backends: state, messages and dead letters of queues.
 //!
-//! Nothing here takes part in handling messages. What touches many of them does so in chunks, so that the queue goes on
-//! being served meanwhile; what arrives during such an operation may or may not be part of it.
+//! Consumers use none of it. Operations on many messages work in chunks, so that consumers go on meanwhile. A message that
+//! arrives during such an operation may or may not be part of it.
 
 use std::time::Duration;
 
@@ -12,142 +12,143 @@ use uuid::Uuid;
 
 use crate::{Bound, BusError, Envelope, Policy, QueueSpec};
 
-/// How full a queue is.
+/// The numbers of messages of a queue, by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Depth {
     /// Messages that can be reserved now.
     pub ready: usize,
-    /// Messages that a worker holds.
+    /// Messages that were delivered and are not settled.
     pub in_flight: usize,
-    /// Messages whose time has not come.
+    /// Messages that become ready later.
     pub delayed: usize,
-    /// Dead letters.
+    /// Messages that failed permanently.
     pub dead: usize,
 }
 
 impl Depth {
-    /// What is still to be handled: everything but the dead letters.
+    /// The number of all messages but the dead letters.
     pub fn unfinished(&self) -> usize {
         self.ready + self.in_flight + self.delayed
     }
 }
 
-/// A delayed message that becomes ready this long after it was due is late.
+/// The time after its due time from which on a delayed message that becomes ready is late.
 pub const LATE: Duration = Duration::from_secs(30);
 
-/// How a queue is doing.
+/// The state of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct QueueStatus {
-    /// How full it is.
+    /// The numbers of its messages.
     pub depth: Depth,
-    /// Whether nothing is taken from it until it is resumed.
+    /// Whether reservations are paused until an operator resumes them.
     pub paused: bool,
-    /// How long ago the oldest message that is ready or in flight became ready.
+    /// The time since the oldest message that is ready or in flight became ready.
     pub oldest: Option<Duration>,
-    /// How long ago a delayed message last became ready [`LATE`] or more after it was due: nobody had asked for messages.
+    /// The time since a delayed message last became ready [`LATE`] or more after it was due: no consumer had reserved
+    /// messages.
     pub last_late: Option<Duration>,
-    /// Messages that ended, well or as dead letters, per minute: over the last whole minute and the one that runs.
+    /// Messages per minute that were done or became dead letters, over the last whole minute and the current one.
     pub finished_per_minute: f64,
-    /// What its messages take, about, in bytes: those that are ready, in flight or delayed.
+    /// The approximate size in bytes of the messages that are ready, in flight or delayed.
     pub bytes: u64,
 }
 
-/// Where a message is on its way.
+/// The state of a message that is not settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum MessageState {
-    /// It can be reserved.
+    /// The message can be reserved.
     Ready {
-        /// When it became ready.
+        /// The time at which it became ready.
         since: Timestamp,
     },
-    /// A worker holds it.
+    /// The message was delivered and is not settled.
     InFlight {
-        /// When it became ready.
+        /// The time at which it became ready.
         since: Timestamp,
     },
-    /// Its time has not come.
+    /// The message becomes ready later.
     Delayed {
-        /// When it becomes ready.
+        /// The time at which it becomes ready.
         due: Timestamp,
     },
 }
 
-/// A message as it lies in its queue.
+/// A message with its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedMessage {
-    /// Where it is on its way.
+    /// Ready, in flight or delayed.
     pub state: MessageState,
-    /// How often it was tried, the attempt that runs included.
+    /// The number of attempts, the current one included.
     pub attempts: u32,
-    /// The message.
+    /// The message with its id.
     pub envelope: Envelope,
 }
 
-/// Which messages of a queue are meant.
+/// One message of a queue, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageSelector {
-    /// All that are there.
+    /// Every message in a fitting state.
     All,
     /// The one with this id.
     One(Uuid),
 }
 
-/// A message that could not be handled, kept until an operator decides.
+/// A message that failed permanently, kept until an operator decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// Names the letter within its queue.
+    /// Unique within the queue.
     pub id: String,
-    /// Why it died.
+    /// The error of the last attempt, with its chain of causes.
     pub reason: String,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// When it died.
+    /// The time at which it became a dead letter.
     pub died_at: Timestamp,
-    /// Whether it held no message of ours when it died.
+    /// Whether its bytes were no envelope when it became a dead letter.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreadable: bool,
 }
 
-/// What a dead letter holds.
+/// The content of a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeadLetterPayload {
-    /// The message.
+    /// An envelope.
     Message(Envelope),
-    /// The bytes of something that was no message of ours.
+    /// Bytes that are no envelope.
     Unreadable(Vec<u8>),
 }
 
-/// The operator's side of a backend.
+/// The operations of a backend for operators.
 #[async_trait]
 pub trait QueueAdmin: Send + Sync + 'static {
-    /// How the queue is doing. Reads no bodies.
+    /// The state of a queue. Reads no bodies.
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError>;
 
-    /// How full the queue is.
+    /// The numbers of messages of a queue.
     async fn depth(&self, queue: &QueueSpec) -> Result<Depth, BusError> {
         Ok(self.status(queue).await?.depth)
     }
 
-    /// At most `max` messages, untouched: first those that are ready or in flight by the time at which they became
-    /// ready, then the delayed ones by the time at which they will.
+    /// At most `max` messages, without a change: first those that are ready or in flight, by the time at which they became
+    /// ready, then the delayed ones, by the time at which they will.
     async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<QueuedMessage>, BusError>;
 
-    /// The message `id`, untouched, unless it is gone.
+    /// The message `id`, without a change; `None` when it is gone.
     async fn message(&self, queue: &QueueSpec, id: Uuid)
     -> Result<Option<QueuedMessage>, BusError>;
 
-    /// Makes delayed messages ready now, with their attempts as they are. Returns how many.
+    /// Makes delayed messages ready now; they keep their attempts. Returns their number.
     async fn requeue(&self, queue: &QueueSpec, which: MessageSelector) -> Result<usize, BusError>;
 
-    /// Throws away messages that are ready or delayed, not those that a worker holds. Returns how many.
+    /// Drops messages that are ready or delayed, but not those in flight. Returns their number.
     async fn drop_waiting(
         &self,
         queue: &QueueSpec,
         which: MessageSelector,
     ) -> Result<usize, BusError>;
 
-    /// Stops or resumes reservations from the queue, in every process. Pushes go on, and so does what is in flight.
+    /// Pauses or resumes reservations from the queue, in every process. Pushes go on, and so do messages in flight.
     async fn set_paused(&self, queue: &QueueSpec, paused: bool) -> Result<(), BusError>;
 
     /// The newest `max` dead letters whose reason contains `reason`. Reads no bodies.
@@ -158,18 +159,18 @@ pub trait QueueAdmin: Send + Sync + 'static {
         max: usize,
     ) -> Result<Vec<DeadLetter>, BusError>;
 
-    /// The dead letter `id` with what it holds, unless it is gone.
+    /// The dead letter `id` with its content; `None` when it is gone.
     async fn dead_letter(
         &self,
         queue: &QueueSpec,
         id: &str,
     ) -> Result<Option<(DeadLetter, DeadLetterPayload)>, BusError>;
 
-    /// Puts dead letters back into their queue, with their attempts at zero and in the order of `ids`. Returns how many
-    /// there were.
+    /// Makes messages of dead letters ready again, in the order of `ids` and with no attempts. Returns the number of those
+    /// that existed.
     async fn requeue_dead(&self, queue: &QueueSpec, ids: &[String]) -> Result<usize, BusError>;
 
-    /// Throws dead letters away. Returns how many there were.
+    /// Drops dead letters. Returns the number of those that existed.
     async fn drop_dead(&self, queue: &QueueSpec, ids: &[String]) -> Result<usize, BusError>;
 }
 
@@ -180,7 +181,7 @@ pub(crate) fn per_minute(last: u64, current: u64, seconds: u64) -> f64 {
 }
 
 impl Policy {
-    /// The bound that a queue in this state is at, if it is at one.
+    /// The bound that a queue in this state has reached, if any.
     pub fn bound_reached(&self, status: &QueueStatus) -> Option<Bound> {
         let messages = self
             .max_depth

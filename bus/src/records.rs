@@ -1,15 +1,14 @@
-//! Records: what is known of one thing (a build, say) beside the messages about it, for whoever asks later.
+//! Records: the state and history of one thing, such as a build, beside the messages about it.
 //!
-//! A message is gone when it is handled. Its outcome is written into a record, in the same atomic step in which the
-//! message is stored or settled: a crash can neither lose a step from the record nor tell of one that did not happen.
+//! A message is gone when it is done. So its outcome is written into a record, in the same atomic step in which the message
+//! is stored or settled: after a crash, the record has each step that happened, and no other.
 //!
-//! A record has *entries*, which are added one after another and stay, and *fields*, which are named and hold one
-//! value. A field that is [set once](RecordStore::set_once) keeps its first value, whoever else tries. Who has to know
-//! at once whether its value is the one uses [`Context::compare_and_set`](crate::Context::compare_and_set). Records are
-//! found again by their *tags*.
+//! A record has *events*, which are appended and stay, and *fields*, which have a name and one value. A field that is
+//! [set once](RecordStore::set_once) keeps its first value. A caller that must know whether its value was the first uses
+//! [`Context::compare_and_set`](crate::Context::compare_and_set). An *index* lists records, the newest first.
 //!
-//! A record may be its own deduplication key: a push whose updates begin with [`RecordStore::open`] stores its messages
-//! only if it makes the record.
+//! A record may be a deduplication key: a push whose updates begin with [`RecordStore::open`] stores its messages only if
+//! nobody has opened the record before.
 
 use std::{borrow::Cow, collections::HashMap, fmt, marker::PhantomData, time::Duration};
 
@@ -17,24 +16,24 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Blob, BusError, DecodeError, blob, encoding::encode};
 
-/// Where records of one kind are kept, and for how long.
+/// The records of one kind, and their retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordStore {
-    /// The name, unique in a deployment.
+    /// Unique in a deployment.
     pub name: &'static str,
-    /// A record is forgotten this long after its last change, see [`RecordStore::open`] for the first one.
+    /// The time from the last change of a record until it expires; see [`RecordStore::open`] for the first change.
     pub retention: Duration,
 }
 
-/// A named value of records, and its type.
+/// A field of records, with the type of its value.
 pub struct Field<T> {
     name: &'static str,
-    // A value that borrows may be written where one that owns is read.
+    // A field may be written as a borrowed value, and read as an owned one.
     value: PhantomData<fn() -> T>,
 }
 
 impl<T> Field<T> {
-    /// The field with this name, unique in its records.
+    /// The field with this name, which is unique in its records.
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -57,7 +56,7 @@ impl<T> fmt::Debug for Field<T> {
     }
 }
 
-/// A change of a record, to be written together with what is sent or settled.
+/// A change of a record. It is written in one step with a push or a settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordUpdate {
     pub(crate) store: RecordStore,
@@ -65,8 +64,8 @@ pub struct RecordUpdate {
     pub(crate) change: Change,
 }
 
-/// A change of one field that is made only where the field holds what is expected. See [`Bus::compare_and_set`]; as a
-/// [`RecordUpdate`] it is written with something else, and nobody learns whether it was made.
+/// A change of one field that is made only if the field holds the expected value. See [`Bus::compare_and_set`]. As a
+/// [`RecordUpdate`] it is written with other changes, and nobody learns whether it was made.
 ///
 /// [`Bus::compare_and_set`]: crate::Bus::compare_and_set
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,14 +93,14 @@ pub(crate) enum Change {
         from: Option<Blob>,
         to: Option<Blob>,
     },
-    /// A name that is written in the program is common to many records.
-    Tag(Cow<'static, str>),
-    Untag(Cow<'static, str>),
+    /// A borrowed name is a constant of the program, which many records share.
+    Index(Cow<'static, str>),
+    Unindex(Cow<'static, str>),
     Erase,
 }
 
 impl Change {
-    /// How many bytes of values it has.
+    /// The size of its values in bytes.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Open { value, .. } | Self::Add(value) | Self::Set { value, .. } => value.len(),
@@ -110,7 +109,7 @@ impl Change {
                 .flatten()
                 .map(|value| value.len())
                 .sum(),
-            Self::Tag(_) | Self::Untag(_) | Self::Erase => 0,
+            Self::Index(_) | Self::Unindex(_) | Self::Erase => 0,
         }
     }
 }
@@ -124,11 +123,15 @@ impl RecordStore {
         }
     }
 
-    /// Puts a value into a field, unless there is one. A push whose updates begin with it depends on it: when the field
-    /// has a value, its messages count as stored before, and nothing is recorded.
+    fn encode<T: Serialize>(&self, value: &T) -> Result<Blob, BusError> {
+        Ok(encode(self.name, value)?.into())
+    }
+
+    /// Sets a field that is empty. A push whose updates begin with it depends on it: when the field has a value, the messages
+    /// are duplicates, and nothing is recorded.
     ///
-    /// It does not begin the retention: a record that holds nothing else is kept until its next change, and from then on for
-    /// the retention. So what was accepted is not forgotten before it was handled, however long it waits.
+    /// It does not start the retention: a record that was only opened is kept until its next change, and for the retention
+    /// after that. So it does not expire before its message was handled, however long that waits.
     pub fn open<T: Serialize>(
         &self,
         record: &str,
@@ -139,17 +142,17 @@ impl RecordStore {
             record,
             Change::Open {
                 field: field.name,
-                value: encode(self.name, value)?.into(),
+                value: self.encode(value)?,
             },
         ))
     }
 
-    /// Adds an entry behind those that are there.
-    pub fn add<T: Serialize>(&self, record: &str, entry: &T) -> Result<RecordUpdate, BusError> {
-        Ok(self.update(record, Change::Add(encode(self.name, entry)?.into())))
+    /// Appends an event.
+    pub fn add<T: Serialize>(&self, record: &str, event: &T) -> Result<RecordUpdate, BusError> {
+        Ok(self.update(record, Change::Add(self.encode(event)?)))
     }
 
-    /// Puts a value into a field.
+    /// Sets a field, whatever it holds.
     pub fn set<T: Serialize>(
         &self,
         record: &str,
@@ -160,12 +163,12 @@ impl RecordStore {
             record,
             Change::Set {
                 field: field.name,
-                value: encode(self.name, value)?.into(),
+                value: self.encode(value)?,
             },
         ))
     }
 
-    /// Puts a value into a field, unless there is one.
+    /// Sets a field that is empty, and changes nothing otherwise.
     pub fn set_once<T: Serialize>(
         &self,
         record: &str,
@@ -177,8 +180,8 @@ impl RecordStore {
             .into())
     }
 
-    /// Has a field hold `new` if it holds `expected`, and changes nothing otherwise; `None` is an empty field. Of several
-    /// who try at once one succeeds.
+    /// Sets a field to `new` if it holds `expected`, and changes nothing otherwise; `None` is an empty field. Of several such
+    /// changes at once, one succeeds.
     pub fn compare_and_set<T: Serialize>(
         &self,
         record: &str,
@@ -186,11 +189,7 @@ impl RecordStore {
         expected: Option<&T>,
         new: Option<&T>,
     ) -> Result<CompareAndSet, BusError> {
-        let bytes = |value: Option<&T>| {
-            value
-                .map(|value| encode(self.name, value).map(Blob::from))
-                .transpose()
-        };
+        let bytes = |value: Option<&T>| value.map(|value| self.encode(value)).transpose();
         Ok(self.compare_and_set_bytes(record, field.name, bytes(expected)?, bytes(new)?))
     }
 
@@ -204,44 +203,48 @@ impl RecordStore {
         CompareAndSet(self.update(record, Change::Swap { field, from, to }))
     }
 
-    /// Lets the record be found by `tag`. Tagging it again changes nothing.
-    pub fn tag(&self, record: &str, tag: impl Into<Cow<'static, str>>) -> RecordUpdate {
-        self.update(record, Change::Tag(tag.into()))
+    /// Adds the record to an index. It keeps its place when it is there already.
+    pub fn add_to_index(&self, record: &str, index: impl Into<Cow<'static, str>>) -> RecordUpdate {
+        self.update(record, Change::Index(index.into()))
     }
 
-    /// Takes a tag away.
-    pub fn untag(&self, record: &str, tag: impl Into<Cow<'static, str>>) -> RecordUpdate {
-        self.update(record, Change::Untag(tag.into()))
+    /// Removes the record from an index.
+    pub fn remove_from_index(
+        &self,
+        record: &str,
+        index: impl Into<Cow<'static, str>>,
+    ) -> RecordUpdate {
+        self.update(record, Change::Unindex(index.into()))
     }
 
-    /// Removes all entries and fields. The tags stay.
+    /// Removes all events and fields. The record stays in its indexes.
     pub fn erase(&self, record: &str) -> RecordUpdate {
         self.update(record, Change::Erase)
     }
 }
 
-/// What is known of one thing. Empty when there is no such record, or none any more.
+/// The events and fields of a record. Empty when the record does not exist, or has expired.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
-    pub(crate) entries: Vec<Blob>,
+    pub(crate) events: Vec<Blob>,
     pub(crate) fields: HashMap<String, Blob>,
 }
 
 impl Record {
-    /// Whether nothing is known.
+    /// Whether it has neither events nor fields.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.fields.is_empty()
+        self.events.is_empty() && self.fields.is_empty()
     }
 
-    /// The entries in the order in which they were added.
-    pub fn entries<T: DeserializeOwned>(&self) -> Result<Vec<T>, DecodeError> {
-        self.entries
+    /// All events, the oldest first. [`DecodeError`] when one has another type.
+    pub fn events<T: DeserializeOwned>(&self) -> Result<Vec<T>, DecodeError> {
+        self.events
             .iter()
-            .map(|entry| blob::decode(entry).map_err(DecodeError::Body))
+            .map(|event| blob::decode(event).map_err(DecodeError::Body))
             .collect()
     }
 
-    /// The value of a field.
+    /// The value of a field; `None` when it is empty. [`DecodeError`] when it has another type.
     pub fn field<T: DeserializeOwned>(&self, field: Field<T>) -> Result<Option<T>, DecodeError> {
         self.fields
             .get(field.name)

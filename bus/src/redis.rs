@@ -1,11 +1,11 @@
-//! The bus on Redis (6.2 or newer) or Valkey: streams with consumer groups, so that every process may take from every
-//! queue and what a dead process held is taken over.
+//! The bus on Redis (6.2 or newer) or Valkey: streams with consumer groups, so that each process may reserve from each
+//! queue, and the messages of a dead process are delivered again.
 //!
-//! Each change is one script or one command, and so one atomic step. New messages of a queue without partitions are
-//! read by a plain `XREADGROUP` behind the script that takes over old ones: twice as fast as a script that hands them
-//! through. A wait is the same read with `BLOCK`. Partitions are streams of their own, read by a script; who waits for
-//! them reads a hint stream without a group, which takes nothing. A look at least twice a second finds what nothing
-//! announces: leases that ran out, messages that others released or delayed.
+//! Each change is one script or one command, and so one atomic step. New messages of a queue without partitions are read by
+//! a plain `XREADGROUP` after the script that reserves old ones: twice as fast as a script that returns both. A wait is the
+//! same read with `BLOCK`. Partitions are streams of their own, which a script reads; a wait for them reads a hint stream
+//! without a group, and reserves nothing. A poll at least twice a second finds messages that no write announces: those whose
+//! lease has run out, and those that other processes released or delayed.
 
 mod check;
 mod connection;
@@ -44,20 +44,20 @@ use crate::{
 };
 use runtime::Clock;
 
-/// The most settlements in one script run, so that none holds up the server.
+/// The maximum number of settlements of one script run, which blocks the server.
 const BATCH: usize = 256;
 
-/// Queues on Redis, shared by all processes that use the same server and prefix.
+/// Queues and records on Redis, shared by all processes that use the same server and namespace.
 pub struct RedisBus {
     connections: Arc<Connections>,
     pushes: Pushes,
-    /// All keys start with it. Its hash tag keeps them in one slot of a cluster.
+    /// The beginning of all keys. Its hash tag keeps them in one slot of a Cluster.
     prefix: Arc<str>,
-    /// This process, as the owner of what it holds.
+    /// The name of this process in consumer groups, as the owner of its leases.
     consumer: String,
-    /// Queues whose last look found them paused, or something to take over: new messages may be unwanted.
+    /// Queues whose last poll found them paused, or found old messages: the next poll may not want new ones.
     script_first: Mutex<HashSet<&'static str>>,
-    /// Something of ours becomes ready before the next look would find it: waits are to look again.
+    /// Ends waits for another poll: a message of this process becomes ready before the next poll would find it.
     wakeup: Notify,
     isolation: Isolation,
 }
@@ -66,7 +66,7 @@ fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-/// Runs a call of a script; a server that does not know it (it is new, or forgot) is taught first.
+/// Calls a script. Loads it first when the server does not have it.
 async fn eval<T: FromRedisValue>(
     connection: &mut MultiplexedConnection,
     script: &Script,
@@ -82,9 +82,9 @@ async fn eval<T: FromRedisValue>(
 }
 
 impl RedisBus {
-    /// A bus on the server that `options` name. Connects when it is first used.
+    /// A bus on the server of `options`. It connects at its first operation.
     ///
-    /// [`BusError::Unfit`] when the url is none that Redis knows.
+    /// [`BusError::Unfit`] when the url has none of the supported forms.
     pub fn new(options: &RedisOptions, clock: &dyn Clock) -> Result<Self, BusError> {
         let connections = Arc::new(Connections::new(options)?);
         let prefix: Arc<str> = format!("{{{}}}:", options.namespace).into();
@@ -99,10 +99,10 @@ impl RedisBus {
         })
     }
 
-    /// Looks whether the server does for a bus, and returns warnings for what is risky but works.
+    /// Checks that the bus can use the server. Returns warnings about settings that work and may lose messages.
     ///
-    /// [`BusError::Unfit`] when it does not do: too old, no master, or it evicts keys when its memory is full; also when
-    /// the url is for another kind of server.
+    /// [`BusError::Unfit`] when the server is too old, is no master, or evicts keys when its memory is full, and when the
+    /// url is for another kind of server.
     pub async fn check(&self) -> Result<Vec<String>, BusError> {
         check::check(&self.connections).await
     }
@@ -120,9 +120,9 @@ impl RedisBus {
         format!("{}{}:{part}", self.prefix, queue.name)
     }
 
-    /// Has waits look again when something that we wrote becomes ready before they would.
+    /// Ends waits of this process when a message that it delays by `how` is due before their next poll.
     fn wake_waiters_before(&self, how: impl Iterator<Item = Duration>) {
-        if how.into_iter().any(|after| after < reserve::LOOK) {
+        if how.into_iter().any(|after| after < reserve::POLL_INTERVAL) {
             self.wakeup.notify_waiters();
         }
     }
@@ -147,7 +147,7 @@ impl Bus for RedisBus {
             && message.outgoing.is_plain()
             && push.updates.is_empty()
         {
-            // What needs no decision needs no script.
+            // A plain message needs no check, and so no script.
             let mut add = redis::cmd("XADD");
             add.arg(self.key(&message.outgoing.queue, "ready"))
                 .arg("*")
@@ -219,7 +219,7 @@ impl Bus for RedisBus {
         queue: &QueueSpec,
         request: Reserve,
     ) -> Result<Vec<Delivery>, BusError> {
-        self.take(queue, &request).await
+        self.reserve_messages(queue, &request).await
     }
 
     async fn extend(&self, lease: &Lease) -> Result<(), BusError> {
@@ -248,14 +248,14 @@ impl Bus for RedisBus {
         let mut results = Vec::with_capacity(ended.len());
         let mut settlements = Vec::with_capacity(ended.len());
         let mut places = Vec::with_capacity(ended.len());
-        for (place, ending) in ended.iter().enumerate() {
-            let lease = ending.lease;
+        for (place, request) in ended.iter().enumerate() {
+            let lease = request.lease;
             results.push(Ok(()));
             if lease.is_spent() {
                 results[place] = Err(BusError::LeaseLost { queue: lease.queue });
                 continue;
             }
-            match SettleOne::new(*ending) {
+            match SettleOne::new(*request) {
                 Ok(settlement) => {
                     settlements.push(settlement);
                     places.push(place);
@@ -279,8 +279,8 @@ impl Bus for RedisBus {
                 ended[*place].lease.spend();
             }
         }
-        self.wake_waiters_before(ended.iter().filter_map(|ending| {
-            match ending.how {
+        self.wake_waiters_before(ended.iter().filter_map(|request| {
+            match request.how {
                 Settlement::Retry { after } | Settlement::Defer { after } => Some(*after),
                 Settlement::Release => Some(Duration::ZERO),
                 Settlement::Done { emit } | Settlement::Dead { emit, .. } => emit
@@ -297,13 +297,13 @@ impl Bus for RedisBus {
         self.read_records(store, ids).await
     }
 
-    async fn tagged(
+    async fn indexed(
         &self,
         store: &RecordStore,
-        tag: &str,
+        index: &str,
         part: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError> {
-        self.read_tag(store, tag, part).await
+        self.read_index(store, index, part).await
     }
 
     fn isolation(&self) -> &Isolation {
@@ -312,7 +312,7 @@ impl Bus for RedisBus {
 
     async fn ping(&self) -> Result<(), BusError> {
         self.connections
-            .command("asking redis for a sign of life", &redis::cmd("PING"))
+            .command("checking that redis answers", &redis::cmd("PING"))
             .await
     }
 

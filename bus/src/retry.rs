@@ -1,25 +1,25 @@
-//! Whether a step that failed is tried again.
+//! The decision of an error whether its message is retried.
 
 use std::{error::Error, time::Duration};
 
-/// An error that knows whether another attempt helps.
+/// An error of a handler that decides whether another attempt helps.
 pub trait Retryable: Error + Send + Sync + 'static {
-    /// When the message is delivered again, if at all.
+    /// The time of the next delivery, if there is one.
     fn retry(&self) -> Retry;
 }
 
-/// When a message is delivered again whose handler failed.
+/// The time of the next delivery of a message whose handler failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
     /// After the queue's backoff, until the attempts are exhausted.
     Backoff,
     /// After this time, until the attempts are exhausted.
     After(Duration),
-    /// After this time, and no attempt is counted: a peer is away, through no fault of the message.
+    /// After this time; no attempt is counted. For the outage of a peer, which is no fault of the message.
     Defer(Duration),
-    /// As [`Retry::Defer`], and until then this process takes nothing of the message's partition: what is away is away
-    /// for all of them. The others go first then.
+    /// As [`Retry::Defer`], and until then this process reserves nothing of the message's partition: the outage concerns
+    /// all of them. Afterwards its other messages go first.
     Hold(Duration),
-    /// Never: another attempt cannot help.
+    /// Never: no attempt helps.
     Never,
 }

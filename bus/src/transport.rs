@@ -1,4 +1,4 @@
-//! The bus as its backends see it: bytes, leases and one atomic step to end one.
+//! The interface of backends: encoded messages, leases and settlements.
 
 use std::{
     ops::Range,
@@ -19,21 +19,21 @@ use crate::{
     Record, RecordStore, RecordUpdate,
 };
 
-/// What to reserve.
+/// A request for deliveries.
 #[derive(Debug, Clone, Default)]
 pub struct Reserve {
-    /// The most messages to return; of each partition at most one.
+    /// The maximum number of deliveries; at most one of each partition.
     pub max: usize,
-    /// How long to wait for the first one. Zero asks once.
+    /// The longest wait for the first delivery. Zero does not wait.
     pub wait: Duration,
-    /// Ends the wait early, with whatever there is: a reservation must not be dropped half-way.
+    /// Ends the wait early, with the deliveries so far: the future of a reservation must not be dropped.
     pub interrupt: Arc<Notify>,
-    /// Partitions that are not to be taken from: they are at their limit in this process.
+    /// Partitions of which nothing is reserved: they are held, or at their limit in this process.
     pub skip_partitions: Vec<String>,
 }
 
 impl Reserve {
-    /// Asks once for up to `max` messages.
+    /// A request for up to `max` deliveries that does not wait.
     pub fn now(max: usize) -> Self {
         Self {
             max,
@@ -42,22 +42,22 @@ impl Reserve {
     }
 }
 
-/// How often in a row a message may be taken and not settled before it is suspected of killing its workers. From then
-/// on it is reserved alone, so that no other message shares its fate.
+/// The number of unsettled deliveries in a row from which on a message is suspected of being poison. From then on it is
+/// delivered alone, so that no other message dies with it. See [`Isolation`].
 pub const POISON_SUSPECT_DELIVERIES: u32 = 2;
 
-/// The right to settle one message: it holds until the lease runs out **and** somebody else takes the message.
+/// The right to settle a delivery. It is lost when the lease has run out **and** the message was delivered again.
 #[derive(Debug, Clone)]
 pub struct Lease {
     pub(crate) queue: &'static str,
     pub(crate) length: Duration,
     pub(crate) partition: Option<String>,
-    /// The backend's name of the entry; smaller ones became ready earlier.
+    /// The backend's number of the message; smaller ones became ready earlier.
     pub(crate) entry: (u64, u64),
-    /// Which reservation of the entry this is; an older one is stale.
+    /// The number of the delivery; an older one is stale.
     pub(crate) delivery: u64,
-    /// Whether it was settled. Redis counts a released delivery back, so the next one may have the same number; in memory
-    /// no two have, and this is `None`.
+    /// Whether it was settled. On Redis a release decrements the number, so that the next delivery has the same one. In
+    /// memory no two deliveries have the same number, and this is `None`.
     pub(crate) spent: Option<Arc<AtomicBool>>,
 }
 
@@ -75,65 +75,65 @@ impl Lease {
     }
 }
 
-/// A reserved message.
+/// One hand-over of a message under a lease.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Needed to extend and to settle.
+    /// The argument of [`Bus::extend`] and [`Bus::settle`].
     pub lease: Lease,
-    /// The message.
+    /// The message with its id.
     pub envelope: Arc<Envelope>,
-    /// Which attempt this is, from 1; a reservation that ended with its worker's death counts.
+    /// The number of the attempt, from 1. A delivery whose worker died counts as one.
     pub attempt: u32,
-    /// How often in a row it was taken before and not settled.
+    /// The number of deliveries in a row before this one that were not settled.
     pub unsettled_deliveries: u32,
 }
 
-/// How a reservation ends. Each is one atomic step together with what it sends.
+/// The end of a delivery. Each is one atomic step together with the messages that it sends.
 #[derive(Debug)]
 pub enum Settlement {
-    /// Handled: the message is gone and `emit` is stored.
+    /// Removes the message and stores `emit`.
     Done {
-        /// What the handler sent.
+        /// The messages that the handler sent.
         emit: Vec<Outgoing>,
     },
-    /// Failed for now: it comes back after `after`, the attempt counted.
+    /// Delays the message; the attempt counts.
     Retry {
-        /// The wait.
+        /// The time until the message is ready. After zero it is ready behind all others.
         after: Duration,
     },
-    /// Not its time yet: it comes back after `after`, and no attempt is counted.
+    /// Delays the message; the attempt does not count.
     Defer {
-        /// The wait.
+        /// The time until the message is ready. After zero it is ready behind all others.
         after: Duration,
     },
-    /// Failed permanently: it is kept as a dead letter and `emit` is stored.
+    /// Keeps the message as a dead letter and stores `emit`.
     Dead {
-        /// Names the letter.
+        /// The id of the dead letter.
         id: Uuid,
-        /// Why, with the chain of causes.
+        /// The error with its chain of causes.
         reason: String,
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
-        /// What the handler sent on its behalf.
+        /// The messages that the dead-letter handler sent.
         emit: Vec<Outgoing>,
     },
-    /// Given back untouched to the head of its queue; no attempt is counted.
+    /// Makes the message ready again, before newer ones; the attempt does not count.
     Release,
 }
 
-/// How one reservation ends, and what is recorded with that. Nothing is recorded with a release.
+/// A settlement, its lease, and the updates to record with it. A release records nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct SettleRequest<'a> {
-    /// Which reservation.
+    /// The lease of the delivery.
     pub lease: &'a Lease,
-    /// How it ends.
+    /// The settlement.
     pub how: &'a Settlement,
-    /// What is recorded.
+    /// The updates, in order.
     pub updates: &'a [RecordUpdate],
 }
 
 impl<'a> SettleRequest<'a> {
-    /// An end with nothing to record.
+    /// A request without updates.
     pub fn new(lease: &'a Lease, how: &'a Settlement) -> Self {
         Self {
             lease,
@@ -143,24 +143,24 @@ impl<'a> SettleRequest<'a> {
     }
 }
 
-/// A queueing backend: [`crate::MemoryBus`] or [`crate::RedisBus`]. Both pass the same contract suite.
+/// A backend: [`crate::MemoryBus`] or [`crate::RedisBus`]. Both pass the same tests.
 #[async_trait]
 pub trait Bus: QueueAdmin {
-    /// Stores all of `messages` or none; when this returns `Ok` they survive what the backend survives. In the same
-    /// step it records `updates`, unless there are messages and all of them were stored before: by their keys, or, when
-    /// `updates` begin with [`RecordStore::open`], by that record.
+    /// Stores all of `messages` or none. After `Ok` they are as durable as the backend. Records `updates` in the same step,
+    /// unless there are messages and all of them had been stored before: by their keys or, when `updates` begin with
+    /// [`RecordStore::open`], by that record.
     ///
-    /// [`BusError::Full`] when a queue would hold more than its bound.
+    /// [`BusError::Full`] when a queue would exceed its bound.
     async fn push_with(
         &self,
         messages: Vec<Outgoing>,
         updates: Vec<RecordUpdate>,
     ) -> Result<EnqueueOutcome, BusError>;
 
-    /// Records a change and `updates` in one step, if the change finds what it expects; returns whether it did.
-    /// Otherwise nothing is recorded.
+    /// Records a change and `updates` in one step, if the field holds the expected value. Otherwise records nothing. Returns
+    /// whether it did.
     ///
-    /// An error says nothing about whether it was recorded.
+    /// After an error it may have been recorded or not.
     async fn compare_and_set(
         &self,
         change: CompareAndSet,
@@ -172,29 +172,29 @@ pub trait Bus: QueueAdmin {
         self.push_with(messages, Vec::new()).await
     }
 
-    /// Takes messages: those whose lease ran out or that were released first, then the others in order. One whose
-    /// `unsettled_deliveries` have reached [`POISON_SUSPECT_DELIVERIES`] comes alone.
+    /// Reserves messages: first those that were released or whose lease has run out, then the others in order. A message
+    /// whose `unsettled_deliveries` have reached [`POISON_SUSPECT_DELIVERIES`] is delivered alone.
     ///
-    /// Run it to its end: a future that is dropped may have taken messages along, which come back only when their
-    /// lease runs out.
+    /// Do not drop the future: it may have reserved messages, which return only when their leases run out. Use
+    /// [`Reserve::interrupt`].
     async fn reserve(&self, queue: &QueueSpec, request: Reserve)
     -> Result<Vec<Delivery>, BusError>;
 
-    /// Renews a lease for its full length. [`BusError::LeaseLost`] when the message has gone to somebody else.
+    /// Renews a lease for its full length. [`BusError::LeaseLost`] when the message was delivered again.
     async fn extend(&self, lease: &Lease) -> Result<(), BusError>;
 
-    /// Settles deliveries: each is one atomic step of its own, in this order, in as few exchanges with the backend as it
-    /// can. The result of each is in its place: one that failed was not written, and does not concern the others. It is
-    /// [`BusError::LeaseLost`] when the message has gone to somebody else, and [`BusError::Refused`] when the backend holds
-    /// something that is not the bus's where the settlement would write.
+    /// Settles deliveries in this order, each in an atomic step of its own, in as few exchanges with the backend as possible.
+    /// The results are in the same order. A settlement that failed was not written, and does not concern the others: with
+    /// [`BusError::LeaseLost`] the message was delivered again, and with [`BusError::Refused`] a key that the settlement
+    /// writes to has a type that is not the bus's.
     ///
-    /// An error of the whole says nothing about what was written before it; the same call can be made again.
+    /// After an error of the whole call some may have been written; make the same call again.
     async fn settle_all(
         &self,
         ended: &[SettleRequest<'_>],
     ) -> Result<Vec<Result<(), BusError>>, BusError>;
 
-    /// Settles one delivery, with nothing to record; see [`Bus::settle_all`].
+    /// Settles one delivery without updates; see [`Bus::settle_all`].
     async fn settle(&self, lease: &Lease, how: &Settlement) -> Result<(), BusError> {
         let mut results = self.settle_all(&[SettleRequest::new(lease, how)]).await?;
         results
@@ -202,23 +202,23 @@ pub trait Bus: QueueAdmin {
             .unwrap_or(Err(BusError::LeaseLost { queue: lease.queue }))
     }
 
-    /// The records with these names, in this order. One that nothing is known of is empty.
+    /// The records with these ids, in this order. One that does not exist is empty.
     async fn records(&self, store: &RecordStore, ids: &[String]) -> Result<Vec<Record>, BusError>;
 
-    /// The records with this tag and when they got it, the newest first: those at the places of `part`.
-    async fn tagged(
+    /// The records of an index with the time of their addition, the newest first: those at the places `part`.
+    async fn indexed(
         &self,
         store: &RecordStore,
-        tag: &str,
+        index: &str,
         part: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError>;
 
-    /// What keeps a suspected message apart from everything else that this process holds.
+    /// The isolation of poison suspects from all other messages in flight in this process.
     fn isolation(&self) -> &Isolation;
 
-    /// Answers when the backend does.
+    /// Returns when the backend answers.
     async fn ping(&self) -> Result<(), BusError>;
 
-    /// Stores something and removes it again: works exactly when messages could be stored now.
+    /// Stores a value and removes it again. Succeeds if and only if messages can be stored now.
     async fn probe_write(&self) -> Result<(), BusError>;
 }

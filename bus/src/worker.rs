@@ -1,22 +1,21 @@
-//! One message: handled, its lease kept, and its end decided and written.
+//! One delivery: its handler runs, its lease is renewed, and its settlement is decided and written.
 //!
-//! # Who may settle, and when
+//! # The right to settle
 //!
-//! A message is held by a lease. Four things race for it: the handler that works on it, the renewal of its lease, the
-//! end of the process, and another worker that takes it over once the lease ran out. The rules that keep one answer
-//! per message:
+//! A delivery has a lease. Four actors race for the message: its handler, the renewal of the lease, the end of the process,
+//! and another worker that reserves the message once the lease has run out. These rules let one of them settle it:
 //!
-//! * The handler only *collects* what it wants to send. Nothing of it is visible before the settlement, and the
-//!   settlement checks the lease in the same atomic step. So a worker that was stopped past its lease may work on for
-//!   a while in vain, but cannot be heard.
-//! * When a renewal finds the lease lost, the handler is cancelled: someone else works on the same message already.
-//!   When a renewal finds no bus at all, the handler goes on, since the bus may be back before somebody else takes the
-//!   message. So once the bus answers again, nothing is reserved before leases could be renewed: an outage that is longer
-//!   than the leases does not restart what living workers hold.
-//! * When the process must end, the handler is asked to stop, and given [`WIND_DOWN`] to kill and reap its child
-//!   processes. Only then is the message released, so that the next worker does not meet the last one's children.
-//! * A settlement whose reply was lost is sent again. If the first one had arrived, the second finds the lease lost,
-//!   and that is the same as done.
+//! * The context only *collects* what the handler sends. None of it is visible before the settlement, and the settlement
+//!   checks the lease in the same atomic step. So a worker that was stopped past its lease may go on for a while, but its
+//!   settlement and its messages are refused.
+//! * When a renewal finds the lease lost, the worker cancels the handler: another delivery of the message has begun. When
+//!   the bus does not answer a renewal, the handler goes on, since the bus may be back before another worker reserves the
+//!   message. So once the bus answers again, no process reserves anything before leases could be renewed: an outage that is
+//!   longer than the leases does not restart the messages of living workers.
+//! * When the process must end, the worker cancels the handler, and waits [`WIND_DOWN`] for it to kill and reap its child
+//!   processes. Only then it releases the message, so that these do not run beside those of the next worker.
+//! * The worker sends a settlement again whose reply was lost. If the first one had arrived, the second finds the lease
+//!   lost, which means the same as done.
 
 mod renewal;
 mod settle;
@@ -44,24 +43,24 @@ use crate::{
 pub(crate) use renewal::Renewals;
 use runtime::{Clock, Shutdown, chain, error_chain};
 
-/// How long a cancelled handler has to end its child processes before its future is dropped.
+/// The time that a cancelled handler has for its child processes before its future is dropped.
 const WIND_DOWN: Duration = Duration::from_secs(2);
 
-/// How long settlements are tried once the process must end.
+/// The time for which settlements are retried once the process must end.
 pub(crate) const LAST_TRIES: Duration = Duration::from_secs(3);
 
-/// How many unsettled deliveries more than the policy allows a message may have before it becomes a dead letter without its
-/// dead-letter handler: then it is that handler that kills.
-const LAST_WORDS: u32 = 2;
+/// The number of unsettled deliveries beyond the policy's in which the dead-letter handler is called. A message with more
+/// becomes a dead letter without it: then that handler kills its worker.
+const DEAD_LETTER_DELIVERIES: u32 = 2;
 
-/// The waits while the bus does not answer: short, since work is to go on within a second of its return.
+/// The backoff of reservations and settlements in an outage: short, since work has to go on within a second of its end.
 pub(crate) const OUTAGE: Backoff = Backoff {
     first: Duration::from_millis(50),
     factor: 2,
     cap: Duration::from_millis(500),
 };
 
-/// What all messages of a consumer share.
+/// The parts that all deliveries of a consumer share.
 pub(crate) struct Worker {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -71,34 +70,34 @@ pub(crate) struct Worker {
     pub(crate) renewals: Renewals,
 }
 
-/// A message whose handler has ended, and how it is settled.
+/// A delivery whose handler has ended, and its verdict.
 pub(crate) struct Ended {
     pub(crate) delivery: Delivery,
     pub(crate) verdict: Verdict,
-    /// What is recorded with that.
+    /// The updates to record with the settlement.
     pub(crate) updates: Vec<RecordUpdate>,
-    /// When its handler ended, if it did.
+    /// The time at which its handler ended; `None` when it did not run.
     pub(crate) at: Option<Timestamp>,
-    /// Until when nothing of its partition is taken.
+    /// The time until which its partition is held.
     pub(crate) hold_until: Option<Timestamp>,
 }
 
-/// How a delivery ends.
+/// The end of a delivery.
 pub(crate) enum Verdict {
     Settled(Settlement),
-    /// Another worker has the message; there is nothing to settle.
+    /// Another delivery of the message has begun: this one cannot be settled.
     LeaseLost,
 }
 
-/// Why an attempt failed.
+/// The failure of an attempt.
 enum Failed {
     Error(Failure),
     Panicked(String),
 }
 
-/// Why a message becomes a dead letter, without the type of its handler's error.
+/// The cause of a dead letter, without the type of its handler's error.
 enum DeadReason {
-    /// Another attempt cannot help.
+    /// The error is one for which no attempt helps.
     Failed(AnyError),
     AttemptsExhausted {
         attempts: u32,
@@ -131,7 +130,7 @@ impl fmt::Display for DeadReason {
 }
 
 impl Worker {
-    /// What all deliveries until `shutdown` share.
+    /// The parts that the contexts of all deliveries share until `shutdown`.
     pub(crate) fn shared(&self, shutdown: Shutdown) -> Arc<Shared> {
         Arc::new(Shared {
             bus: self.bus.clone(),
@@ -140,8 +139,8 @@ impl Worker {
         })
     }
 
-    /// Handles one message in a span of its own. A suspect waits until it is alone in this process. `now`, when the caller
-    /// knows it: asking for the time is a good part of what a short step costs.
+    /// Handles one delivery in a span of its own. A poison suspect (`alone`) waits until no other message is in flight in
+    /// this process. A caller that knows the time passes it as `now`: for a short handler, reading the clock costs much.
     pub(crate) async fn process(
         self: Arc<Self>,
         delivery: Delivery,
@@ -149,7 +148,7 @@ impl Worker {
         shared: Arc<Shared>,
         now: Option<Timestamp>,
     ) -> Ended {
-        // At the highest level, so that lines of every level are in it.
+        // At the highest level, so that lines of each level are in the span.
         let span = error_span!(
             "delivery",
             queue = self.queue.name,
@@ -161,7 +160,7 @@ impl Worker {
         let cx = Context::new(shared, delivery.attempt, span.clone());
         let mut at = now.filter(|_| !alone);
         let verdict = {
-            // It stays in its place: each move copies all that a handler keeps while it waits.
+            // Pinned here: each move would copy the whole state of a handler that waits.
             let deciding = pin!(self.decide(&delivery, alone, &cx, &mut at));
             self.with_lease(&delivery, &cx, deciding)
                 .instrument(span)
@@ -176,7 +175,7 @@ impl Worker {
         }
     }
 
-    /// Runs the handling of a message for as long as the process lives and the lease holds, and renews the lease.
+    /// Runs `handling` until the process ends or the lease is lost, and renews the lease meanwhile.
     async fn with_lease(
         &self,
         delivery: &Delivery,
@@ -189,12 +188,12 @@ impl Worker {
             () = cx.shutdown().cancelled() => {
                 let settlement = self.wind_down(handling).await.unwrap_or(Settlement::Release);
                 if matches!(settlement, Settlement::Release) {
-                    info!("released unfinished: the process ends");
+                    info!("handler cancelled, message released; the process ends");
                 }
                 Verdict::Settled(settlement)
             }
             () = self.renew(delivery) => {
-                warn!("lease lost; this attempt is given up");
+                warn!("lease lost; cancelling the handler");
                 cx.lose();
                 let _ = self.wind_down(handling).await;
                 Verdict::LeaseLost
@@ -202,7 +201,8 @@ impl Worker {
         }
     }
 
-    /// `at` is when it begins, if that is known, and then when the handler ended.
+    /// Decides how to settle a delivery. `at` is the time now, if it is known, and afterwards the time at which the handler
+    /// ended.
     async fn decide(
         &self,
         delivery: &Delivery,
@@ -223,7 +223,7 @@ impl Worker {
             Ok(Outcome::Done) => Settlement::Done {
                 emit: cx.take_outgoing(),
             },
-            // Each other end is in memory of its own, which a message that is done does not need.
+            // The other futures are boxed, so that a message that is done needs no memory for them.
             Ok(Outcome::Hold { after, reason }) if delivery.envelope.partition.is_some() => {
                 Box::pin(self.hold(delivery, &reason, after, cx)).await
             }
@@ -231,13 +231,13 @@ impl Worker {
                 let why = RequeueReason::Deferred(&reason);
                 Box::pin(self.defer(delivery, why, after, cx)).await
             }
-            // A handler that failed after it was cancelled did not fail by itself.
+            // The failure of a cancelled handler is no failure of the message.
             Err(_) if cx.shutdown().is_cancelled() => Settlement::Release,
             Err(failed) => Box::pin(self.classify(delivery, failed, cx)).await,
         }
     }
 
-    /// Why the message is a dead letter before its handler runs, if it is.
+    /// The cause for which the message becomes a dead letter without another attempt, if there is one.
     fn precheck(&self, delivery: &Delivery) -> Option<DeadReason> {
         let policy = self.queue.policy;
         let exhausted = delivery.attempt > policy.attempts;
@@ -254,7 +254,7 @@ impl Worker {
         })
     }
 
-    /// Runs the handler, catches its panic, and takes its time.
+    /// Runs the handler, catches its panic, and measures its duration.
     async fn run_handler(
         &self,
         delivery: &Delivery,
@@ -303,12 +303,14 @@ impl Worker {
         if exhausted {
             return self.give_up(delivery, failed, cx).await;
         }
+        let retry_in_s = after.as_secs_f64();
         warn!(
             error = %why,
-            "attempt {} of {} failed; next in {:.1} s",
+            attempts = policy.attempts,
+            retry_in_s,
+            "attempt {} of {} failed; retrying in {retry_in_s:.1} s",
             delivery.attempt,
             policy.attempts,
-            after.as_secs_f64()
         );
         self.requeue(delivery, why, after, cx).await;
         Settlement::Retry { after }
@@ -336,12 +338,12 @@ impl Worker {
         after: Duration,
         cx: &Context,
     ) -> Settlement {
-        debug!(reason = %why, "deferred");
+        debug!(reason = %why, "handler deferred the message");
         self.requeue(delivery, why, after, cx).await;
         Settlement::Defer { after }
     }
 
-    /// Gives a message back as the first of its partition, and holds the partition.
+    /// Holds the partition of a message, and releases the message: it stays the first of its partition.
     async fn hold(
         &self,
         delivery: &Delivery,
@@ -349,22 +351,22 @@ impl Worker {
         after: Duration,
         cx: &Context,
     ) -> Settlement {
-        debug!(reason, "the partition is held");
+        debug!(reason, "handler holds the partition");
         self.requeue(delivery, RequeueReason::Deferred(reason), after, cx)
             .await;
-        // Nothing is recorded with a release.
+        // A release records nothing.
         let updates = cx.take_updates();
         if !updates.is_empty()
             && let Err(error) = cx.record_now(updates).await
         {
             let error = chain(&error);
-            warn!(error, "cannot record that the message waits");
+            warn!(error, "cannot record a held partition; holding it anyway");
         }
         cx.hold(after);
         Settlement::Release
     }
 
-    /// Lets the handler record that the message comes back. A failure of that changes nothing.
+    /// Calls the handler's `on_requeue`. Its failure is logged and changes nothing.
     async fn requeue(
         &self,
         delivery: &Delivery,
@@ -375,7 +377,7 @@ impl Worker {
         let requeue = Requeue { why, after };
         let recording = self.handler.on_requeue(&delivery.envelope, requeue, cx);
         if let Err(error) = caught(recording).await {
-            warn!(error, "cannot record that the message comes back");
+            warn!(error, "on_requeue failed; requeueing the message anyway");
         }
     }
 
@@ -386,25 +388,31 @@ impl Worker {
         cx: &Context,
     ) -> Settlement {
         let policy = self.queue.policy;
-        // What a failed attempt wanted to send is void.
+        // The messages of a failed attempt are dropped.
         cx.take_outgoing();
         let mut emit = Vec::new();
         if delivery.unsettled_deliveries
-            < policy.max_unsettled_deliveries.saturating_add(LAST_WORDS)
+            < policy
+                .max_unsettled_deliveries
+                .saturating_add(DEAD_LETTER_DELIVERIES)
         {
-            let answering = self
+            let calling = self
                 .handler
                 .on_dead_letter(&delivery.envelope, reason.cause(), cx);
-            match caught(answering).await {
+            match caught(calling).await {
                 Ok(()) => emit = cx.take_outgoing(),
                 Err(error) => {
-                    error!(error, "the dead-letter handler failed");
                     if delivery.attempt < policy.attempts.saturating_mul(2) {
-                        // Whoever waits for an answer would wait for ever: it is no dead letter before that is sent.
+                        // The handler sends the last answer. Without it, somebody may wait for ever.
+                        error!(error, "dead-letter handler failed; retrying");
                         return Settlement::Retry {
                             after: policy.backoff.after(delivery.attempt, self.clock.as_ref()),
                         };
                     }
+                    error!(
+                        error,
+                        "dead-letter handler failed; keeping the dead letter without its answer"
+                    );
                     cx.take_outgoing();
                 }
             }
@@ -412,7 +420,7 @@ impl Worker {
         error!(
             attempts = delivery.attempt,
             error = %reason,
-            "message failed permanently, kept as a dead letter"
+            "message failed permanently; kept as a dead letter"
         );
         Settlement::Dead {
             id: delivery.envelope.id,
@@ -438,9 +446,9 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("no message").to_owned()
 }
 
-/// The failure of a handler's answer as text, also when it panicked.
-async fn caught(answering: impl Future<Output = Result<(), Failure>>) -> Result<(), String> {
-    match AssertUnwindSafe(answering).catch_unwind().await {
+/// Runs a call of a handler. Its error or panic is returned as text.
+async fn caught(calling: impl Future<Output = Result<(), Failure>>) -> Result<(), String> {
+    match AssertUnwindSafe(calling).catch_unwind().await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(failure)) => Err(error_chain(&failure.error)),
         Err(panic) => Err(format!("panicked: {}", panic_text(panic.as_ref()))),

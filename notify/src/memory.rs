@@ -48,7 +48,7 @@ pub struct Muted {
 /// Everyone who is left alone at `now`, the newest first.
 pub async fn muted(bus: &dyn Bus, now: Timestamp) -> Result<Vec<Muted>, BusError> {
     let ids: Vec<_> = bus
-        .tagged(&MUTED, ALL_MUTED, 0..MAX_LISTED)
+        .indexed(&MUTED, ALL_MUTED, 0..MAX_LISTED)
         .await?
         .into_iter()
         .map(|(id, _)| id)
@@ -77,7 +77,7 @@ pub async fn unmute(
     let who: Option<Muted> = record.field(WHO).map_err(unreadable(&id))?;
     bus.push_with(
         Vec::new(),
-        vec![MUTED.erase(&id), MUTED.untag(&id, ALL_MUTED)],
+        vec![MUTED.erase(&id), MUTED.remove_from_index(&id, ALL_MUTED)],
     )
     .await?;
     Ok(who.is_some_and(|who| who.lasts(now)))
@@ -87,7 +87,10 @@ impl Muted {
     /// What records it.
     pub(crate) fn updates(&self) -> Result<Vec<RecordUpdate>, BusError> {
         let id = name(&[&self.channel, &self.recipient]);
-        Ok(vec![MUTED.set(&id, WHO, self)?, MUTED.tag(&id, ALL_MUTED)])
+        Ok(vec![
+            MUTED.set(&id, WHO, self)?,
+            MUTED.add_to_index(&id, ALL_MUTED),
+        ])
     }
 
     /// Whether nothing reaches this recipient now.

@@ -60,7 +60,7 @@ pub(crate) async fn place(
     ]);
     let taken = async || {
         let record = cx.recorded(&ARTIFACTS, &id).await?;
-        let taken: Vec<String> = record.entries().map_err(unreadable(&id))?;
+        let taken: Vec<String> = record.events().map_err(unreadable(&id))?;
         let is_full: Option<bool> = record.field(FULL).map_err(unreadable(&id))?;
         Ok::<_, BusError>((taken, is_full))
     };

@@ -192,7 +192,7 @@ impl Digest {
         if record.is_empty() {
             return Ok(None);
         }
-        let mut lines: Vec<DigestLine> = record.entries().map_err(unreadable(&id))?;
+        let mut lines: Vec<DigestLine> = record.events().map_err(unreadable(&id))?;
         let told: usize = record.field(TOLD).map_err(unreadable(&id))?.unwrap_or(0);
         let update = HELD.set(&id, TOLD, &lines.len())?;
         lines.drain(..told.min(lines.len()));

@@ -82,7 +82,7 @@ pub(crate) async fn exceeded(
     let (id, pause) = window(author, cx.clock().now());
     let record = cx.recorded(&USED, &id).await?;
     // What another release wrote costs nobody a build.
-    let used: Vec<u64> = record.entries().unwrap_or_default();
+    let used: Vec<u64> = record.events().unwrap_or_default();
     let used = used.into_iter().fold(0, u64::saturating_add);
     let exceeded = Duration::from_millis(used) >= allowed;
     Ok(exceeded.then_some(pause))

@@ -44,7 +44,7 @@ impl BuildLog {
         tag: &str,
         part: Range<usize>,
     ) -> Result<Vec<Phid>, BusError> {
-        let found = bus.tagged(&self.store, tag, part).await?;
+        let found = bus.indexed(&self.store, tag, part).await?;
         Ok(found
             .into_iter()
             .filter_map(|(id, _)| Phid::parse(&id).ok())

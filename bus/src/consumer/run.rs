@@ -1,12 +1,12 @@
 //! A consumer at work: three loops side by side.
 //!
-//! * [`Run::reserve_all`] takes messages while there is room for them.
+//! * [`Run::reserve_all`] reserves messages while the concurrency of the queue allows.
 //! * [`Run::handle_all`] runs the handler.
-//! * [`Run::settle_all`] writes how messages ended. While a batch is on its way the next one gathers, so the busier the
-//!   queue is, the more messages share an exchange with the backend; an idle queue's message is settled alone and at once.
+//! * [`Run::settle_all`] writes settlements. While a batch is on its way, the next one gathers. So the busier the queue is,
+//!   the more messages share an exchange with the backend; a message of an idle queue is settled alone and at once.
 //!
-//! Each hands its messages to the next, and ends when the one before it has ended and nothing is left. What all of them have
-//! to know of the messages between reservation and settlement is in [`Hands`].
+//! Each loop sends its messages to the next, and ends when the one before it has ended and no message is left. They share
+//! the state of the messages between reservation and settlement, [`InFlight`].
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
@@ -33,35 +33,36 @@ use crate::{
 };
 use runtime::{Shutdown, error_chain};
 
-/// Handles messages until the process ends.
+/// The state of a consumer that runs until the process ends.
 pub(super) struct Run<'c> {
     consumer: &'c Consumer,
     shared: Arc<Shared>,
-    hands: Mutex<Hands<'c>>,
-    /// Wakes the reservations: fewer messages are in our hands.
+    in_flight: Mutex<InFlight<'c>>,
+    /// Wakes the loop that reserves: fewer messages are in flight.
     freed: Notify,
 }
 
-/// The messages that were reserved and are not settled.
+/// The messages of this consumer that were reserved and are not settled.
 #[derive(Default)]
-struct Hands<'c> {
+struct InFlight<'c> {
     messages: usize,
-    /// How many of them were not handled to their end.
+    /// The number of those whose handler has not ended.
     unhandled: usize,
-    /// How many of them are of a partition.
+    /// The number of those of each partition.
     partitions: HashMap<String, usize>,
-    /// Whether a reservation is on its way, and what interrupts the last one.
+    /// Whether a reservation is on its way.
     reserving: bool,
+    /// Ends the wait of the last reservation.
     interrupt: Arc<Notify>,
-    /// Held while a reservation is on its way or messages are in our hands.
+    /// Kept while a reservation is on its way or messages are in flight.
     permit: Option<ActivePermit<'c>>,
-    /// Held until a suspect of ours is settled, with its id.
+    /// Kept until a poison suspect of this consumer is settled, with its id.
     alone: Option<(ExclusivePermit<'c>, Uuid)>,
-    /// Whether that suspect is handled now.
+    /// Whether the handler of that suspect has not ended.
     suspect_works: bool,
 }
 
-impl Hands<'_> {
+impl InFlight<'_> {
     fn is_suspect(&self, delivery: &Delivery) -> bool {
         self.alone
             .as_ref()
@@ -74,7 +75,7 @@ impl<'c> Run<'c> {
         Self {
             consumer,
             shared: consumer.worker.shared(shutdown),
-            hands: Mutex::default(),
+            in_flight: Mutex::default(),
             freed: Notify::new(),
         }
     }
@@ -98,7 +99,8 @@ impl<'c> Run<'c> {
             clock, shutdown, ..
         } = &*self.shared;
         let queue = self.consumer.queue;
-        // A bus that does not answer must not keep the process: what it may give now comes back with its lease.
+        // A bus that does not answer must not delay the end of the process. Messages that it delivers now return when their
+        // leases run out.
         let overtime = async {
             shutdown.cancelled().await;
             clock.sleep(LAST_TRIES).await;
@@ -116,15 +118,18 @@ impl<'c> Run<'c> {
             match answer {
                 Ok(deliveries) => {
                     if failures > 0 && !shutdown.is_stopping() {
-                        info!(queue = queue.name, "the bus answers again");
+                        info!(
+                            queue = queue.name,
+                            "bus answers again; resuming reservations"
+                        );
                         failures = 0;
                     }
-                    self.take(&deliveries);
-                    // It fails when nobody handles any more: those panicked, and the messages come back with their leases.
+                    self.add_reserved(&deliveries);
+                    // It fails after a panic of the loop that handles. The messages return when their leases run out.
                     let _ = reserved.send(deliveries);
                 }
                 Err(error) => {
-                    self.hands.lock().reserving = false;
+                    self.in_flight.lock().reserving = false;
                     failures += 1;
                     if failures == 1 {
                         let error = error_chain(&error);
@@ -138,19 +143,19 @@ impl<'c> Run<'c> {
         }
     }
 
-    /// Waits until there is room for messages; `false` when nothing is to be reserved any more.
+    /// Waits until the concurrency allows another message; `false` when the process ends.
     async fn may_reserve(&self) -> bool {
         let concurrency = self.consumer.queue.policy.concurrency;
         while !self.shared.shutdown.is_stopping() {
             let wanted = self.isolation().is_wanted();
             {
-                let mut hands = self.hands.lock();
-                self.keep_apart(&mut hands);
-                let unsettled = hands.messages - hands.unhandled;
-                if hands.permit.is_some()
+                let mut in_flight = self.in_flight.lock();
+                self.update_permit(&mut in_flight);
+                let unsettled = in_flight.messages - in_flight.unhandled;
+                if in_flight.permit.is_some()
                     && !wanted
-                    && hands.unhandled < concurrency
-                    // One batch is on its way, and one gathers.
+                    && in_flight.unhandled < concurrency
+                    // One batch of settlements is on its way, and one gathers.
                     && unsettled < 2 * concurrency
                 {
                     return true;
@@ -165,21 +170,22 @@ impl<'c> Run<'c> {
         false
     }
 
-    /// Leaves when a suspect wants to be alone and nothing else is in our hands; comes back when it is done.
-    fn keep_apart(&self, hands: &mut Hands<'c>) {
-        if hands.messages == 0 {
-            // Also when the suspect's task ended by itself and so was never settled.
-            (hands.alone, hands.suspect_works) = (None, false);
+    /// Drops the permit when isolation is requested and no other message is in flight, and gets one when it ends.
+    fn update_permit(&self, in_flight: &mut InFlight<'c>) {
+        if in_flight.messages == 0 {
+            // A suspect whose task ended by itself was never settled.
+            (in_flight.alone, in_flight.suspect_works) = (None, false);
         }
-        let rests = !hands.reserving && hands.messages == usize::from(hands.suspect_works);
+        let rests =
+            !in_flight.reserving && in_flight.messages == usize::from(in_flight.suspect_works);
         if rests && self.isolation().is_wanted() {
-            hands.permit = None;
-        } else if hands.permit.is_none() && hands.alone.is_none() {
-            hands.permit = self.isolation().enter();
+            in_flight.permit = None;
+        } else if in_flight.permit.is_none() && in_flight.alone.is_none() {
+            in_flight.permit = self.isolation().enter();
         }
     }
 
-    /// Interrupts a reservation that waits when the process ends, or a suspect wants to be alone.
+    /// Interrupts a reservation that waits, when the process ends or isolation is requested.
     async fn interrupt(&self, interrupt: &Notify) -> Infallible {
         tokio::select! {
             () = self.shared.shutdown.stopping() => {}
@@ -199,31 +205,31 @@ impl<'c> Run<'c> {
                 .unwrap_or(policy.partition_concurrency)
         };
         let (mut skip_partitions, wait) = self.consumer.held.at(self.shared.clock.as_ref());
-        let mut hands = self.hands.lock();
-        hands.reserving = true;
-        hands.interrupt = Arc::default();
-        let full = hands
+        let mut in_flight = self.in_flight.lock();
+        in_flight.reserving = true;
+        in_flight.interrupt = Arc::default();
+        let full = in_flight
             .partitions
             .iter()
             .filter(|(partition, unsettled)| **unsettled >= limit(partition));
         skip_partitions.extend(full.map(|(partition, _)| partition.clone()));
         Reserve {
-            max: policy.concurrency - hands.unhandled,
+            max: policy.concurrency - in_flight.unhandled,
             wait: wait.map_or(WAIT, |wait| wait.min(WAIT)),
-            interrupt: hands.interrupt.clone(),
+            interrupt: in_flight.interrupt.clone(),
             skip_partitions,
         }
     }
 
-    /// Notes what was reserved.
-    fn take(&self, deliveries: &[Delivery]) {
-        let mut hands = self.hands.lock();
-        hands.reserving = false;
-        hands.messages += deliveries.len();
-        hands.unhandled += deliveries.len();
+    /// Counts reserved messages as in flight.
+    fn add_reserved(&self, deliveries: &[Delivery]) {
+        let mut in_flight = self.in_flight.lock();
+        in_flight.reserving = false;
+        in_flight.messages += deliveries.len();
+        in_flight.unhandled += deliveries.len();
         for delivery in deliveries {
             if let Some(partition) = &delivery.envelope.partition {
-                *hands.partitions.entry(partition.clone()).or_default() += 1;
+                *in_flight.partitions.entry(partition.clone()).or_default() += 1;
             }
         }
     }
@@ -234,7 +240,7 @@ impl<'c> Run<'c> {
         handled: UnboundedSender<Vec<Ended>>,
     ) {
         let mut tasks = JoinSet::new();
-        // The memory of a step that has ended.
+        // The memory of a handler that has ended.
         let mut spare = None;
         let mut more = true;
         while more || !tasks.is_empty() {
@@ -242,7 +248,7 @@ impl<'c> Run<'c> {
                 deliveries = reserved.recv(), if more => match deliveries {
                     Some(deliveries) => {
                         let mut ended = Vec::with_capacity(deliveries.len());
-                        // Where one step ends at once, the next begins.
+                        // A handler that ended at once has read the time for the next one.
                         let mut now = None;
                         for delivery in deliveries {
                             let step = self.begin(delivery, now, &mut spare, &mut tasks);
@@ -250,7 +256,7 @@ impl<'c> Run<'c> {
                             ended.extend(step);
                         }
                         self.end(ended, &handled);
-                        // What is ready at once for ever must not keep the thread from others.
+                        // A queue that always has messages must leave the thread to other tasks.
                         tokio::task::yield_now().await;
                     }
                     None => more = false,
@@ -258,13 +264,16 @@ impl<'c> Run<'c> {
                 Some(ended) = tasks.join_next() => match ended {
                     Ok(ended) => self.end(vec![ended], &handled),
                     Err(error) => {
-                        // A handler's panic is caught where it runs, so this is a fault of the loop. The message comes
-                        // back when its lease runs out; its partition stays closed in this process.
-                        error!(%error, "a worker task ended by itself");
-                        let mut hands = self.hands.lock();
-                        hands.messages -= 1;
-                        hands.unhandled -= 1;
-                        self.keep_apart(&mut hands);
+                        // A handler's panic is caught where it runs, so this is a fault of the loop. The partition of the
+                        // message stays closed in this process.
+                        error!(
+                            %error,
+                            "handler task failed; its message returns when the lease runs out"
+                        );
+                        let mut in_flight = self.in_flight.lock();
+                        in_flight.messages -= 1;
+                        in_flight.unhandled -= 1;
+                        self.update_permit(&mut in_flight);
                         self.freed.notify_one();
                     }
                 },
@@ -272,8 +281,8 @@ impl<'c> Run<'c> {
         }
     }
 
-    /// Begins with a message `now`, when that is known. Many steps end without waiting for anything; those need neither a task
-    /// nor memory of their own, and are returned.
+    /// Runs the handler of a message. `now` is the time, if it is known. A handler that ends without waiting needs neither a
+    /// task nor memory of its own; its result is returned.
     fn begin(
         &self,
         delivery: Delivery,
@@ -288,7 +297,7 @@ impl<'c> Run<'c> {
             None
         };
         if self.shared.shutdown.is_stopping() || (suspect && alone.is_none()) {
-            // Nobody has touched it: the process ends, or another suspect comes first.
+            // It was not handled: the process ends, or another suspect comes first.
             return Some(Ended {
                 delivery,
                 verdict: Verdict::Settled(Settlement::Release),
@@ -298,9 +307,9 @@ impl<'c> Run<'c> {
             });
         }
         if let Some(alone) = alone {
-            let mut hands = self.hands.lock();
-            hands.alone = Some((alone, delivery.envelope.id));
-            hands.suspect_works = true;
+            let mut in_flight = self.in_flight.lock();
+            in_flight.alone = Some((alone, delivery.envelope.id));
+            in_flight.suspect_works = true;
         }
         let work =
             Arc::clone(&self.consumer.worker).process(delivery, suspect, self.shared.clone(), now);
@@ -321,19 +330,22 @@ impl<'c> Run<'c> {
         ended
     }
 
-    /// Hands messages on whose handler has ended.
+    /// Sends messages whose handler has ended to the loop that settles.
     fn end(&self, ended: Vec<Ended>, handled: &UnboundedSender<Vec<Ended>>) {
         if ended.is_empty() {
             return;
         }
         {
-            let mut hands = self.hands.lock();
-            hands.unhandled -= ended.len();
-            if ended.iter().any(|ended| hands.is_suspect(&ended.delivery)) {
-                hands.suspect_works = false;
+            let mut in_flight = self.in_flight.lock();
+            in_flight.unhandled -= ended.len();
+            if ended
+                .iter()
+                .any(|ended| in_flight.is_suspect(&ended.delivery))
+            {
+                in_flight.suspect_works = false;
             }
         }
-        // It fails when nobody settles any more: those panicked, and the messages come back with their leases.
+        // It fails after a panic of the loop that settles. The messages return when their leases run out.
         let _ = handled.send(ended);
         self.freed.notify_one();
     }
@@ -351,30 +363,30 @@ impl<'c> Run<'c> {
         }
     }
 
-    /// Forgets messages that are settled.
+    /// Removes settled messages from those in flight.
     fn settled(&self, batch: &[Ended]) {
         {
-            let mut hands = self.hands.lock();
-            hands.messages -= batch.len();
+            let mut in_flight = self.in_flight.lock();
+            in_flight.messages -= batch.len();
             for ended in batch {
-                if hands.is_suspect(&ended.delivery) {
-                    hands.alone = None;
+                if in_flight.is_suspect(&ended.delivery) {
+                    in_flight.alone = None;
                 }
                 self.consumer.held.note(ended);
                 let Some(partition) = &ended.delivery.envelope.partition else {
                     continue;
                 };
-                if let Some(unsettled) = hands.partitions.get_mut(partition) {
+                if let Some(unsettled) = in_flight.partitions.get_mut(partition) {
                     *unsettled -= 1;
                     if *unsettled == 0 {
-                        hands.partitions.remove(partition);
+                        in_flight.partitions.remove(partition);
                     }
                 }
             }
-            // While the process ends, the loop that reserves has ended, and does not do it.
-            self.keep_apart(&mut hands);
+            // While the process ends, the loop that reserves has ended, and does not update it.
+            self.update_permit(&mut in_flight);
             if self.consumer.queue.partitions {
-                hands.interrupt.notify_one();
+                in_flight.interrupt.notify_one();
             }
         }
         self.freed.notify_one();

@@ -1,4 +1,4 @@
-//! What operators do, in memory.
+//! The operator's operations in memory.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,7 +19,7 @@ use crate::{
     QueueAdmin, QueueSpec, QueueStatus, QueuedMessage, queue_admin::per_minute,
 };
 
-/// How many messages were finished in this minute and in the one before.
+/// The numbers of messages that were done or became dead letters in the current minute and in the one before.
 #[derive(Debug, Default)]
 pub(super) struct Finished {
     minute: i64,
@@ -57,7 +57,7 @@ impl Finished {
 }
 
 impl Stored {
-    fn waiting(&self, state: MessageState) -> QueuedMessage {
+    fn queued(&self, state: MessageState) -> QueuedMessage {
         QueuedMessage {
             state,
             attempts: self.attempts,
@@ -67,21 +67,21 @@ impl Stored {
 }
 
 impl QueueState {
-    /// Everything that waits or is held, in the order of [`QueueAdmin::peek`].
-    fn waiting_in_order(&self) -> impl Iterator<Item = (MessageState, &Stored)> {
+    /// All messages that are not settled, in the order of [`QueueAdmin::peek`].
+    fn unsettled_in_order(&self) -> impl Iterator<Item = (MessageState, &Stored)> {
         let ready = self.ready.iter().map(|(serial, stored)| {
             let state = MessageState::Ready {
                 since: stored.since,
             };
             (*serial, state, stored)
         });
-        let held = self.held.iter().map(|(serial, held)| {
+        let in_flight = self.in_flight.iter().map(|(serial, in_flight)| {
             let state = MessageState::InFlight {
-                since: held.stored.since,
+                since: in_flight.stored.since,
             };
-            (*serial, state, &held.stored)
+            (*serial, state, &in_flight.stored)
         });
-        let mut present: Vec<_> = ready.chain(held).collect();
+        let mut present: Vec<_> = ready.chain(in_flight).collect();
         present.sort_by_key(|(serial, ..)| *serial);
         let delayed = self
             .delayed
@@ -93,24 +93,24 @@ impl QueueState {
             .chain(delayed)
     }
 
-    /// Takes dead letters out, in the order of `ids`; one that is named twice is taken at its first place.
-    fn take_dead(&mut self, ids: &[String]) -> Vec<Arc<Envelope>> {
+    /// Removes dead letters, in the order of `ids`. One that is named twice has its first place.
+    fn remove_dead(&mut self, ids: &[String]) -> Vec<Arc<Envelope>> {
         let places: HashMap<&str, usize> = ids
             .iter()
             .enumerate()
             .rev()
             .map(|(at, id)| (id.as_str(), at))
             .collect();
-        let mut taken = BTreeMap::new();
+        let mut removed = BTreeMap::new();
         self.dead
             .retain(|(letter, envelope)| match places.get(letter.id.as_str()) {
                 Some(place) => {
-                    taken.insert(*place, Arc::clone(envelope));
+                    removed.insert(*place, Arc::clone(envelope));
                     false
                 }
                 None => true,
             });
-        taken.into_values().collect()
+        removed.into_values().collect()
     }
 }
 
@@ -122,7 +122,7 @@ fn is_meant(which: MessageSelector, stored: &Stored) -> bool {
 }
 
 impl MemoryBus {
-    /// Works on the state of a queue, then wakes whoever waits for it.
+    /// Changes a queue, and then wakes reservations that wait.
     fn change<T>(
         &self,
         queue: &QueueSpec,
@@ -136,8 +136,9 @@ impl MemoryBus {
         changed
     }
 
-    fn look<T>(&self, queue: &QueueSpec, look: impl FnOnce(&mut QueueState, Timestamp) -> T) -> T {
-        look(
+    /// Reads a queue.
+    fn read<T>(&self, queue: &QueueSpec, read: impl FnOnce(&mut QueueState, Timestamp) -> T) -> T {
+        read(
             self.queues.lock().entry(queue.name).or_default(),
             self.clock.now(),
         )
@@ -147,13 +148,16 @@ impl MemoryBus {
 #[async_trait]
 impl QueueAdmin for MemoryBus {
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError> {
-        Ok(self.look(queue, |state, now| {
-            let held = state.held.values().map(|held| held.stored.since);
+        Ok(self.read(queue, |state, now| {
+            let in_flight = state
+                .in_flight
+                .values()
+                .map(|in_flight| in_flight.stored.since);
             let oldest = state
                 .ready
                 .iter()
                 .map(|(_, stored)| stored.since)
-                .chain(held)
+                .chain(in_flight)
                 .min();
             let ago = |since: Timestamp| {
                 Duration::try_from(now.duration_since(since)).unwrap_or_default()
@@ -161,7 +165,7 @@ impl QueueAdmin for MemoryBus {
             QueueStatus {
                 depth: Depth {
                     ready: state.ready.len(),
-                    in_flight: state.held.len(),
+                    in_flight: state.in_flight.len(),
                     delayed: state.delayed.len(),
                     dead: state.dead.len(),
                 },
@@ -175,11 +179,11 @@ impl QueueAdmin for MemoryBus {
     }
 
     async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<QueuedMessage>, BusError> {
-        Ok(self.look(queue, |state, _| {
+        Ok(self.read(queue, |state, _| {
             state
-                .waiting_in_order()
+                .unsettled_in_order()
                 .take(max)
-                .map(|(place, stored)| stored.waiting(place))
+                .map(|(state, stored)| stored.queued(state))
                 .collect()
         }))
     }
@@ -189,11 +193,11 @@ impl QueueAdmin for MemoryBus {
         queue: &QueueSpec,
         id: Uuid,
     ) -> Result<Option<QueuedMessage>, BusError> {
-        Ok(self.look(queue, |state, _| {
+        Ok(self.read(queue, |state, _| {
             let found = state
-                .waiting_in_order()
+                .unsettled_in_order()
                 .find(|(_, stored)| stored.envelope.id == id);
-            found.map(|(place, stored)| stored.waiting(place))
+            found.map(|(state, stored)| stored.queued(state))
         }))
     }
 
@@ -230,7 +234,7 @@ impl QueueAdmin for MemoryBus {
         reason: &str,
         max: usize,
     ) -> Result<Vec<DeadLetter>, BusError> {
-        Ok(self.look(queue, |state, _| {
+        Ok(self.read(queue, |state, _| {
             let letters = state.dead.iter().map(|(letter, _)| letter);
             letters
                 .filter(|letter| letter.reason.contains(reason))
@@ -245,7 +249,7 @@ impl QueueAdmin for MemoryBus {
         queue: &QueueSpec,
         id: &str,
     ) -> Result<Option<(DeadLetter, DeadLetterPayload)>, BusError> {
-        Ok(self.look(queue, |state, _| {
+        Ok(self.read(queue, |state, _| {
             let found = state.dead.iter().find(|(letter, _)| letter.id == id);
             found.map(|(letter, envelope)| {
                 (
@@ -258,9 +262,9 @@ impl QueueAdmin for MemoryBus {
 
     async fn requeue_dead(&self, queue: &QueueSpec, ids: &[String]) -> Result<usize, BusError> {
         Ok(self.change(queue, |state, now| {
-            let taken = state.take_dead(ids);
-            let count = taken.len();
-            for envelope in taken {
+            let removed = state.remove_dead(ids);
+            let count = removed.len();
+            for envelope in removed {
                 state.store(Stored::new(envelope), Duration::ZERO, now);
             }
             count
@@ -268,6 +272,6 @@ impl QueueAdmin for MemoryBus {
     }
 
     async fn drop_dead(&self, queue: &QueueSpec, ids: &[String]) -> Result<usize, BusError> {
-        Ok(self.change(queue, |state, _| state.take_dead(ids).len()))
+        Ok(self.change(queue, |state, _| state.remove_dead(ids).len()))
     }
 }

@@ -10,23 +10,23 @@ use jiff::Timestamp;
 use super::state::later;
 use crate::{CompareAndSet, Record, RecordStore, RecordUpdate, records::Change};
 
-/// All stores of a bus.
+/// The records of all stores of a bus.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     records: HashMap<(&'static str, String), Kept>,
-    tags: HashMap<(&'static str, String), Tagged>,
-    /// The records by the time at which they may be forgotten; one that was changed since is in here again.
+    indexes: HashMap<(&'static str, String), Index>,
+    /// The records by the time at which they may expire. One that was changed since is listed again.
     forget: BTreeMap<(Timestamp, u64), (&'static str, String)>,
     serial: u64,
 }
 
-/// The records with a tag: since when, and in which order they got it.
-type Tagged = HashMap<String, (Timestamp, u64)>;
+/// The records of an index, each with the time and the serial number of its addition.
+type Index = HashMap<String, (Timestamp, u64)>;
 
 #[derive(Debug)]
 struct Kept {
     record: Record,
-    /// When it is forgotten, if nothing changes it before.
+    /// The time at which it expires, unless it changes before. `None` when it was only opened.
     until: Option<Timestamp>,
 }
 
@@ -40,12 +40,15 @@ impl Records {
         {
             self.serial += 1;
             match change {
-                Change::Tag(tag) => {
-                    let records = self.tags.entry((store.name, tag.to_string())).or_default();
+                Change::Index(index) => {
+                    let records = self
+                        .indexes
+                        .entry((store.name, index.to_string()))
+                        .or_default();
                     records.entry(id.clone()).or_insert((now, self.serial));
                 }
-                Change::Untag(tag) => {
-                    if let Some(records) = self.tags.get_mut(&(store.name, tag.to_string())) {
+                Change::Unindex(index) => {
+                    if let Some(records) = self.indexes.get_mut(&(store.name, index.to_string())) {
                         records.remove(id);
                     }
                 }
@@ -60,7 +63,7 @@ impl Records {
         self.forget(now);
     }
 
-    /// Whether these updates begin with an opening of a field that has a value.
+    /// Whether these updates begin by opening a field that has a value.
     pub(super) fn is_open(&mut self, updates: &[RecordUpdate], now: Timestamp) -> bool {
         let Some(RecordUpdate {
             store,
@@ -76,7 +79,7 @@ impl Records {
             .is_some_and(|kept| kept.record.fields.contains_key(*field))
     }
 
-    /// Whether a field holds what this change expects.
+    /// Whether a field holds the value that this change expects.
     pub(super) fn finds_expected(
         &mut self,
         CompareAndSet(update): &CompareAndSet,
@@ -94,7 +97,7 @@ impl Records {
 
     fn change(&mut self, store: &RecordStore, id: &str, change: &Change, now: Timestamp) {
         let name = (store.name, id.to_owned());
-        // The expiry of a record that an opening alone has made begins with its next change.
+        // A record that was only opened expires after its next change.
         let until = match change {
             Change::Open { .. } => None,
             _ => Some(later(now, store.retention)),
@@ -114,7 +117,7 @@ impl Records {
                     .entry((*field).to_owned())
                     .or_insert_with(|| value.clone());
             }
-            Change::Add(entry) => kept.record.entries.push(entry.clone()),
+            Change::Add(event) => kept.record.events.push(event.clone()),
             Change::Set { field, value } => {
                 kept.record
                     .fields
@@ -127,11 +130,11 @@ impl Records {
                 }
             }
             Change::Swap { .. } => {}
-            Change::Tag(_) | Change::Untag(_) | Change::Erase => {}
+            Change::Index(_) | Change::Unindex(_) | Change::Erase => {}
         }
     }
 
-    /// Forgets what nobody has changed for long enough, and its tags.
+    /// Removes expired records, from their indexes too.
     fn forget(&mut self, now: Timestamp) {
         while let Some(oldest) = self
             .forget
@@ -146,13 +149,13 @@ impl Records {
             {
                 self.records.remove(&name);
                 for (_, records) in self
-                    .tags
+                    .indexes
                     .iter_mut()
                     .filter(|((store, _), _)| *store == name.0)
                 {
                     records.remove(&name.1);
                 }
-                self.tags.retain(|_, records| !records.is_empty());
+                self.indexes.retain(|_, records| !records.is_empty());
             }
         }
     }
@@ -172,17 +175,17 @@ impl Records {
         ids.iter().map(|id| read(id).unwrap_or_default()).collect()
     }
 
-    pub(super) fn tagged(
+    pub(super) fn indexed(
         &mut self,
         store: &RecordStore,
-        tag: &str,
+        index: &str,
         part: Range<usize>,
         now: Timestamp,
     ) -> Vec<(String, Timestamp)> {
         self.forget(now);
         let records = self
-            .tags
-            .get(&(store.name, tag.to_owned()))
+            .indexes
+            .get(&(store.name, index.to_owned()))
             .into_iter()
             .flatten();
         let mut found: Vec<_> = records

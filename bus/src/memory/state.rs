@@ -1,4 +1,4 @@
-//! The messages of queues, and what happens to them.
+//! The messages of queues in memory, and their changes of state.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -15,27 +15,28 @@ use crate::{
     QueueSpec, Settlement,
 };
 
-/// Their names come from the program, so nobody can choose them to collide.
+/// By name. Names are constants of the program, so nobody can choose them to collide.
 pub(super) type Queues = FxHashMap<&'static str, QueueState>;
 
-/// Everything is ordered by a serial number that a message gets when it becomes ready and keeps while it is held, so
-/// what is released or taken over goes before newer messages.
+/// A message gets a serial number when it becomes ready, and keeps it while it is in flight. So a message that is released, or
+/// whose lease has run out, is delivered before newer ones.
 #[derive(Debug, Default)]
 pub(super) struct QueueState {
     pub(super) serial: u64,
-    /// In the order of their serial numbers.
+    /// By serial number.
     pub(super) ready: VecDeque<(u64, Stored)>,
-    pub(super) held: BTreeMap<u64, Held>,
+    pub(super) in_flight: BTreeMap<u64, InFlight>,
     pub(super) delayed: BTreeMap<(Timestamp, u64), Stored>,
-    /// The bytes, about, of all messages that are ready, held or delayed. A push must not count them again.
+    /// The approximate size in bytes of all messages that are ready, in flight or delayed. Kept, so that a push need not
+    /// count.
     pub(super) bytes: u64,
     pub(super) dead: VecDeque<(DeadLetter, Arc<Envelope>)>,
     pub(super) paused: bool,
     pub(super) finished: Finished,
-    /// When a delayed message was last made ready late.
+    /// The time at which a delayed message last became ready late.
     pub(super) last_late: Option<Timestamp>,
     pub(super) keys: HashSet<String>,
-    /// The keys in the order in which they are forgotten: the window of a queue is a constant.
+    /// The deduplication keys by expiry: the window of a queue is constant, so they expire in order.
     pub(super) forget: VecDeque<(Timestamp, String)>,
 }
 
@@ -44,7 +45,7 @@ pub(super) struct Stored {
     pub(super) envelope: Arc<Envelope>,
     pub(super) attempts: u32,
     pub(super) unsettled_deliveries: u32,
-    /// When it became ready; means nothing before that.
+    /// The time at which it became ready; has no meaning before.
     pub(super) since: Timestamp,
 }
 
@@ -60,7 +61,7 @@ impl Stored {
 }
 
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct InFlight {
     pub(super) stored: Stored,
     pub(super) delivery: u64,
     pub(super) expires: Timestamp,
@@ -68,7 +69,7 @@ pub(super) struct Held {
 
 impl QueueState {
     pub(super) fn waiting(&self) -> usize {
-        self.ready.len() + self.held.len() + self.delayed.len()
+        self.ready.len() + self.in_flight.len() + self.delayed.len()
     }
 
     pub(super) fn next_serial(&mut self) -> u64 {
@@ -81,7 +82,7 @@ impl QueueState {
         self.bytes += stored.envelope.size();
         let serial = self.next_serial();
         if after.is_zero() {
-            // A plain push does not ask for the time: its messages are as old as their envelopes.
+            // A plain push does not read the clock: its messages are as old as their envelopes.
             stored.since = now.max(stored.envelope.created_at);
             self.ready.push_back((serial, stored));
         } else {
@@ -105,18 +106,18 @@ impl QueueState {
         }
     }
 
-    /// Adds a message at the place that its serial number gives it.
+    /// Makes a message ready at the place of its serial number.
     pub(super) fn put_back(&mut self, serial: u64, stored: Stored) {
         self.bytes += stored.envelope.size();
         let place = self.ready.partition_point(|(other, _)| *other < serial);
         self.ready.insert(place, (serial, stored));
     }
 
-    /// Whose lease ran out. It still holds, until somebody takes the message.
+    /// The serial numbers of messages whose lease has run out. It stays valid until the message is delivered again.
     pub(super) fn expired(&self, now: Timestamp) -> Vec<u64> {
-        self.held
+        self.in_flight
             .iter()
-            .filter(|(_, held)| held.expires <= now)
+            .filter(|(_, in_flight)| in_flight.expires <= now)
             .map(|(serial, _)| *serial)
             .collect()
     }
@@ -127,7 +128,7 @@ impl QueueState {
         queue: &QueueSpec,
         expires: Timestamp,
     ) -> Option<Delivery> {
-        let Held { mut stored, .. } = self.held.remove(&serial)?;
+        let InFlight { mut stored, .. } = self.in_flight.remove(&serial)?;
         stored.unsettled_deliveries += 1;
         Some(self.hold(serial, stored, queue, expires))
     }
@@ -164,9 +165,9 @@ impl QueueState {
             attempt: stored.attempts,
             unsettled_deliveries: stored.unsettled_deliveries,
         };
-        self.held.insert(
+        self.in_flight.insert(
             serial,
-            Held {
+            InFlight {
                 stored,
                 delivery: number,
                 expires,
@@ -175,25 +176,26 @@ impl QueueState {
         delivery
     }
 
-    pub(super) fn held(&mut self, lease: &Lease) -> Result<(u64, &mut Held), BusError> {
+    pub(super) fn under_lease(&mut self, lease: &Lease) -> Result<(u64, &mut InFlight), BusError> {
         let serial = lease.entry.1;
-        let held = self
-            .held
+        let in_flight = self
+            .in_flight
             .get_mut(&serial)
-            .filter(|held| held.delivery == lease.delivery);
-        held.map(|held| (serial, held))
+            .filter(|in_flight| in_flight.delivery == lease.delivery);
+        in_flight
+            .map(|in_flight| (serial, in_flight))
             .ok_or(BusError::LeaseLost { queue: lease.queue })
     }
 
-    /// Takes a held message out of the queue, if the lease still holds.
+    /// Removes a message in flight from the queue, if its lease is valid.
     fn end(&mut self, lease: &Lease) -> Option<Stored> {
-        let (serial, _) = self.held(lease).ok()?;
-        let Held { stored, .. } = self.held.remove(&serial)?;
+        let (serial, _) = self.under_lease(lease).ok()?;
+        let InFlight { stored, .. } = self.in_flight.remove(&serial)?;
         self.bytes -= stored.envelope.size();
         Some(stored)
     }
 
-    /// Takes all delayed messages out of the queue for which `meant` holds.
+    /// Removes all delayed messages that match `meant`.
     pub(super) fn remove_delayed(&mut self, meant: impl Fn(&Stored) -> bool) -> Vec<Stored> {
         let removed = self.delayed.extract_if(.., |_, stored| meant(stored));
         let removed: Vec<_> = removed.map(|(_, stored)| stored).collect();
@@ -201,7 +203,7 @@ impl QueueState {
         removed
     }
 
-    /// Takes all ready messages out of the queue for which `meant` holds.
+    /// Removes all ready messages that match `meant`. Returns their number.
     pub(super) fn remove_ready(&mut self, meant: impl Fn(&Stored) -> bool) -> usize {
         let before = self.ready.len();
         let bytes = &mut self.bytes;
@@ -215,7 +217,7 @@ impl QueueState {
         before - self.ready.len()
     }
 
-    /// Whether `key` was seen within the window.
+    /// Whether a message with this deduplication key was stored within the window.
     pub(super) fn remembers(&mut self, key: Option<&str>, now: Timestamp) -> bool {
         if key.is_none() {
             return false;
@@ -232,7 +234,7 @@ impl QueueState {
         key.is_some_and(|key| self.keys.contains(key))
     }
 
-    /// Remembers `key` until `until`.
+    /// Keeps a deduplication key until it expires.
     pub(super) fn remember(&mut self, key: String, until: Timestamp) {
         self.keys.insert(key.clone());
         self.forget.push_back((until, key));
@@ -274,7 +276,7 @@ pub(super) fn store_all(
     pushed
 }
 
-/// Whether the lease still held; else nothing is done. A message that is done is put into `done`.
+/// Settles a delivery. Returns whether its lease was valid; otherwise nothing changes. A done message is moved to `done`.
 pub(super) fn settle(
     queues: &mut Queues,
     lease: &Lease,
@@ -329,7 +331,7 @@ pub(super) fn settle(
     true
 }
 
-/// Whether there is room for all of `messages`; those that are repeated need none.
+/// [`BusError::Full`] when a queue has no room for all of `messages`. Duplicates need none.
 pub(super) fn check_bounds(
     queues: &mut Queues,
     messages: &[Outgoing],

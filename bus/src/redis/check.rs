@@ -1,32 +1,33 @@
-//! What a Redis server must be to carry a bus.
+//! The check whether the bus can use a Redis server.
 
 use redis::ErrorKind;
 
 use super::connection::Connections;
 use crate::BusError;
 
+/// The oldest version of Redis that has all the commands of the scripts.
 const OLDEST: (u32, u32) = (6, 2);
 
-/// Asks the server, and returns warnings.
+/// Checks the server. Returns warnings; see [`super::RedisBus::check`].
 pub(super) async fn check(connections: &Connections) -> Result<Vec<String>, BusError> {
     let doing = "checking the server";
     let info: String = connections
         .command(doing, &redis::cmd("INFO"))
         .await
         .map_err(wrong_kind)?;
-    // Who may not ask for it is not told of it.
+    // The user may have no permission for CONFIG.
     let save = connections
         .command(doing, redis::cmd("CONFIG").arg("GET").arg("save"))
         .await;
     let save: Option<(String, String)> = save.ok();
-    judge(
+    check_info(
         &info,
         save.as_ref().map(|(_, save)| save.as_str()),
         connections.is_single(),
     )
 }
 
-/// A url for a Cluster or for Sentinels that leads to another kind of server is a fault that does not pass.
+/// [`BusError::Unfit`] in place of an error that shows that the url is for another kind of server: no retry helps.
 fn wrong_kind(error: BusError) -> BusError {
     let BusError::Redis { source, .. } = &error else {
         return error;
@@ -45,9 +46,9 @@ fn wrong_kind(error: BusError) -> BusError {
     }
 }
 
-/// Reads the answer to `INFO`; `save` is when snapshots are written. `single` says that the url names this very server:
-/// where Sentinel or a Cluster names it, the next connection may lead to another one.
-fn judge(info: &str, save: Option<&str>, single: bool) -> Result<Vec<String>, BusError> {
+/// Checks the reply to `INFO`. `save` is the setting of that name, if the user may read it. With `single`, the url names this
+/// server itself; otherwise Sentinel or a Cluster names it, and the next connection may lead to another server.
+fn check_info(info: &str, save: Option<&str>, single: bool) -> Result<Vec<String>, BusError> {
     let field = |name: &str| {
         info.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -57,7 +58,7 @@ fn judge(info: &str, save: Option<&str>, single: bool) -> Result<Vec<String>, Bu
     if field("redis_mode") == Some("sentinel") {
         return unfit("it is a sentinel: name it as redis+sentinel://host:port/master".to_owned());
     }
-    // Valkey says here which Redis it is like.
+    // Valkey has the version of Redis here with which it is compatible.
     if let Some(version) = field("redis_version") {
         let mut parts = version
             .split('.')
@@ -65,7 +66,7 @@ fn judge(info: &str, save: Option<&str>, single: bool) -> Result<Vec<String>, Bu
         let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         if found < OLDEST {
             return unfit(format!(
-                "it is version {version}, needed is redis 6.2 or newer, or valkey"
+                "it is version {version}: install redis 6.2 or newer, or valkey"
             ));
         }
     }
@@ -86,7 +87,7 @@ fn judge(info: &str, save: Option<&str>, single: bool) -> Result<Vec<String>, Bu
         && policy != "noeviction"
     {
         return unfit(format!(
-            "maxmemory-policy is {policy}: a full server would throw messages away; set it to noeviction"
+            "maxmemory-policy is {policy}: a full server would evict messages; set it to noeviction"
         ));
     }
     if field("aof_enabled") != Some("0") {
@@ -108,7 +109,7 @@ mod tests {
     const GOOD: &str = "redis_version:7.0.15\r\nredis_mode:standalone\r\naof_enabled:1\r\nrole:master\r\n\
                         maxmemory_policy:noeviction\r\ncluster_enabled:0\r\n";
 
-    /// A good server but for one field.
+    /// The reply of a good server, with another value of one field.
     fn but(field: &str) -> String {
         let (name, _) = field.split_once(':').unwrap();
         let others = GOOD
@@ -170,15 +171,15 @@ mod tests {
             (GOOD.replace("role:master", replica), None, false, Ok("")),
         ];
         for (info, save, single, expected) in table {
-            let judged = judge(&info, save, single)
+            let checked = check_info(&info, save, single)
                 .map(|warnings| warnings.join("\n"))
                 .map_err(|e| e.to_string());
-            match (&judged, expected) {
+            match (&checked, expected) {
                 (Ok(found), Ok("")) => assert_eq!(found, "", "{info}"),
                 (Ok(found), Ok(word)) | (Err(found), Err(word)) => {
                     assert!(found.contains(word), "{info}: {found}")
                 }
-                _ => panic!("{info}: {judged:?}, expected {expected:?}"),
+                _ => panic!("{info}: {checked:?}, expected {expected:?}"),
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Connections to Redis, in a number that is fixed at the start.
+//! Connections to Redis. Their maximum number is fixed at the start.
 //!
-//! One connection carries all commands of the process: what is asked at the same time shares a write and a read. Waiting
-//! blocks a connection on the server's side, so each wait has one of its own, from a small pool. A wait is ended by
-//! `CLIENT UNBLOCK`, never by dropping it: a server that is about to answer a dropped wait gives a message to nobody.
+//! One connection carries all commands of the process: commands at the same time share a write and a read. A wait blocks its
+//! connection on the server, so each wait has a connection of its own, from a small pool. `CLIENT UNBLOCK` ends a wait. A
+//! wait is never dropped: the server may be about to answer it with a message, which nobody would handle then.
 
 use std::{
     sync::{
@@ -28,26 +28,27 @@ use tokio::sync::{Mutex, Notify};
 use super::endpoint::{Endpoint, is_broken};
 use crate::BusError;
 
-/// Where Redis is.
+/// The address of Redis, and how to use it.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
     /// `redis://`, `rediss://` (TLS, certificates verified), `redis+unix://`, `redis+sentinel://node,node/master` or
     /// `redis+cluster://node,node`. May hold a password.
     pub url: SecretString,
-    /// Comes before every key, as its hash tag: deployments on one server need different ones.
+    /// The hash tag at the beginning of every key. Deployments on one server need different ones.
     pub namespace: String,
-    /// For TLS: the certificates (PEM) to trust instead of the machine's.
+    /// The certificates (PEM) that TLS trusts instead of the machine's.
     pub ca: Option<Vec<u8>>,
-    /// How many queues may be waited for at once.
+    /// The maximum number of reservations that wait at once, each on a connection of its own.
     pub waiters: usize,
 }
 
+/// The time limit of one connection attempt.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// How long a server may take to answer a command, or to be found and connected to.
+/// The time limit of a command, and of finding the server and connecting to it.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How soon a wait that was not there yet is asked to end again.
+/// The pause before `CLIENT UNBLOCK` is retried for a wait that had not begun.
 const UNBLOCK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The connections of one process.
@@ -55,10 +56,10 @@ pub(super) struct Connections {
     endpoint: Arc<Endpoint>,
     /// The connection for commands, with the generation in which it was made.
     current: RwLock<Option<(u64, MultiplexedConnection)>>,
-    /// Held while it is made.
+    /// Locked while that connection is made.
     making: Mutex<()>,
-    /// Each connection that proves broken begins another one. Those of earlier eras are not used again: what broke one
-    /// (the server died, or is no longer the master) most likely broke all.
+    /// Incremented when a connection breaks. Connections of earlier generations are not used again: the cause (the server
+    /// died, or is no longer the master) most likely broke all of them.
     generation: Arc<AtomicU64>,
     waits: Pool<BlockingPool>,
 }
@@ -108,7 +109,7 @@ impl Connections {
         .await
     }
 
-    /// Runs a pipeline that ignores errors: each command has its own result.
+    /// Runs a pipeline that ignores errors: each command has a result of its own.
     pub(super) async fn pipeline(
         &self,
         doing: &'static str,
@@ -129,7 +130,8 @@ impl Connections {
         answers.map_err(BusError::redis(doing))
     }
 
-    /// Runs something on the connection for commands; one that proves broken is thrown away.
+    /// Runs commands on the connection for commands. `doing` is the operation that an error names. A connection that breaks
+    /// is not used again.
     pub(super) async fn run<T>(
         &self,
         doing: &'static str,
@@ -138,7 +140,7 @@ impl Connections {
         self.ask(ask).await.map_err(BusError::redis(doing))
     }
 
-    /// The same, with the client's own error.
+    /// [`Self::run`] with the error of the client.
     pub(super) async fn ask<T>(
         &self,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
@@ -151,7 +153,7 @@ impl Connections {
         answer
     }
 
-    /// Ends the generation of a connection that proved broken, unless it has ended already.
+    /// Ends the generation of a connection that broke, unless it has ended already.
     fn broke(&self, generation: u64) {
         let mut current = self.current.write();
         if self
@@ -184,7 +186,7 @@ impl Connections {
             let generation = self.generation.load(Ordering::SeqCst);
             let made = (generation, self.endpoint.connect(&config).await?);
             let mut current = self.current.write();
-            // It may have ended meanwhile.
+            // The generation may have ended meanwhile.
             if self.generation.load(Ordering::SeqCst) == generation {
                 *current = Some(made.clone());
             }
@@ -218,7 +220,7 @@ impl Connections {
             return Ok(Value::Nil);
         };
         let answer = {
-            // A server that vanished without a word would be waited for without end.
+            // A server that vanishes closes no connection, so the wait needs a limit.
             let answer = tokio::time::timeout(block + ANSWER, command.query_async(connection));
             tokio::pin!(answer);
             tokio::select! {
@@ -228,7 +230,7 @@ impl Connections {
                         Ok(false) => UNBLOCK_AGAIN,
                         _ => block + ANSWER,
                     };
-                    // It may not have begun yet when it was asked to end.
+                    // The wait may not have begun when `CLIENT UNBLOCK` arrived.
                     if let Ok(answer) = tokio::time::timeout(again, &mut answer).await {
                         break answer;
                     }
@@ -244,8 +246,8 @@ impl Connections {
         answer.map_err(BusError::redis(doing))
     }
 
-    /// Ends the wait with this number; false when there is none yet. After another generation began there is nobody to ask: the
-    /// number may be another's on another server. The wait ends by itself.
+    /// Ends the wait of the connection with this id. Returns `false` when it has not begun. In a later generation it does
+    /// nothing: another server may have given the id to another connection. The wait ends by itself.
     async fn unblock(&self, id: i64, generation: u64) -> RedisResult<bool> {
         let (now, mut connection) = self.connection().await?;
         if now != generation {
@@ -259,8 +261,8 @@ impl Connections {
     }
 }
 
-/// A connection that waits. Unless it is taken out after the answer, it is thrown away: the server may still have the
-/// wait, and closing the connection ends that.
+/// A connection that waits. It is closed unless it is taken out after the reply: the server may still have the wait, which a
+/// closed connection ends.
 struct Blocking(Option<Object<BlockingPool>>);
 
 impl Drop for Blocking {
@@ -273,7 +275,7 @@ fn silent() -> RedisError {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "redis does not answer").into()
 }
 
-/// Makes the connections that wait.
+/// Makes connections for waits.
 struct BlockingPool {
     endpoint: Arc<Endpoint>,
     generation: Arc<AtomicU64>,
@@ -281,7 +283,7 @@ struct BlockingPool {
 
 struct Wait {
     connection: MultiplexedConnection,
-    /// The server's number for it.
+    /// The server's id of the connection.
     id: i64,
     generation: u64,
 }
@@ -308,12 +310,12 @@ impl Manager for BlockingPool {
     }
 
     async fn recycle(&self, wait: &mut Wait, _: &Metrics) -> RecycleResult<RedisError> {
-        // One that broke was taken out then; what else is wrong, the next wait finds out.
+        // A connection that broke is not in the pool; the next wait notices anything else.
         if wait.generation == self.generation.load(Ordering::SeqCst) {
             Ok(())
         } else {
             Err(RecycleError::message(
-                "it may lead to a server that is gone",
+                "the connection is of an earlier generation",
             ))
         }
     }

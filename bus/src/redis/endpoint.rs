@@ -1,9 +1,8 @@
-//! From a url to the server that has the keys: one server, the master that Sentinel names, or the node of a Cluster
-//! that serves our slot.
+//! The server that has the keys: the one that the url names, the master that Sentinel names, or the node of a Cluster that
+//! serves our slot.
 //!
-//! All keys of a deployment share a hash tag, so on a Cluster too there is one server to talk to. It is asked for again
-//! with every new connection; a connection whose server is no longer the right one is thrown away (see
-//! [`is_broken`]).
+//! All keys of a deployment share a hash tag, so a Cluster has one server for them too. Each new connection looks it up
+//! again. A connection to a server that no longer has the keys is broken (see [`is_broken`]).
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use redis::{
@@ -18,28 +17,28 @@ use tokio::sync::Mutex;
 use super::RedisOptions;
 use crate::BusError;
 
-/// Where the keys are.
+/// The way to the server that has the keys.
 pub(super) enum Endpoint {
     Single(Client),
-    /// It remembers which Sentinel answered last.
+    /// Locked, since it keeps which Sentinel answered last.
     Sentinel(Box<Mutex<SentinelClient>>),
     Cluster(Cluster),
 }
 
-/// A Cluster, by the nodes to ask.
+/// A Cluster, by the nodes that the url names.
 pub(super) struct Cluster {
     seeds: Vec<ConnectionInfo>,
     ca: Option<Vec<u8>>,
-    /// Any of our keys: all are in one slot.
+    /// Any of our keys: all are in the same slot.
     key: String,
 }
 
 impl Endpoint {
-    /// Reads `redis://`, `rediss://` and `redis+unix://`, and with several comma-separated nodes
+    /// Parses `redis://`, `rediss://` and `redis+unix://`, and with several comma-separated nodes
     /// `redis+sentinel://[user:password@]node,node/master-name` and `redis+cluster://[user:password@]node,node`, each also
     /// with TLS as `rediss+…`.
     ///
-    /// [`BusError::Unfit`] when it is none of these. The message never holds the url: that may hold a password.
+    /// [`BusError::Unfit`] when it is none of these. The error does not contain the url, which may contain a password.
     pub(super) fn new(options: &RedisOptions) -> Result<Self, BusError> {
         let unfit = |reason: &str| BusError::Unfit {
             reason: format!("its url is not usable: {reason}"),
@@ -54,9 +53,9 @@ impl Endpoint {
                     "certificates are always verified, so it cannot end in #insecure",
                 ));
             }
-            // Small requests and answers in turn: Nagle's algorithm would only hold them back.
+            // Requests and replies are small and alternate: Nagle's algorithm would delay them.
             let tcp = info.tcp_settings().clone().set_nodelay(true);
-            // The answers are read as the older protocol has them, whatever the url asks for.
+            // Replies are parsed in the form of the older protocol, whatever the url names.
             let settings = info
                 .redis_settings()
                 .clone()
@@ -131,7 +130,7 @@ impl Endpoint {
     }
 }
 
-/// Scheme, kind and the rest of a url with several nodes.
+/// The scheme, the kind and the rest of a url with several nodes.
 fn several(url: &str) -> Option<(&str, &str, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     let (scheme, kind) = scheme.split_once('+')?;
@@ -189,8 +188,8 @@ fn sentinel(
 }
 
 impl Cluster {
-    /// A connection to the node that serves our slot. All seeds are asked side by side, so that those that are away hold
-    /// nothing up; one may not know yet that a master is gone, so the next one is heard when its answer leads nowhere.
+    /// A connection to the node that serves our slot. All seeds are queried at once, so that those that are down delay
+    /// nothing. One may not know yet that a master is down; when its answer leads nowhere, the next answer counts.
     async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
         let mut failure = RedisError::from((
             ErrorKind::ClusterConnectionNotFound,
@@ -199,7 +198,7 @@ impl Cluster {
         let mut answers: FuturesUnordered<_> = self
             .seeds
             .iter()
-            .map(|seed| self.ask(seed, config))
+            .map(|seed| self.query(seed, config))
             .collect();
         while let Some(answer) = answers.next().await {
             let connected = match answer {
@@ -219,8 +218,8 @@ impl Cluster {
         Err(failure)
     }
 
-    /// The master of our slot, as a seed knows it.
-    async fn ask(
+    /// Queries a seed for the master of our slot.
+    async fn query(
         &self,
         seed: &ConnectionInfo,
         config: &AsyncConnectionConfig,
@@ -251,7 +250,7 @@ impl Cluster {
                 continue;
             };
             if (first..=last).contains(&slot) {
-                // A node that does not know its own name means the one that we asked.
+                // A node that does not know its own name means itself.
                 let host: Option<String> = redis::from_redis_value_ref(host)?;
                 let host = host.filter(|host| !host.is_empty() && host != "?");
                 let addr = moved(seed.addr(), host, redis::from_redis_value_ref(port)?);
@@ -262,7 +261,7 @@ impl Cluster {
     }
 }
 
-/// The same way of connecting, to another host and port.
+/// The same kind of address, with another host and port.
 fn moved(addr: &ConnectionAddr, to: Option<String>, port: u16) -> ConnectionAddr {
     match addr.clone() {
         ConnectionAddr::Tcp(host, _) => ConnectionAddr::Tcp(to.unwrap_or(host), port),
@@ -281,24 +280,24 @@ fn moved(addr: &ConnectionAddr, to: Option<String>, port: u16) -> ConnectionAddr
     }
 }
 
-/// Whether a connection is of no use after this error: it broke, did not answer in time, or leads to a server that is
-/// no longer the one that has the keys.
+/// Whether a connection is of no use after this error: it was closed, did not answer in time, or leads to a server that no
+/// longer has the keys.
 ///
-/// `ASK` is not followed: while a slot moves to another node its keys are on both, and our scripts need all of them. The
-/// old node answers so for what is no longer there, until the new one has everything.
+/// `ASK` is not followed: while a slot moves to another node, its keys are on both, and our scripts need all of them. The
+/// old node replies `ASK` for keys that have moved, until the new node has all.
 pub(super) fn is_broken(error: &RedisError) -> bool {
     use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, ReadOnly};
     error.is_io_error()
         || error.is_connection_dropped()
         || matches!(error.kind(), ErrorKind::Server(Moved | Ask | ReadOnly | MasterDown | ClusterDown))
-        // A wait on a master that became a replica.
-        || says(error, "UNBLOCKED")
-        || says(error, "READONLY")
+        // The reply to a wait on a master that became a replica.
+        || has_code(error, "UNBLOCKED")
+        || has_code(error, "READONLY")
 }
 
-/// Whether the server answered with this code. Redis 6.2 puts what a script met into a message of its own: "ERR Error
-/// running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica."
-pub(super) fn says(error: &RedisError, code: &str) -> bool {
+/// Whether the server replied with this error code. Redis 6.2 wraps the error of a command in a script: "ERR Error running
+/// script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica."
+pub(super) fn has_code(error: &RedisError, code: &str) -> bool {
     let wrapped = || {
         error
             .detail()

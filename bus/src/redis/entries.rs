@@ -1,19 +1,19 @@
-//! What Redis answers when messages are taken.
+//! Entries of streams, in the replies to reservations.
 
 use redis::{ErrorKind, FromRedisValue, ParsingError, RedisError, RedisResult, Value};
 
-/// An entry that is now ours.
+/// An entry that this process has reserved.
 pub(super) struct RawEntry {
     pub(super) partition: Option<String>,
     pub(super) entry: (u64, u64),
     pub(super) delivery: u64,
-    /// How many attempts were counted before this entry was made.
+    /// The number of attempts that were counted when the entry was written.
     pub(super) attempts: u32,
-    /// The envelope, or whatever somebody put in its place.
+    /// The encoded envelope, or other bytes when the entry is not the bus's.
     pub(super) bytes: Vec<u8>,
 }
 
-/// As the scripts return it: partition, entry, delivery, attempts, envelope.
+/// Parses the form of the scripts: partition, entry, delivery, attempts, envelope.
 impl FromRedisValue for RawEntry {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let (partition, entry, delivery, attempts, bytes): (String, String, u64, u32, Vec<u8>) =
@@ -30,7 +30,7 @@ impl FromRedisValue for RawEntry {
     }
 }
 
-/// The new entries in the answer to an `XREADGROUP` of one stream.
+/// Parses the reply to an `XREADGROUP` of one stream.
 pub(super) fn read(answer: Value) -> RedisResult<Vec<RawEntry>> {
     let unexpected = || {
         RedisError::from((
@@ -74,7 +74,7 @@ fn fresh(entry: Value) -> Option<RawEntry> {
             std::str::from_utf8(attempts).ok()?.parse().unwrap_or(0),
             std::mem::take(bytes),
         ),
-        // Not ours, but its bytes are kept.
+        // The entry is not the bus's; its bytes are kept.
         _ => (0, fields.join(&b' ')),
     };
     Some(RawEntry {
@@ -86,7 +86,7 @@ fn fresh(entry: Value) -> Option<RawEntry> {
     })
 }
 
-/// Reads `milliseconds-number`.
+/// Parses an id: `milliseconds-number`.
 fn name(id: &[u8]) -> Option<(u64, u64)> {
     let (millis, number) = std::str::from_utf8(id).ok()?.split_once('-')?;
     Some((millis.parse().ok()?, number.parse().ok()?))

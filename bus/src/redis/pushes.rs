@@ -1,5 +1,5 @@
-//! Pushes that need a script. Those that come while runs are on their way share the next one: the busier the process, the
-//! fewer exchanges with Redis each push takes. A lone push is sent at once.
+//! Pushes that need a script. Pushes that arrive while runs are on their way share the next run: the busier the process, the
+//! fewer exchanges with Redis a push needs. A single push is sent at once.
 
 use std::{collections::VecDeque, io, sync::Arc};
 
@@ -15,13 +15,13 @@ use super::{
     scripts::{Call, Packed, Push, PushAnswer},
 };
 
-/// The most pushes, and about the most bytes, that share a run: Redis serves nobody else meanwhile.
-const MOST: usize = 64;
-const MOST_BYTES: usize = 1024 * 1024;
+/// The maximum number of pushes in a run, and their approximate maximum size in bytes: a run blocks Redis.
+const MAX_PUSHES: usize = 64;
+const MAX_BYTES: usize = 1024 * 1024;
 
-/// The most runs that are on their way at once. With two, Redis has the next one when it ends the first, and works while
-/// the first one's pushes are answered. More of them would only be smaller.
-const RUNS: usize = 2;
+/// The maximum number of runs on their way. With two, Redis has the next run when it ends the first, and works while this
+/// process answers the pushes of the first. With more, runs would only be smaller.
+const MAX_RUNS: usize = 2;
 
 /// The pushes of one process.
 pub(super) struct Pushes(Arc<Shared>);
@@ -34,7 +34,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// How many tasks send them.
+    /// The number of tasks that send runs.
     sending: usize,
     waiting: VecDeque<Waiting>,
 }
@@ -55,36 +55,36 @@ impl Pushes {
 
     pub(super) async fn push(&self, push: Packed) -> RedisResult<PushAnswer> {
         if push.messages.is_empty() {
-            // What is only recorded may be written to a Redis that is full, where a message may not.
+            // Alone: Redis accepts records without messages when it is full.
             return self.0.send(&[push]).await?.pop().ok_or_else(no_answer);
         }
         let (answer, answered) = oneshot::channel();
         let idle = {
             let mut state = self.0.state.lock();
             state.waiting.push_back(Waiting { push, answer });
-            let idle = state.sending < RUNS;
+            let idle = state.sending < MAX_RUNS;
             state.sending += usize::from(idle);
             idle
         };
         if idle {
-            // In a task of its own: whoever pushes may be dropped, and the others must not wait for him.
+            // In a task of its own: the future of this push may be dropped, and the others must not wait for it.
             tokio::spawn(Arc::clone(&self.0).send_all());
         }
         answered.await.unwrap_or_else(|_| Err(no_answer()))
     }
 }
 
-/// The runtime ends.
+/// The error of a push whose task ended, since the runtime ends.
 fn no_answer() -> redis::RedisError {
     io::Error::new(
         io::ErrorKind::Interrupted,
-        "the push was given up before redis answered",
+        "the push was cancelled before redis answered",
     )
     .into()
 }
 
-/// A task that sends. Dropped when it panics or is cancelled: it no longer counts, and if it was the last one, what waits
-/// fails, since only a task that runs answers it.
+/// A task that sends runs. When it panics or is cancelled, it no longer counts. If it was the last one, the pushes that wait
+/// fail, since no task would answer them.
 struct Run<'a>(&'a Mutex<State>);
 
 impl Drop for Run<'_> {
@@ -98,25 +98,25 @@ impl Drop for Run<'_> {
 }
 
 impl Shared {
-    /// Sends until nothing waits.
+    /// Sends runs until no push waits.
     async fn send_all(self: Arc<Self>) {
         let run = Run(&self.state);
         loop {
-            // Whoever is about to push goes first, so that its push is in this run.
+            // Tasks that are about to push go first, so that their pushes are in this run.
             tokio::task::yield_now().await;
             let Some((pushes, waiting)) = self.next() else {
-                // It is counted off already, under the lock that saw that nothing waits.
+                // `next` has decremented the count, under the lock with which it found no push.
                 return std::mem::forget(run);
             };
             match self.send(&pushes).await {
                 Ok(answers) => {
                     for (waiting, answer) in waiting.into_iter().zip(answers) {
-                        // Who was dropped hears nothing.
+                        // It fails when the future of the push was dropped.
                         let _ = waiting.send(Ok(answer));
                     }
                 }
                 Err(error) => {
-                    // What waited for a broken connection shares its end, and does not wait for the next one to break.
+                    // Pushes that waited for a broken connection fail with it, and do not wait until the next one breaks.
                     let others = if is_broken(&error) {
                         std::mem::take(&mut self.state.lock().waiting)
                     } else {
@@ -133,12 +133,12 @@ impl Shared {
         }
     }
 
-    /// What is sent next; nothing when nothing waits.
+    /// The pushes of the next run, with their callers; `None` when no push waits.
     #[expect(clippy::type_complexity, reason = "two columns of a table")]
     fn next(&self) -> Option<(Vec<Packed>, Vec<oneshot::Sender<RedisResult<PushAnswer>>>)> {
         let mut state = self.state.lock();
         let (mut pushes, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while pushes.len() < MOST && bytes < MOST_BYTES {
+        while pushes.len() < MAX_PUSHES && bytes < MAX_BYTES {
             let Some(Waiting { push, answer }) = state.waiting.pop_front() else {
                 break;
             };

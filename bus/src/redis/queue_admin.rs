@@ -1,5 +1,5 @@
-//! What operators do, on Redis. The scripts touch little at a time, since Redis serves nobody else meanwhile; the loops
-//! over them are here.
+//! The operator's operations on Redis. A script blocks Redis, so each call touches few messages; the loops over the calls are
+//! here.
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ use crate::{
     QueueAdmin, QueueSpec, QueueStatus, QueuedMessage, blob, queue_admin::per_minute,
 };
 
-/// `MOST` in `operate/common.lua`.
+/// The maximum number of dead letters of a call; `MAX_MESSAGES` in `queue_admin/common.lua`.
 const CHUNK: usize = 200;
 
-/// The most bytes of messages that are read to be shown: a queue may hold more than fits into memory.
-const MOST_BYTES: usize = 32 * 1024 * 1024;
+/// The approximate maximum size in bytes of the messages that a peek reads: a queue may have more than fits into memory.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 
-fn waiting_message((place, at, attempts, bytes): Found) -> Option<QueuedMessage> {
+fn queued_message((place, at, attempts, bytes): Found) -> Option<QueuedMessage> {
     let envelope = blob::decode(&bytes.into()).ok()?;
     let state = match place.as_str() {
-        "held" => MessageState::InFlight {
+        "in flight" => MessageState::InFlight {
             since: timestamp(at),
         },
         "ready" => MessageState::Ready {
@@ -43,7 +43,7 @@ fn waiting_message((place, at, attempts, bytes): Found) -> Option<QueuedMessage>
     })
 }
 
-/// A time of Redis.
+/// A time of Redis, in ms since 1970.
 fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
 }
@@ -62,8 +62,9 @@ fn dead_letter(id: String, died_at: i64, description: &[u8]) -> DeadLetter {
 }
 
 impl RedisBus {
-    /// Walks over messages until all were seen or `max` were read or changed: without an end, what arrives meanwhile could
-    /// keep it going for ever. Returns how many that was, and those that it read.
+    /// Walks over messages until it has seen all, or has read or changed `max`. Without a maximum, messages that arrive
+    /// meanwhile could keep it going for ever. Returns the number of messages that it read or changed, and those that it
+    /// read.
     async fn walk(
         &self,
         doing: &'static str,
@@ -72,9 +73,9 @@ impl RedisBus {
         which: MessageSelector,
         max: usize,
     ) -> Result<(usize, Vec<QueuedMessage>), BusError> {
-        let (mut total, mut waiting, mut bytes) = (0, Vec::new(), 0);
+        let (mut total, mut messages, mut bytes) = (0, Vec::new(), 0);
         let mut from = Cursor::default();
-        while total < max && bytes < MOST_BYTES {
+        while total < max && bytes < MAX_BYTES {
             let step = Walk {
                 over,
                 queue,
@@ -86,14 +87,14 @@ impl RedisBus {
             let (place, beside, count, found) = self.run(doing, &step).await?;
             total += count;
             bytes += found.iter().map(|found| found.3.len()).sum::<usize>();
-            // What is no envelope of ours becomes a dead letter when it is reserved.
-            waiting.extend(found.into_iter().filter_map(waiting_message));
+            // An entry that is no envelope becomes a dead letter when it is reserved.
+            messages.extend(found.into_iter().filter_map(queued_message));
             if place.is_empty() {
                 break;
             }
             from = (place, beside);
         }
-        Ok((total, waiting))
+        Ok((total, messages))
     }
 
     async fn take_letters(
@@ -129,7 +130,7 @@ impl RedisBus {
 impl QueueAdmin for RedisBus {
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError> {
         let (depth, (paused, oldest, last_late), (last, current, seconds), bytes) = self
-            .run("asking how a queue is doing", &GetStatus { queue })
+            .run("reading the state of a queue", &GetStatus { queue })
             .await?;
         let (ready, in_flight, delayed, dead) = depth;
         let ago = |age: i64| u64::try_from(age).ok().map(Duration::from_millis);
@@ -149,7 +150,7 @@ impl QueueAdmin for RedisBus {
     }
 
     async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<QueuedMessage>, BusError> {
-        let doing = "looking into a queue";
+        let doing = "peeking into a queue";
         let (count, mut found) = self
             .walk(
                 doing,
@@ -178,7 +179,7 @@ impl QueueAdmin for RedisBus {
         queue: &QueueSpec,
         id: Uuid,
     ) -> Result<Option<QueuedMessage>, BusError> {
-        let (doing, which) = ("looking for a message", MessageSelector::One(id));
+        let (doing, which) = ("finding a message", MessageSelector::One(id));
         let (count, mut found) = self
             .walk(doing, (Over::Ready, Do::Read), queue, which, 1)
             .await?;
@@ -188,7 +189,7 @@ impl QueueAdmin for RedisBus {
                 .await?
                 .1;
         }
-        Ok(found.pop().filter(|waiting| waiting.envelope.id == id))
+        Ok(found.pop().filter(|message| message.envelope.id == id))
     }
 
     async fn requeue(&self, queue: &QueueSpec, which: MessageSelector) -> Result<usize, BusError> {
@@ -218,7 +219,7 @@ impl QueueAdmin for RedisBus {
             }
             MessageSelector::One(_) => (1, 1),
         };
-        let doing = "throwing messages away";
+        let doing = "dropping messages";
         let dropped = self
             .walk(doing, (Over::Ready, Do::Drop), queue, which, ready)
             .await?
@@ -266,15 +267,15 @@ impl QueueAdmin for RedisBus {
         id: &str,
     ) -> Result<Option<(DeadLetter, DeadLetterPayload)>, BusError> {
         let found = self
-            .run("looking for a dead letter", &GetLetter { queue, id })
+            .run("finding a dead letter", &GetLetter { queue, id })
             .await?;
         Ok(found.map(|(died_at, description, bytes)| {
             let bytes = Blob::from(bytes);
-            let remains = blob::decode::<Envelope>(&bytes).map(DeadLetterPayload::Message);
+            let payload = blob::decode::<Envelope>(&bytes).map(DeadLetterPayload::Message);
             let letter = dead_letter(id.to_owned(), died_at, &description);
             (
                 letter,
-                remains.unwrap_or(DeadLetterPayload::Unreadable(bytes.to_vec())),
+                payload.unwrap_or(DeadLetterPayload::Unreadable(bytes.to_vec())),
             )
         }))
     }
@@ -285,7 +286,7 @@ impl QueueAdmin for RedisBus {
     }
 
     async fn drop_dead(&self, queue: &QueueSpec, ids: &[String]) -> Result<usize, BusError> {
-        self.take_letters("throwing dead letters away", false, queue, ids)
+        self.take_letters("dropping dead letters", false, queue, ids)
             .await
     }
 }

@@ -1,4 +1,4 @@
-//! Reading records.
+//! Reads of records.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{BusError, Record, RecordStore};
 
-/// How many records are read in one exchange.
+/// The maximum number of records that one exchange reads.
 const CHUNK: usize = 100;
 
 impl RedisBus {
@@ -41,33 +41,31 @@ impl RedisBus {
     async fn now_ms(&self) -> Result<u64, BusError> {
         let (seconds, micros): (u64, u64) = self
             .connections
-            .command("asking for the time", &redis::cmd("TIME"))
+            .command("reading the time", &redis::cmd("TIME"))
             .await?;
         Ok(seconds * 1000 + micros / 1000)
     }
 
-    pub(super) async fn read_tag(
+    pub(super) async fn read_index(
         &self,
         store: &RecordStore,
-        tag: &str,
+        index: &str,
         part: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError> {
         if part.is_empty() {
             return Ok(Vec::new());
         }
-        // What is older than the retention is taken out now and then only.
+        // Records beyond the retention are removed from time to time only.
         let oldest = self.now_ms().await?.saturating_sub(millis(store.retention));
         let mut range = redis::cmd("ZREVRANGEBYSCORE");
         range
-            .arg(self.store_key(store, "tag", tag))
+            .arg(self.store_key(store, "index", index))
             .arg("+inf")
             .arg(format!("({oldest}"))
             .arg("WITHSCORES");
         range.arg("LIMIT").arg(part.start).arg(count(part.len()));
-        let found: Vec<(String, i64)> = self
-            .connections
-            .command("reading which records there are", &range)
-            .await?;
+        let found: Vec<(String, i64)> =
+            self.connections.command("reading an index", &range).await?;
         let at = |millis| Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
         Ok(found
             .into_iter()
@@ -77,7 +75,7 @@ impl RedisBus {
 }
 
 fn record(stored: HashMap<String, Vec<u8>>) -> Record {
-    let mut entries = Vec::new();
+    let mut events = Vec::new();
     let mut fields = HashMap::new();
     for (field, value) in stored {
         if let Some(field) = field.strip_prefix('=') {
@@ -86,12 +84,12 @@ fn record(stored: HashMap<String, Vec<u8>>) -> Record {
             .strip_prefix('#')
             .and_then(|number| number.parse::<u64>().ok())
         {
-            entries.push((number, value.into()));
+            events.push((number, value.into()));
         }
     }
-    entries.sort_by_key(|(number, _)| *number);
+    events.sort_by_key(|(number, _)| *number);
     Record {
-        entries: entries.into_iter().map(|(_, entry)| entry).collect(),
+        events: events.into_iter().map(|(_, event)| event).collect(),
         fields,
     }
 }

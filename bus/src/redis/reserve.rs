@@ -1,4 +1,4 @@
-//! Taking messages, and waiting for them.
+//! Reservations, and their waits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,34 +10,34 @@ use super::{
     RedisBus,
     entries::{self, RawEntry},
     is_unknown_script,
-    scripts::{self, Call, Look as LookCall, Settle, SettleOne, TakeFromPartitions},
+    scripts::{self, Call, Poll as PollCall, ReserveFromPartitions, Settle, SettleOne},
 };
 use crate::{
     Bus, BusError, Delivery, Envelope, Lease, QueueSpec, Reserve, SettleRequest, Settlement, blob,
 };
 use runtime::error_chain;
 
-/// The longest wait between two looks at what nothing announces.
-pub(super) const LOOK: Duration = Duration::from_millis(500);
+/// The longest wait between two polls for messages that no write announces.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What a look found.
-struct Look {
+/// The result of a poll.
+struct PollResult {
     deliveries: Vec<Delivery>,
-    /// When a delayed message is due, or [`LOOK`] if that is sooner.
+    /// The time until a delayed message is due, at most [`POLL_INTERVAL`].
     due: Duration,
-    /// To wait by the hint stream from here on, not by reading new messages.
+    /// The id after which the next wait reads the hint stream; `None` when it reads new messages.
     hint: Option<String>,
 }
 
 fn due(pause: i64) -> Duration {
     u64::try_from(pause)
-        .map_or(LOOK, Duration::from_millis)
-        .min(LOOK)
+        .map_or(POLL_INTERVAL, Duration::from_millis)
+        .min(POLL_INTERVAL)
 }
 
 impl RedisBus {
-    /// Takes messages; waits for the first.
-    pub(super) async fn take(
+    /// Reserves messages, and waits for the first.
+    pub(super) async fn reserve_messages(
         &self,
         queue: &QueueSpec,
         request: &Reserve,
@@ -50,18 +50,18 @@ impl RedisBus {
             let wakeup = self.wakeup.notified();
             tokio::pin!(wakeup);
             wakeup.as_mut().enable();
-            let look = if queue.partitions {
-                self.look_in_partitions(queue, request).await?
+            let polled = if queue.partitions {
+                self.poll_partitions_once(queue, request).await?
             } else {
-                self.look(queue, request.max).await?
+                self.poll_once(queue, request.max).await?
             };
-            if !look.deliveries.is_empty() || left.is_zero() {
-                return Ok(look.deliveries);
+            if !polled.deliveries.is_empty() || left.is_zero() {
+                return Ok(polled.deliveries);
             }
-            let block = left.min(look.due);
+            let block = left.min(polled.due);
             left = left.saturating_sub(block);
             let ended = Notify::new();
-            let waiting = self.wait(queue, request.max, look.hint, block, &ended);
+            let waiting = self.wait(queue, request.max, polled.hint, block, &ended);
             tokio::pin!(waiting);
             let mut interrupted = false;
             let deliveries = loop {
@@ -84,16 +84,16 @@ impl RedisBus {
         }
     }
 
-    /// Makes leases of taken entries. Something that is no envelope cannot be handled by anyone: it is buried.
-    async fn leases(&self, queue: &QueueSpec, taken: Vec<RawEntry>) -> Vec<Delivery> {
-        let mut deliveries = Vec::with_capacity(taken.len());
+    /// Makes deliveries of reserved entries. An entry that is no envelope becomes a dead letter.
+    async fn leases(&self, queue: &QueueSpec, reserved: Vec<RawEntry>) -> Vec<Delivery> {
+        let mut deliveries = Vec::with_capacity(reserved.len());
         for RawEntry {
             partition,
             entry,
             delivery,
             attempts,
             bytes,
-        } in taken
+        } in reserved
         {
             let lease = Lease {
                 queue: queue.name,
@@ -117,23 +117,22 @@ impl RedisBus {
                 }
                 Err(error) => {
                     let reason = format!("not an envelope: {error}");
-                    match self.bury(&lease, &reason, attempt).await {
+                    match self.dead_letter_entry(&lease, &reason, attempt).await {
                         Ok(()) => {
                             error!(
                                 queue = queue.name,
                                 ?entry,
                                 reason,
-                                "not a message of ours, kept as a dead letter"
+                                "entry is not a message of ours; kept as a dead letter"
                             );
                         }
                         Err(error) => {
-                            // The others are good; this one comes back with its lease.
                             let error = error_chain(&error);
                             warn!(
                                 queue = queue.name,
                                 ?entry,
                                 error,
-                                "cannot make an entry a dead letter; retrying later"
+                                "cannot keep an entry as a dead letter; retrying when its lease runs out"
                             );
                         }
                     }
@@ -143,8 +142,13 @@ impl RedisBus {
         deliveries
     }
 
-    /// Keeps what is no envelope as a dead letter under a name of its own.
-    async fn bury(&self, lease: &Lease, reason: &str, attempts: u32) -> Result<(), BusError> {
+    /// Keeps an entry that is no envelope as a dead letter, with an id made of the entry's.
+    async fn dead_letter_entry(
+        &self,
+        lease: &Lease,
+        reason: &str,
+        attempts: u32,
+    ) -> Result<(), BusError> {
         let (partition, (millis, number)) =
             (lease.partition.as_deref().unwrap_or_default(), lease.entry);
         let id = format!("entry-{partition}{millis}-{number}");
@@ -160,10 +164,10 @@ impl RedisBus {
         }
     }
 
-    /// Takes what can be taken now from a queue without partitions.
-    async fn look(&self, queue: &QueueSpec, max: usize) -> Result<Look, BusError> {
+    /// Reserves the messages that are ready now, from a queue without partitions.
+    async fn poll_once(&self, queue: &QueueSpec, max: usize) -> Result<PollResult, BusError> {
         let doing = "reserving messages";
-        let look = LookCall {
+        let poll = PollCall {
             queue,
             consumer: &self.consumer,
             max,
@@ -171,7 +175,7 @@ impl RedisBus {
         let mut pipeline = redis::pipe();
         pipeline
             .ignore_errors()
-            .add_command(look.command(&self.prefix));
+            .add_command(poll.command(&self.prefix));
         let script_first = self.script_first.lock().contains(queue.name);
         if !script_first {
             pipeline.add_command(self.read(queue, max, None));
@@ -181,33 +185,33 @@ impl RedisBus {
             .pipeline(doing, &pipeline)
             .await?
             .into_iter();
-        let looked = answers.next().unwrap_or(Ok(redis::Value::Nil));
+        let old_messages = answers.next().unwrap_or(Ok(redis::Value::Nil));
         let fresh = answers
             .next()
             .unwrap_or(Ok(redis::Value::Nil))
             .and_then(entries::read);
-        let looked = match looked {
+        let old_messages = match old_messages {
             Err(error) if is_unknown_script(&error) => {
-                let load = async |connection: &mut _| look.script().load_async(connection).await;
+                let load = async |connection: &mut _| poll.script().load_async(connection).await;
                 let loaded: Result<String, BusError> = self.connections.run(doing, load).await;
                 if !fresh.as_ref().is_ok_and(|fresh| !fresh.is_empty()) {
                     loaded?;
-                    return Box::pin(self.look(queue, max)).await;
+                    return Box::pin(self.poll_once(queue, max)).await;
                 }
                 Err(error)
             }
             Err(error) => Err(error),
-            Ok(answer) => redis::from_redis_value::<<LookCall<'_> as Call>::Answer>(answer)
+            Ok(answer) => redis::from_redis_value::<<PollCall<'_> as Call>::Answer>(answer)
                 .map_err(Into::into),
         };
-        let (old, pause, room, closed) = match (looked, &fresh) {
-            (Ok(looked), _) => looked,
-            // What was read is ours, so it must not be forgotten.
+        let (old, pause, room, closed) = match (old_messages, &fresh) {
+            (Ok(old_messages), _) => old_messages,
+            // The messages that were read are in flight, so they must be delivered.
             (Err(_), Ok(fresh)) if !fresh.is_empty() => (Vec::new(), 0, max, false),
             (Err(error), _) => return Err(BusError::redis(doing)(error)),
         };
         let fresh = match fresh {
-            // Nothing new was asked for yet.
+            // New messages were not read yet.
             Ok(_) if script_first && room > 0 => match self
                 .connections
                 .command(doing, &self.read(queue, room, None))
@@ -218,14 +222,14 @@ impl RedisBus {
                 Err(error) => return Err(error),
             },
             Ok(fresh) => fresh,
-            // The group is made by the script; it was not there to do so.
+            // The script makes the group, and did not run.
             Err(_) if !old.is_empty() => Vec::new(),
             Err(error) if error.code() == Some("NOGROUP") => Vec::new(),
             Err(error) => return Err(BusError::redis(doing)(error)),
         };
         self.remember(queue, closed || !old.is_empty());
         let mut fresh = self.leases(queue, fresh).await;
-        // The script could not say beforehand how many new ones are wanted.
+        // The read came before the script's reply, which has the number of new messages that are wanted.
         let surplus = fresh.split_off(room.min(fresh.len()));
         if !surplus.is_empty() {
             let release = Settlement::Release;
@@ -234,25 +238,24 @@ impl RedisBus {
                 .map(|delivery| SettleRequest::new(&delivery.lease, &release));
             let back: Vec<_> = back.collect();
             if let Err(error) = self.settle_all(&back).await {
-                // They come back with their leases.
                 warn!(
                     queue = queue.name,
                     error = error_chain(&error),
-                    "cannot give back what was read too much"
+                    "cannot release surplus messages; they return when their leases run out"
                 );
             }
         }
         let mut deliveries = self.leases(queue, old).await;
         deliveries.append(&mut fresh);
-        // Nothing is written to the hint stream of a queue without partitions: who waits for it is left alone.
-        Ok(Look {
+        // No push writes to the hint stream of a queue without partitions: a wait for it ends when the queue is resumed.
+        Ok(PollResult {
             deliveries,
             due: due(pause),
             hint: closed.then(|| "$".to_owned()),
         })
     }
 
-    /// Whether the next look runs its script first, and reads new messages afterwards: the script may find them unwanted.
+    /// Notes whether the next poll runs its script before it reads new messages: it may not want any.
     fn remember(&self, queue: &QueueSpec, script_first: bool) {
         let mut queues = self.script_first.lock();
         if script_first {
@@ -262,7 +265,7 @@ impl RedisBus {
         }
     }
 
-    /// The command that reads new messages, and waits for them.
+    /// The command that reads new messages. It waits for `block`, if given.
     fn read(&self, queue: &QueueSpec, max: usize, block: Option<Duration>) -> Cmd {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP")
@@ -277,32 +280,32 @@ impl RedisBus {
         read
     }
 
-    /// Takes what can be taken now from a queue with partitions.
-    async fn look_in_partitions(
+    /// Reserves the messages that are ready now, from a queue with partitions.
+    async fn poll_partitions_once(
         &self,
         queue: &QueueSpec,
         request: &Reserve,
-    ) -> Result<Look, BusError> {
+    ) -> Result<PollResult, BusError> {
         let Reserve {
             max,
             skip_partitions: skip,
             ..
         } = request;
-        let take = TakeFromPartitions {
+        let reserve = ReserveFromPartitions {
             queue,
             consumer: &self.consumer,
             max: *max,
             skip,
         };
-        let (taken, pause, hint) = self.run("reserving messages", &take).await?;
-        Ok(Look {
-            deliveries: self.leases(queue, taken).await,
+        let (reserved, pause, hint) = self.run("reserving messages", &reserve).await?;
+        Ok(PollResult {
+            deliveries: self.leases(queue, reserved).await,
             due: due(pause),
             hint: Some(hint),
         })
     }
 
-    /// Waits until `queue` may have something to take; brings it along where it can.
+    /// Waits until `queue` may have a message. Returns it, if the wait has reserved it.
     async fn wait(
         &self,
         queue: &QueueSpec,

@@ -1,9 +1,9 @@
-//! The scripts, and what each is called with.
+//! The Lua scripts, and their calls.
 //!
-//! Each script has one type, whose fields are its arguments: whoever calls it gives all of them. The scripts check them
-//! once more, before their first write.
+//! Each script has one type, whose fields are its arguments, so that no caller can leave one out. The scripts check them
+//! again before their first write.
 
-/// A script: its parts are put together in this order.
+/// A script of these files, in this order.
 macro_rules! script {
     ($($name:literal),+) => {{
         static SCRIPT: std::sync::LazyLock<redis::Script> = std::sync::LazyLock::new(|| {
@@ -13,7 +13,7 @@ macro_rules! script {
     }};
 }
 
-/// A script of operators.
+/// A script of the operator's operations.
 macro_rules! admin {
     ($name:literal) => {
         script!("common", "queue_admin/common", $name)
@@ -40,19 +40,19 @@ pub(super) use self::{
         Cursor, Do, Found, GetLetter, GetStatus, ListLetters, Over, SetPaused, TakeLetters, Walk,
     },
     record::{CompareFirst, CompareFirstAnswer},
-    reserve::{Extend, Look, TakeFromPartitions},
+    reserve::{Extend, Poll, ReserveFromPartitions},
     settle::{Description, Settle, SettleOne},
 };
 
-/// The one consumer group of each stream; `common.lua` has it as well.
+/// The consumer group of each stream; `common.lua` has the same name.
 pub(super) const GROUP: &str = "workers";
 
-/// The largest number that a script takes.
+/// The largest number that a script accepts.
 const LARGEST: u64 = 999_999_999_999_999;
 
 /// A call of a script.
 pub(super) trait Call {
-    /// What the script returns.
+    /// The type of the script's reply.
     type Answer: FromRedisValue;
 
     fn script(&self) -> &'static Script;
@@ -60,7 +60,7 @@ pub(super) trait Call {
     /// Appends all arguments.
     fn arguments(&self, call: &mut Cmd);
 
-    /// About how many arguments there are, and how many bytes they have.
+    /// The approximate number of arguments, and their approximate size in bytes.
     fn size(&self) -> (usize, usize) {
         (8, 256)
     }
@@ -78,19 +78,19 @@ pub(super) trait Call {
     }
 }
 
-/// Whole milliseconds; a part of one is rounded up, so that a short wait is not none.
+/// Whole milliseconds, rounded up, so that a short wait does not become none.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000))
         .unwrap_or(LARGEST)
         .min(LARGEST)
 }
 
-/// A number of things; all that there are, when it is very large.
+/// A count as an argument, at most the largest one that a script accepts.
 pub(super) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(LARGEST).min(LARGEST)
 }
 
-/// An entry's name in its stream.
+/// The id of a stream entry.
 struct EntryName((u64, u64));
 
 impl fmt::Display for EntryName {

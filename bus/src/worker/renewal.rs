@@ -1,4 +1,4 @@
-//! Renewing leases, also after an outage of the bus.
+//! Renewal of leases, also after an outage of the bus.
 
 use std::time::Duration;
 
@@ -9,14 +9,15 @@ use tracing::warn;
 use super::Worker;
 use crate::{BusError, Delivery};
 
-/// How soon a renewal that failed is tried again. An outage may take longer than leases, so that anybody may take over what
-/// living workers hold: they have to be faster than whoever reserves, see [`HEAD_START`].
+/// The pause before a failed renewal is retried. In an outage that is longer than the leases, all of them run out: then
+/// living workers have to renew before any process reserves, see [`HEAD_START`].
 const RENEWAL_RETRY: Duration = Duration::from_millis(150);
 
-/// How long nothing is reserved after an outage, so that other processes can renew their leases first.
+/// The time after an outage in which this process reserves nothing, so that other processes can renew their leases first.
+/// Longer than [`RENEWAL_RETRY`].
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// The longest that reservations wait for the renewals of their own process.
+/// The longest wait of reservations for the renewals of their own process.
 const OWN_RENEWALS: Duration = Duration::from_secs(2);
 
 /// The number of leases whose last renewal failed.
@@ -30,12 +31,12 @@ impl Renewals {
     }
 
     async fn succeed(&self) {
-        // It fails only without a sender, which `self` is.
+        // It fails only without a sender, and `self` has one.
         let _ = self.0.subscribe().wait_for(|failing| *failing == 0).await;
     }
 }
 
-/// Counted until it is dropped.
+/// A renewal that failed: counted until it is dropped.
 struct FailedRenewal<'a>(&'a Renewals);
 
 impl Drop for FailedRenewal<'_> {
@@ -45,7 +46,7 @@ impl Drop for FailedRenewal<'_> {
 }
 
 impl Worker {
-    /// Renews the lease at a third of its length, for as long as it can; returns when it is lost.
+    /// Renews the lease at a third of its length, and returns when it is lost.
     pub(super) async fn renew(&self, delivery: &Delivery) {
         let third = self.queue.policy.lease / 3;
         let mut failed = None;
@@ -68,7 +69,7 @@ impl Worker {
         }
     }
 
-    /// After an outage, lets those renew their leases who hold messages. An error when the outage goes on.
+    /// After an outage, waits until living workers could renew their leases. Returns an error while the outage goes on.
     pub(crate) async fn let_renew(&self) -> Result<(), BusError> {
         self.bus.ping().await?;
         let own = async {

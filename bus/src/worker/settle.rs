@@ -1,4 +1,4 @@
-//! Writing how deliveries ended.
+//! Writing of settlements.
 
 use runtime::{Shutdown, chain, error_chain};
 use tracing::{error, warn};
@@ -7,7 +7,7 @@ use super::{Ended, LAST_TRIES, OUTAGE, Verdict, Worker};
 use crate::{BusError, Delivery, RecordUpdate, SettleRequest, Settlement};
 
 impl Worker {
-    /// Writes how these messages ended, and tries again for as long as the bus does not answer and the process lives.
+    /// Settles deliveries. Retries until the bus answers, or until [`LAST_TRIES`] after the process must end.
     pub(crate) async fn settle(&self, batch: &[Ended], shutdown: &Shutdown) {
         tokio::select! {
             () = self.settle_until_answered(batch, shutdown) => {}
@@ -15,13 +15,13 @@ impl Worker {
                 warn!(
                     queue = self.queue.name,
                     messages = batch.len(),
-                    "not settled before the process ends, they come back with their leases"
+                    "cannot settle messages before the process ends; they return when their leases run out"
                 );
             }
         }
     }
 
-    /// Writes these settlements. Of one that is refused, because it cannot be written, the attempt counts as failed.
+    /// Settles deliveries. When the bus refuses a settlement, the attempt counts as failed.
     async fn settle_until_answered(&self, batch: &[Ended], shutdown: &Shutdown) {
         let lost = |ended: &&Ended| matches!(ended.verdict, Verdict::LeaseLost);
         batch
@@ -36,13 +36,13 @@ impl Worker {
         if refused.is_empty() {
             return;
         }
-        let instead: Vec<_> = refused
+        let fallbacks: Vec<_> = refused
             .iter()
             .filter_map(|(delivery, how, error)| {
-                Some((*delivery, self.instead_of(delivery, how, error)?))
+                Some((*delivery, self.fallback(delivery, how, error)?))
             })
             .collect();
-        let settlements = instead
+        let settlements = fallbacks
             .iter()
             .map(|(delivery, how)| (*delivery, how, &[][..]));
         for (delivery, _, error) in self.write(settlements.collect(), shutdown).await {
@@ -50,28 +50,28 @@ impl Worker {
                 queue = self.queue.name,
                 id = %delivery.envelope.id,
                 error = chain(&error),
-                "cannot settle a message; it comes back with its lease"
+                "cannot settle a message; it returns when its lease runs out"
             );
         }
     }
 
-    /// Writes settlements as soon as the bus answers. Returns those that it refused.
+    /// Writes settlements as soon as the bus answers. Returns those that the bus refused.
     async fn write<'a>(
         &self,
         mut settlements: Vec<(&'a Delivery, &'a Settlement, &'a [RecordUpdate])>,
         shutdown: &Shutdown,
     ) -> Vec<(&'a Delivery, &'a Settlement, BusError)> {
         for failures in 1.. {
-            let endings = settlements
+            let requests = settlements
                 .iter()
                 .map(|(delivery, how, updates)| SettleRequest {
                     lease: &delivery.lease,
                     how,
                     updates,
                 });
-            let endings: Vec<_> = endings.collect();
-            match self.bus.settle_all(&endings).await {
-                Ok(results) => return self.sort_out(settlements, results, failures),
+            let requests: Vec<_> = requests.collect();
+            match self.bus.settle_all(&requests).await {
+                Ok(results) => return self.count_results(settlements, results, failures),
                 Err(error) if failures == 1 => warn!(
                     queue = self.queue.name,
                     error = chain(&error),
@@ -80,8 +80,8 @@ impl Worker {
                 Err(_) => {}
             }
             if !shutdown.is_stopping() {
-                // It may have arrived, and the message be ours again, under the same number: a second release would take
-                // it from under its handler. It comes back with its lease at the latest.
+                // The first release may have arrived, and the message may be in flight here again, under the same number. A
+                // second release would take it from its handler. Without one it returns when its lease runs out.
                 settlements.retain(|(_, how, _)| !matches!(how, Settlement::Release));
             }
             self.clock
@@ -91,8 +91,8 @@ impl Worker {
         Vec::new()
     }
 
-    /// Counts what was written, and returns what was refused.
-    fn sort_out<'a>(
+    /// Counts the settlements that were written or lost. Returns those that the bus refused.
+    fn count_results<'a>(
         &self,
         settlements: Vec<(&'a Delivery, &'a Settlement, &'a [RecordUpdate])>,
         results: Vec<Result<(), BusError>>,
@@ -111,17 +111,17 @@ impl Worker {
             }
         }
         if lost > 0 {
-            // After a failed try the first one may have arrived.
+            // After a failed try: the first one may have arrived.
             warn!(
                 queue = self.queue.name,
-                lost, tries, "leases lost, these settlements were not written"
+                lost, tries, "leases lost; settlements not written"
             );
         }
         refused
     }
 
-    /// How a message is settled whose settlement was refused: without what it would have sent and recorded.
-    fn instead_of(
+    /// The settlement in place of one that the bus refused: without its messages and records. `None` for a release.
+    fn fallback(
         &self,
         delivery: &Delivery,
         how: &Settlement,
@@ -136,7 +136,7 @@ impl Worker {
             "cannot write a settlement; the attempt counts as failed"
         );
         if matches!(how, Settlement::Release) {
-            // Its lease brings it back.
+            // The message returns when its lease runs out.
             return None;
         }
         if delivery.attempt < policy.attempts {

@@ -383,7 +383,7 @@ async fn record_updates_are_kept_however_the_delivery_ends(world: World) {
             .unwrap()
             .pop()
             .unwrap();
-        record.entries::<String>().unwrap()
+        record.events::<String>().unwrap()
     };
     assert_eq!(history("ok").await, ["begun", "handled"]);
     assert_eq!(

@@ -244,5 +244,5 @@ async fn full_redis_refuses_messages_and_accepts_records_of_those_it_has() {
         .unwrap()
         .pop()
         .unwrap();
-    assert_eq!(record.entries::<String>().unwrap().len(), 2);
+    assert_eq!(record.events::<String>().unwrap().len(), 2);
 }

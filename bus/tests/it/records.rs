@@ -45,11 +45,11 @@ async fn read(world: &World, store: &RecordStore, id: &str) -> Record {
 }
 
 async fn events(world: &World, id: &str) -> Vec<String> {
-    read(world, &BUILDS, id).await.entries().unwrap()
+    read(world, &BUILDS, id).await.events().unwrap()
 }
 
-async fn tagged(world: &World, store: &RecordStore, tag: &str) -> Vec<String> {
-    let found = world.other.tagged(store, tag, 0..10).await.unwrap();
+async fn indexed(world: &World, store: &RecordStore, index: &str) -> Vec<String> {
+    let found = world.other.indexed(store, index, 0..10).await.unwrap();
     found.into_iter().map(|(id, _)| id).collect()
 }
 
@@ -74,7 +74,7 @@ async fn end(
 async fn message_and_its_record_updates_are_one_step(world: World) {
     let updates = vec![
         event("a", "accepted"),
-        BUILDS.tag("a", "open"),
+        BUILDS.add_to_index("a", "open"),
         BUILDS.set("a", Field::new("waits"), &7_u64).unwrap(),
     ];
     let message = world.packed(&NOTES, "a");
@@ -82,10 +82,10 @@ async fn message_and_its_record_updates_are_one_step(world: World) {
 
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
     let record = read(&world, &BUILDS, "a").await;
-    assert_eq!(record.entries::<String>().unwrap(), ["accepted"]);
+    assert_eq!(record.events::<String>().unwrap(), ["accepted"]);
     assert_eq!(record.field(Field::<u64>::new("waits")).unwrap(), Some(7));
     assert_eq!(record.field(Field::<u64>::new("other")).unwrap(), None);
-    assert_eq!(tagged(&world, &BUILDS, "open").await, ["a"]);
+    assert_eq!(indexed(&world, &BUILDS, "open").await, ["a"]);
     assert!(read(&world, &BUILDS, "b").await.is_empty());
 
     // Updates alone are a step too.
@@ -124,7 +124,7 @@ async fn message_that_opens_its_record_is_stored_once_while_the_record_exists(wo
         let updates = vec![
             store.open("a", Field::new("accepted"), &value).unwrap(),
             store.add("a", &"accepted").unwrap(),
-            store.tag("a", "open"),
+            store.add_to_index("a", "open"),
         ];
         bus.push_with(
             vec![NOTES.pack(&note("a"), clock.as_ref()).unwrap()],
@@ -146,7 +146,7 @@ async fn message_that_opens_its_record_is_stored_once_while_the_record_exists(wo
     let record = read(&world, &BUILDS, "a").await;
     let accepted: Option<String> = record.field(Field::new("accepted")).unwrap();
     assert_eq!(accepted.as_deref(), Some("first"));
-    assert_eq!(record.entries::<String>().unwrap(), ["accepted"]);
+    assert_eq!(record.events::<String>().unwrap(), ["accepted"]);
     let delivery = world.reserve(&NOTES).await;
     assert!(end(&world, &delivery, &done(), &[]).await);
     assert_eq!(
@@ -192,14 +192,14 @@ async fn refused_message_does_not_open_its_record(world: World) {
         let message = world.packed(&BOUNDED, "a");
         let opening = vec![
             BUILDS.open(record, Field::new("accepted"), &1).unwrap(),
-            BUILDS.tag(record, "open"),
+            BUILDS.add_to_index(record, "open"),
         ];
         world.bus.push_with(vec![message], opening).await
     };
     assert_eq!(send("a").await.unwrap().inserted, 1);
     assert!(matches!(send("b").await, Err(BusError::Full { .. })));
     assert!(read(&world, &BUILDS, "b").await.is_empty());
-    assert_eq!(tagged(&world, &BUILDS, "open").await, ["a"]);
+    assert_eq!(indexed(&world, &BUILDS, "open").await, ["a"]);
     assert_eq!(
         send("a").await.unwrap().duplicates,
         1,
@@ -248,13 +248,13 @@ async fn every_way_to_settle_records_but_a_release(world: World) {
                 &world,
                 &delivery,
                 how,
-                &[event(record, "ended"), BUILDS.tag(record, "all")]
+                &[event(record, "ended"), BUILDS.add_to_index(record, "all")]
             )
             .await
         );
         assert_eq!(events(&world, record).await, ["ended"], "{record}");
     }
-    assert_eq!(tagged(&world, &BUILDS, "all").await.len(), table.len());
+    assert_eq!(indexed(&world, &BUILDS, "all").await.len(), table.len());
     assert_eq!(world.depth(&OUT).await.0, 3);
 
     world.send(&NOTES, "released").await;

@@ -274,7 +274,7 @@ async fn every_key_of_a_record_expires() {
     let accepted = vec![
         entry("a"),
         BUILDS.set("a", Field::new("now"), &1).unwrap(),
-        BUILDS.tag("a", "open"),
+        BUILDS.add_to_index("a", "open"),
     ];
     world
         .bus
@@ -285,7 +285,11 @@ async fn every_key_of_a_record_expires() {
         .bus
         .push_with(
             Vec::new(),
-            vec![once("b"), BUILDS.tag("b", "open"), BUILDS.tag("b", "all")],
+            vec![
+                once("b"),
+                BUILDS.add_to_index("b", "open"),
+                BUILDS.add_to_index("b", "all"),
+            ],
         )
         .await
         .unwrap();
@@ -295,8 +299,8 @@ async fn every_key_of_a_record_expires() {
         BUILDS.erase("a"),
         entry("a"),
         once("a"),
-        BUILDS.untag("a", "open"),
-        BUILDS.tag("a", "all"),
+        BUILDS.remove_from_index("a", "open"),
+        BUILDS.add_to_index("a", "all"),
     ];
     let request = SettleRequest {
         lease: &delivery.lease,
@@ -309,8 +313,8 @@ async fn every_key_of_a_record_expires() {
     );
     let gone = vec![
         entry("c"),
-        BUILDS.tag("c", "alone"),
-        BUILDS.untag("c", "alone"),
+        BUILDS.add_to_index("c", "alone"),
+        BUILDS.remove_from_index("c", "alone"),
         BUILDS.erase("c"),
     ];
     world.bus.push_with(Vec::new(), gone).await.unwrap();
@@ -319,7 +323,7 @@ async fn every_key_of_a_record_expires() {
     keys.sort();
     assert_eq!(
         keys,
-        ["record:a", "record:b", "tag:all", "tag:open"]
+        ["index:all", "index:open", "record:a", "record:b"]
             .map(|key| format!("{{test}}:-record-:builds:{key}"))
     );
     for key in keys {

@@ -97,11 +97,11 @@ fn settlements() -> Vec<(&'static str, Queue<Note>, Settlement, Vec<RecordUpdate
     // No change before the refused one may be written.
     let updates = || {
         vec![
-            BUILDS.add("good", &"entry").unwrap(),
-            BUILDS.tag("good", "all"),
-            BUILDS.untag("good", "open"),
+            BUILDS.add("good", &"event").unwrap(),
+            BUILDS.add_to_index("good", "all"),
+            BUILDS.remove_from_index("good", "open"),
             BUILDS.set("bad", Field::new("by"), &1).unwrap(),
-            BUILDS.tag("good", "last"),
+            BUILDS.add_to_index("good", "last"),
         ]
     };
     let emits = || emitting(three_messages());
@@ -109,9 +109,14 @@ fn settlements() -> Vec<(&'static str, Queue<Note>, Settlement, Vec<RecordUpdate
     let defer = |after| Settlement::Defer { after };
     vec![
         ("-record-:builds:record:bad", NOTES, emits(), updates()),
-        ("-record-:builds:tag:all", NOTES, emits(), updates()),
-        ("-record-:builds:tag:open", NOTES, emits(), updates()),
-        ("-record-:builds:tag:last", NOTES, retry(MINUTE), updates()),
+        ("-record-:builds:index:all", NOTES, emits(), updates()),
+        ("-record-:builds:index:open", NOTES, emits(), updates()),
+        (
+            "-record-:builds:index:last",
+            NOTES,
+            retry(MINUTE),
+            updates(),
+        ),
         ("-record-:builds:record:bad", NOTES, dead(), updates()),
         ("out:ready", NOTES, emits(), updates()),
         ("out:delayed", NOTES, emits(), updates()),
@@ -188,8 +193,8 @@ async fn refused_settlement_does_not_concern_the_others_of_its_batch() {
             let updates = match text.as_str() {
                 "a" => Vec::new(),
                 _ => vec![
-                    BUILDS.tag(&text, "all"),
-                    BUILDS.add(&text, &"entry").unwrap(),
+                    BUILDS.add_to_index(&text, "all"),
+                    BUILDS.add(&text, &"event").unwrap(),
                 ],
             };
             (delivery, emitting(vec![packed(&OUT, &text)]), updates)
@@ -212,10 +217,10 @@ async fn refused_settlement_does_not_concern_the_others_of_its_batch() {
     let depth = world.bus.depth(&NOTES.spec()).await.unwrap();
     assert_eq!((depth.ready, depth.in_flight), (0, 1));
     assert_eq!(world.bus.depth(&OUT.spec()).await.unwrap().ready, 3);
-    let tagged = world.bus.tagged(&BUILDS, "all", 0..10).await.unwrap();
-    let mut tagged: Vec<_> = tagged.into_iter().map(|(record, _)| record).collect();
-    tagged.sort_unstable();
-    assert_eq!(tagged, ["c", "d"]);
+    let indexed = world.bus.indexed(&BUILDS, "all", 0..10).await.unwrap();
+    let mut indexed: Vec<_> = indexed.into_iter().map(|(record, _)| record).collect();
+    indexed.sort_unstable();
+    assert_eq!(indexed, ["c", "d"]);
 }
 
 #[tokio::test]
@@ -244,9 +249,9 @@ fn pushes() -> Vec<(&'static str, Vec<RecordUpdate>)> {
     let opening = || {
         vec![
             open("new"),
-            BUILDS.tag("new", "all"),
-            BUILDS.add("good", &"entry").unwrap(),
-            BUILDS.untag("good", "open"),
+            BUILDS.add_to_index("new", "all"),
+            BUILDS.add("good", &"event").unwrap(),
+            BUILDS.remove_from_index("good", "open"),
             BUILDS.set("bad", Field::new("by"), &1).unwrap(),
             open("other"),
         ]
@@ -257,9 +262,9 @@ fn pushes() -> Vec<(&'static str, Vec<RecordUpdate>)> {
         ("-record-:builds:record:other", opening()),
         ("-record-:builds:record:bad", opening()),
         ("-record-:builds:record:bad", without_opening()),
-        ("-record-:builds:tag:all", opening()),
-        ("-record-:builds:tag:open", opening()),
-        ("-record-:builds:tag:open", without_opening()),
+        ("-record-:builds:index:all", opening()),
+        ("-record-:builds:index:open", opening()),
+        ("-record-:builds:index:open", without_opening()),
         ("out:ready", opening()),
         ("out:delayed", opening()),
         ("partitioned:partition:p", opening()),
@@ -293,14 +298,14 @@ async fn push_that_meets_a_key_of_wrong_type_writes_nothing_and_is_stored_once_t
 #[tokio::test]
 async fn changes_of_records_that_meet_a_key_of_wrong_type_are_not_made() {
     let world = RedisWorld::start().await;
-    for key in ["record:bad", "tag:all", "tag:open"] {
+    for key in ["record:bad", "index:all", "index:open"] {
         let _: String = world.command(&["FLUSHALL"]).await;
         let (key, before) = occupy(&world, &format!("-record-:builds:{key}")).await;
         let updates = || {
             vec![
-                BUILDS.add("good", &"entry").unwrap(),
-                BUILDS.tag("good", "all"),
-                BUILDS.untag("good", "open"),
+                BUILDS.add("good", &"event").unwrap(),
+                BUILDS.add_to_index("good", "all"),
+                BUILDS.remove_from_index("good", "open"),
                 BUILDS.set("bad", Field::new("by"), &1).unwrap(),
             ]
         };
@@ -315,7 +320,7 @@ async fn changes_of_records_that_meet_a_key_of_wrong_type_are_not_made() {
 #[tokio::test]
 async fn compare_and_set_that_meets_a_key_of_wrong_type_names_it_and_changes_nothing() {
     let world = RedisWorld::start().await;
-    for key in ["record:a", "record:b", "tag:all", "tag:open"] {
+    for key in ["record:a", "record:b", "index:all", "index:open"] {
         let _: String = world.command(&["FLUSHALL"]).await;
         let (key, before) = occupy(&world, &format!("-record-:builds:{key}")).await;
         let change = || {
@@ -326,8 +331,8 @@ async fn compare_and_set_that_meets_a_key_of_wrong_type_names_it_and_changes_not
         let updates = || {
             vec![
                 BUILDS.set("b", Field::new("by"), &1).unwrap(),
-                BUILDS.tag("a", "all"),
-                BUILDS.untag("a", "open"),
+                BUILDS.add_to_index("a", "all"),
+                BUILDS.remove_from_index("a", "open"),
             ]
         };
         let refused = world.bus.compare_and_set(change(), updates()).await;

@@ -44,7 +44,7 @@ pub struct EndedTask {
 pub(super) fn ended(store: &RecordStore, task: &EndedTask) -> Result<[RecordUpdate; 2], BusError> {
     Ok([
         store.set_once(&task.task_id, ENDED, task)?,
-        store.tag(&task.task_id, TAG),
+        store.add_to_index(&task.task_id, TAG),
     ])
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn is_known(
 
 /// Records that the end of a task was reported.
 pub(super) fn reported(store: &RecordStore, task: &EndedTask) -> RecordUpdate {
-    store.untag(&task.task_id, TAG)
+    store.remove_from_index(&task.task_id, TAG)
 }
 
 /// All that were not reported, in the order in which they ended.
@@ -70,7 +70,7 @@ pub(super) async fn unreported(
     let mut tasks = Vec::new();
     for page in 0.. {
         let found = bus
-            .tagged(store, TAG, page * PAGE..(page + 1) * PAGE)
+            .indexed(store, TAG, page * PAGE..(page + 1) * PAGE)
             .await?;
         let ids: Vec<String> = found.into_iter().map(|(id, _)| id).collect();
         for (id, record) in ids.iter().zip(bus.records(store, &ids).await?) {

@@ -86,7 +86,7 @@ impl Bus for Away {
     async fn records(&self, _: &RecordStore, _: &[String]) -> Result<Vec<Record>, BusError> {
         Err(self.error())
     }
-    async fn tagged(
+    async fn indexed(
         &self,
         _: &RecordStore,
         _: &str,

@@ -1,39 +1,39 @@
--- Shared by all scripts: it is put before each of them.
+-- The first part of each script.
 --
 -- KEYS[1]  the prefix of all keys, with its hash tag, such as "{events}:". Every key below starts with it, so all of
 --          them are in one slot of a Redis Cluster.
 --
 -- Keys of a queue Q (after the prefix):
---   Q:ready      stream   messages that can be taken, or are held (consumer group "workers")
---   Q:partition:L     stream   the same for partition L of a queue with partitions
---   Q:partitions      set      the partitions that were ever used
---   Q:delayed    zset     packed messages by the time (ms) at which they become ready
---   Q:hint       stream   one entry, rewritten when something came into a partition: whoever waits for a partition reads it
---   Q:paused     string   while it exists, nothing is taken
---   Q:done:M     string   how many messages ended in minute M since 1970; expires
---   Q:late       string   the time (ms) at which a delayed message was last made ready late; expires
---   Q:dead       zset     ids of dead letters by the time of death (ms)
---   Q:letters    hash     id -> why, and after how many attempts (written by the client)
---   Q:bodies     hash     id -> packed message
---   Q:key:K      string   idempotence key K was seen; expires
+--   Q:ready        stream   messages that are ready or in flight (consumer group "workers")
+--   Q:partition:P  stream   the same for partition P of a queue with partitions
+--   Q:partitions   set      the partitions that were ever used
+--   Q:delayed      zset     packed messages by the time (ms) at which they become ready
+--   Q:hint         stream   one entry, rewritten for each new message of a partition: waits for partitions read it
+--   Q:paused       string   while it exists, nothing is reserved
+--   Q:done:M       string   the number of messages that were done or became dead letters in minute M since 1970; expires
+--   Q:late         string   the time (ms) at which a delayed message last became ready late; expires
+--   Q:dead         zset     ids of dead letters by the time (ms) at which they became that
+--   Q:letters      hash     id -> reason, attempts and whether it is unreadable, as the client wrote them
+--   Q:bodies       hash     id -> packed message
+--   Q:key:K        string   deduplication key K was stored; expires
 --
 -- Beside the queues:
---   -probe-:C        string   there for an instant while it is checked that C can write
+--   -probe-:C      string   exists for an instant while consumer C checks that it can write
 
--- A stream entry has the fields "a" (attempts counted so far, the delivery count of the group comes on top) and "e"
--- (the envelope). Time is Redis's own.
+-- A stream entry has the fields "a" (attempts so far, without the delivery count of the group) and "e" (the envelope). The
+-- clock is that of Redis.
 
 local call, try = redis.call, redis.pcall
 local PREFIX = KEYS[1] or error('the prefix of the keys is missing', 0)
 local GROUP = 'workers'
--- Owns what was released: nobody's lease matches it.
+-- The owner of released entries: no lease has this consumer.
 local NOBODY = '-released-'
 
 local function key(queue, part)
   return PREFIX .. queue .. ':' .. part
 end
 
--- The streams of queues without partitions, once they were asked for: making text takes Lua long.
+-- The streams of queues without partitions, by queue: concatenation is slow in Lua.
 local streams = {}
 
 local function stream_of(queue, partition)
@@ -46,7 +46,7 @@ local function stream_of(queue, partition)
   return stream
 end
 
--- Redis's time, the same for the whole run, as a number and as text: making text of a number takes Redis long.
+-- The time of Redis in ms, the same for the whole run, as a number and as text: conversion to text is slow in Redis.
 local now, now_text
 local function now_ms()
   if not now then
@@ -57,8 +57,8 @@ local function now_ms()
   return now, now_text
 end
 
--- What a script has written when it meets an error stays. So it checks all arguments before the first write: a call with an
--- argument too few, too many or of another form changes nothing. Each check takes the place of an argument.
+-- Redis keeps the writes of a script that fails later. So a script checks all arguments before its first write: a call with
+-- too few, too many or malformed arguments changes nothing. Each check has the place of an argument as its parameter.
 local ARGV, COUNT, find = ARGV, #ARGV, string.find
 
 local function refuse(at, expected)
@@ -74,7 +74,7 @@ local function filled(at)
   return value and value ~= '' and value or refuse(at, 'there, or empty')
 end
 
--- Numbers by their text: many arguments have the same. What was checked is read here, without another check.
+-- Checked numbers by their text, since many arguments are equal. Later code reads them here without another check.
 local numbers = {}
 
 local function whole(at)
@@ -93,7 +93,7 @@ local function positive(at)
   return number > 0 and number or refuse(at, 'more than 0')
 end
 
--- No part of an entry's name has more than 19 digits, or Redis might not take it.
+-- Each part of an entry's id has at most 19 digits; Redis may refuse more.
 local function is_entry(value)
   local dash = find(value, '^%d+%-%d+$') and find(value, '-', 1, true)
   return dash and dash <= 20 and #value - dash <= 19
@@ -104,8 +104,8 @@ local function entry_name(at)
   return is_entry(value) and value or refuse(at, "an entry's name")
 end
 
--- A run may have many pushes of one kind: what they have in common is described once, with empty values, and each of
--- them gives its values in their order. Then these are the places of the values; otherwise there are none.
+-- A run may have many pushes of one kind: one description with empty values is common to them, and each push has its values in
+-- the same order. These are the places of the values; nil in other scripts.
 local holes
 
 local function value(at)
@@ -119,13 +119,13 @@ local function one_of(at, words)
   return words[value] and value or refuse(at, 'a word that is known here')
 end
 
--- Every argument comes before `ends`.
+-- Checks that there is no argument from `ends` on.
 local function ends_at(ends)
   if COUNT ~= ends - 1 then error('the script has ' .. COUNT .. ' arguments, expected are ' .. ends - 1, 0) end
 end
 
--- Lets what follows write though Redis has reached its maxmemory: it refuses only the first write of a script, if that
--- needs memory. This one does not, and changes nothing, since no key is named like the prefix.
+-- Allows the following writes though Redis has reached its maxmemory: Redis refuses only the first write of a script, if that
+-- needs memory. This one needs none, and changes nothing, since no key is equal to the prefix.
 local function even_when_full()
   call('DEL', PREFIX)
 end
@@ -150,7 +150,7 @@ local function delay(queue, partition, attempts, bytes, id, after)
   return member
 end
 
--- Partition, attempts and envelope of a delayed message. Something that is not ours keeps all its bytes as the envelope.
+-- Partition, attempts and envelope of a delayed message. A member that is not the bus's is an envelope as a whole.
 local function read_delayed(member)
   local ours, partition, attempts, _, envelope = pcall(cmsgpack.unpack, member)
   if ours and type(partition) == 'string' and type(attempts) == 'number' and type(envelope) == 'string' then
@@ -166,7 +166,7 @@ local function read_body(packed)
   return '', packed
 end
 
--- The fields of a stream entry. Something that is not ours keeps all its bytes and has no envelope.
+-- Attempts and envelope of a stream entry. The fields of an entry that is not the bus's are joined in place of an envelope.
 local function content(entry)
   local fields = entry[2]
   local attempts, bytes = 0, nil
@@ -177,14 +177,14 @@ local function content(entry)
   return attempts, bytes or table.concat(fields, ' ')
 end
 
--- The partitions of a queue's streams; '' is that of a queue without partitions, and a partition of its own where there are others.
+-- The partitions of a queue. '' is the stream of a queue without partitions; in a queue with partitions it is one of them.
 local function partitions_of(queue)
   local partitions = call('SMEMBERS', key(queue, 'partitions'))
   partitions[#partitions + 1] = ''
   return partitions
 end
 
--- How many messages wait in a queue (ready, in flight or delayed), and which of its keys have some.
+-- The number of messages of a queue that are ready, in flight or delayed, and the keys that have some.
 local function waiting(queue)
   local delayed = key(queue, 'delayed')
   local count, keys = call('ZCARD', delayed), {}
@@ -198,25 +198,25 @@ local function waiting(queue)
   return count, keys
 end
 
--- What the messages of a queue take, about, in bytes. `keys` are those that have some.
+-- The approximate size in bytes of the messages of `keys`.
 local function bytes_of(keys)
   local bytes = 0
   for _, name in ipairs(keys) do bytes = bytes + (call('MEMORY', 'USAGE', name) or 0) end
   return bytes
 end
 
--- A message that has more bytes than this is large. Redis counts the bytes of a queue by walking through it, so the count is
--- taken only when a large message is pushed, or when so many wait that with this size each they would reach the bound.
+-- A message of more bytes than this is large. Redis measures a queue by walking through it. So it is measured only when a large
+-- message is pushed, or when so many messages wait that they would reach the bound with this size each.
 local LARGE = 65536
 
--- How many arguments a message has.
+-- The number of arguments of a message.
 local WIDTH = 8
 
--- Checks that messages are described from ARGV[at] on: a count, then for each
+-- Checks the description of messages that begins at ARGV[at]: their number, then for each
 --   queue, partition ('' for none), after (ms), key ('' for none), window of the key (ms, 0 for no key), bound (0 for none),
 --   bound in bytes (0 for none), envelope.
 -- Key and envelope are values, see value().
--- Returns where the description ends.
+-- Returns the place after the description.
 local function check_messages(at)
   local ends = at + 1 + whole(at) * WIDTH
   given(ends - 1)
@@ -243,10 +243,10 @@ local function once_key(base)
   return PREFIX .. ARGV[base] .. ':key:' .. ARGV[base + 3]
 end
 
--- How many messages wait in each queue that has a bound, and what they take, once it was asked for.
+-- For each queue that has a bound, once it was read: the number of its messages, their size, and the keys that have some.
 local counts, sizes, occupied = {}, {}, {}
 
--- How many messages wait in a queue that has a bound.
+-- The number of messages of a queue that has a bound.
 local function count_of(queue)
   local count = counts[queue]
   if not count then
@@ -256,8 +256,8 @@ local function count_of(queue)
   return count
 end
 
--- What the messages of a queue take that has a bound in bytes, before a push with so many bytes. Few messages that are not
--- large cannot reach it.
+-- The size of the messages of a queue that has a bound in bytes, before a push of `pushed` bytes; 0 when they are too few to
+-- reach the bound.
 local function size_of(queue, bound, pushed)
   local size = sizes[queue]
   local count = count_of(queue)
@@ -269,8 +269,7 @@ local function size_of(queue, bound, pushed)
   return size
 end
 
--- Whether a queue would hold more messages than its bound with those that are described from ARGV[at] on, or is at its bound
--- in bytes: which, and 'messages' or 'bytes', if so.
+-- The queue that would exceed its bound with the messages of the description at ARGV[at], and 'messages' or 'bytes'; or nil.
 local function overfull(at)
   local crowded, pushed = false, 0
   local count = numbers[ARGV[at]]
@@ -281,7 +280,7 @@ local function overfull(at)
     if bytes > 0 then crowded = crowded or size_of(queue, bytes, pushed) >= bytes end
   end
   if not crowded then return nil end
-  -- Each queue has some of them only, and what was stored before needs no room.
+  -- Each queue gets only some of the messages, and duplicates need no room.
   local more, seen = {}, {}
   for base = at + 1, at + count * WIDTH, WIDTH do
     local queue, bound, bytes = ARGV[base], whole(base + 5), whole(base + 6)
@@ -298,12 +297,12 @@ local function overfull(at)
   end
 end
 
--- What store() has stored, for take_back(): the place of each message and its entry, or member of the delayed ones. The
--- last one may have its key only.
+-- The messages that store() has stored, for take_back(): the place of each, and its entry or its member of the delayed ones.
+-- The last one may have only its deduplication key.
 local stored_now = {}
 
--- Stores the messages that are described from ARGV[at] on. Returns where the description ends, and how many were stored;
--- the others had been before.
+-- Stores the messages of the description at ARGV[at]. Returns the place after the description, and the number of messages that
+-- were stored; the others were duplicates.
 local function store(at)
   local ends, stored = skip_messages(at), 0
   for base = at + 1, ends - 1, WIDTH do
@@ -325,7 +324,7 @@ local function store(at)
   return ends, stored
 end
 
--- Takes back what was stored after `from` places of `stored_now`.
+-- Removes the messages that were stored after the first `from` elements of `stored_now`.
 local function take_back(from)
   for place = from + 1, #stored_now, 2 do
     local base, name = stored_now[place], stored_now[place + 1]
@@ -341,8 +340,8 @@ local function take_back(from)
   counts, sizes = {}, {}
 end
 
--- Whether `consumer` still holds this very delivery of the entry.
-local function holds(stream, entry, consumer, delivery)
+-- Whether `consumer` has the lease of this delivery of the entry.
+local function has_lease(stream, entry, consumer, delivery)
   local pending = try('XPENDING', stream, GROUP, entry, entry, 1)
   if pending.err or not pending[1] then return false end
   return pending[1][2] == consumer and pending[1][4] == tonumber(delivery)

@@ -1,4 +1,4 @@
-//! Messages and changes of records as arguments, in the form that `common.lua` and `updates.lua` read.
+//! Descriptions: messages and changes of records as arguments, in the form that `common.lua` and `updates.lua` read.
 
 use std::borrow::{Borrow, Cow};
 
@@ -13,11 +13,11 @@ pub(in crate::redis) struct PackedMessage<O> {
     pub(in crate::redis) bytes: Vec<u8>,
 }
 
-/// What is written of a description.
+/// The part of a description that is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Whole,
-    /// What many have in common: all of it, but each value is empty.
+    /// The part that many descriptions have in common: all of it, with empty values.
     Kind,
     /// The values alone.
     Values,
@@ -52,7 +52,7 @@ impl<'a> DescriptionWriter<'a> {
         }
     }
 
-    /// Writes what many descriptions have in common.
+    /// Writes an argument that many descriptions have in common.
     fn common(&mut self, argument: impl ToSingleRedisArg) -> &mut Self {
         if self.part != Part::Values {
             self.call.arg(argument);
@@ -60,7 +60,7 @@ impl<'a> DescriptionWriter<'a> {
         self
     }
 
-    /// Writes what each description has for itself, and what is never empty; see `value()` in `common.lua`.
+    /// Writes a value: an argument that differs between descriptions and is never empty; see `value()` in `common.lua`.
     fn value(&mut self, value: &[u8]) -> &mut Self {
         self.call.arg(match self.part {
             Part::Kind => &[],
@@ -103,11 +103,11 @@ impl<'a> DescriptionWriter<'a> {
             let Some(RecordUpdate { store, record, .. }) = group.first() else {
                 continue;
             };
-            // Slots that are set, and tags, share a change with their neighbours.
+            // Neighbours that set fields, or add to indexes, share a change.
             let shares = |one: &RecordUpdate, next: &RecordUpdate| {
                 matches!(
                     (&one.change, &next.change),
-                    (Change::Set { .. }, Change::Set { .. }) | (Change::Tag(_), Change::Tag(_))
+                    (Change::Set { .. }, Change::Set { .. }) | (Change::Index(_), Change::Index(_))
                 )
             };
             let changes = group.chunk_by(shares);
@@ -124,8 +124,8 @@ impl<'a> DescriptionWriter<'a> {
                     Change::Set { .. } => self.common("set").common(2 * changes.len()),
                     Change::Add(_) => self.common("add").common(1),
                     Change::Swap { .. } => self.common("swap").common(3),
-                    Change::Tag(_) => self.common("tag").common(changes.len()),
-                    Change::Untag(_) => self.common("untag").common(1),
+                    Change::Index(_) => self.common("index").common(changes.len()),
+                    Change::Unindex(_) => self.common("unindex").common(1),
                     Change::Erase => self.common("erase").common(0),
                 };
                 for RecordUpdate { change, .. } in changes {
@@ -137,17 +137,17 @@ impl<'a> DescriptionWriter<'a> {
 
     fn change(&mut self, change: &Change) {
         match change {
-            Change::Add(entry) => self.value(entry),
+            Change::Add(event) => self.value(event),
             Change::Open { field, value } | Change::Set { field, value } => {
                 self.common(Field(field)).value(value)
             }
-            // Either may be empty.
+            // Both values may be empty.
             Change::Swap { field, from, to } => self
                 .common(Field(field))
                 .common(bytes(from))
                 .common(bytes(to)),
-            Change::Tag(Cow::Borrowed(tag)) if !tag.is_empty() => self.common(*tag),
-            Change::Tag(tag) | Change::Untag(tag) => self.value(tag.as_bytes()),
+            Change::Index(Cow::Borrowed(name)) if !name.is_empty() => self.common(*name),
+            Change::Index(name) | Change::Unindex(name) => self.value(name.as_bytes()),
             Change::Erase => self,
         };
     }
@@ -164,7 +164,7 @@ impl ToRedisArgs for Field<'_> {
 
 impl ToSingleRedisArg for Field<'_> {}
 
-/// No value is empty, so that says that there is none.
+/// The bytes of a value; none for an empty field, since no encoded value is empty.
 fn bytes(value: &Option<Blob>) -> &[u8] {
     value.as_deref().unwrap_or_default()
 }

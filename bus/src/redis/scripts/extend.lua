@@ -4,6 +4,6 @@
 
 local stream, entry, consumer, delivery = stream_of(filled(1), given(2)), entry_name(3), filled(4), positive(5)
 ends_at(6)
-if not holds(stream, entry, consumer, delivery) then return 0 end
+if not has_lease(stream, entry, consumer, delivery) then return 0 end
 call('XCLAIM', stream, GROUP, consumer, 0, entry, 'JUSTID')
 return 1

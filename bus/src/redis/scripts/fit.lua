@@ -1,14 +1,14 @@
--- Whether keys hold what a script is about to write to them. Redis keeps what a script wrote before it met an error, so these
--- are asked before the first write.
+-- Checks the types of keys before a script writes to them. Redis keeps the writes of a script that fails later, so these checks
+-- come before the first write.
 
--- The keys that were asked for and are fit. What the script writes afterwards is of the right type.
+-- The keys that have the right type. The script itself writes right types only.
 local fit = {}
 
 local function wrong_type(name)
   return 'WRONGTYPE ' .. name .. ' holds a ' .. call('TYPE', name).ok .. ', which is not the bus\'s: remove it'
 end
 
--- Why a key is not fit, or nil. `count` is a command that only keys of the right type answer.
+-- The error of a key of a wrong type, or nil. `count` is a command that fails for wrong types.
 local function unfit(name, count)
   if fit[name] then return nil end
   local answer = try(count, name)
@@ -25,14 +25,14 @@ local function unfit_record(name)
   fit[name] = true
 end
 
--- The same for the stream of a queue or partition, and what append() writes beside it.
+-- The same for the stream of a queue or partition, and the other keys that append() writes.
 local function unfit_stream(queue, partition)
   return unfit(stream_of(queue, partition), 'XLEN')
     or partition ~= '' and (unfit(key(queue, 'partitions'), 'SCARD') or unfit(key(queue, 'hint'), 'XLEN'))
     or nil
 end
 
--- The same for what store() writes. The messages were checked.
+-- The same for the keys that store() writes. The messages were checked.
 local function unfit_messages(at)
   for base = at + 1, skip_messages(at) - 1, WIDTH do
     local queue, after = ARGV[base], numbers[ARGV[base + 2]]
@@ -42,8 +42,8 @@ local function unfit_messages(at)
   end
 end
 
--- The same for what record() writes. The changes were checked. An 'open' whose field is ARGV[opening] is left out. Records and
--- tags whose names are values, and still empty, are left out too; the second result says whether there were some.
+-- The same for the keys that record() writes. The changes were checked. Leaves out an 'open' whose field is ARGV[opening], and
+-- records and indexes whose names are values that are still empty; the second result tells whether it left out any of these.
 local function unfit_updates(at, opening)
   local groups, left_out = numbers[ARGV[at]], false
   at = at + 1
@@ -54,16 +54,16 @@ local function unfit_updates(at, opening)
       local how, count = ARGV[at], numbers[ARGV[at + 1]]
       at = at + 2
       local wrong
-      if how == 'tag' or how == 'untag' then
+      if how == 'index' or how == 'unindex' then
         for place = at, at + count - 1 do
           if ARGV[place] == '' then
             left_out = true
           else
-            wrong = wrong or unfit(tag_key(store, ARGV[place]), 'ZCARD')
+            wrong = wrong or unfit(index_key(store, ARGV[place]), 'ZCARD')
           end
         end
       elseif how == 'open' and at == opening then
-        -- The opening asks for itself.
+        -- push_one() checks this key.
       elseif id == '' then
         left_out = true
       else

@@ -1,4 +1,4 @@
--- Stores a value and removes it: fails where messages could not be stored either.
+-- Stores a value and removes it again. Fails when messages cannot be stored.
 -- ARGV[1] consumer
 
 local probe = key('-probe-', filled(1))

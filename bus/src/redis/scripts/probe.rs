@@ -1,10 +1,10 @@
-//! Checking that messages could be stored.
+//! The call that checks whether messages can be stored.
 
 use redis::{Cmd, Script};
 
 use super::Call;
 
-/// Stores a value and removes it.
+/// Stores a value and removes it again.
 pub(in crate::redis) struct ProbeWrite<'a> {
     pub(in crate::redis) consumer: &'a str,
 }

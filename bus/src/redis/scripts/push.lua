@@ -1,14 +1,13 @@
--- Stores messages, and records what is to be recorded with them. Several pushes share a run; each is done whole or not at
--- all, and what one of them meets does not concern the others.
+-- Stores messages and writes their record updates. Several pushes share a run; each is done whole or not at all, and the failure
+-- of one does not concern the others.
 -- ARGV[1] number of kinds, then for each: messages, see check_messages(), and changes of records, see check_updates(), both
 -- with empty values, see value(); the number of pushes, and for each of them its values.
--- Returns for each push how many messages were stored, the others had been before; or {'full messages' or 'full bytes',
--- queue}, or {'refused', why a key is not fit}, or {'error', what Redis said}. What is recorded with messages is recorded
--- unless all of them had been stored before. Where the changes begin with an 'open' of a field that has a value, all
--- messages had been stored before.
+-- Returns for each push the number of messages that were stored, the others were duplicates; or {'full messages' or
+-- 'full bytes', queue}, or {'refused', error of a key of a wrong type}, or {'error', error of Redis}. Updates are written unless
+-- all messages of the push are duplicates. When the changes begin with an 'open' of a field that has a value, all messages are.
 
--- Where each kind is described (its messages come first), where its values go, and where the values of its pushes begin
--- and end.
+-- For each kind: the place of its description (messages come first), the places of the values in it, and the places of the
+-- first and the last value of its pushes.
 local kinds, at, only_updates = {}, 2, true
 for place = 1, whole(1) do
   holes = {}
@@ -46,12 +45,12 @@ local function has_room(kind)
   return true
 end
 
--- What can be asked once for all pushes of a kind: they differ in their values alone. Where it is not known whether there
--- is room, each push asks for itself.
-local function ask_for_kind(kind)
+-- Makes the checks that are common to all pushes of a kind, which differ only in their values. When it is uncertain whether
+-- there is room for all, each push checks that.
+local function check_kind(kind)
   local at, changes = kind.at, skip_messages(kind.at)
   local _, field = opening(changes)
-  -- The opening asks for its own key: that is one command less for each build.
+  -- push_one() checks the key of the opening: one command less for each build.
   kind.opening = numbers[ARGV[at]] > 0 and field
   kind.wrong = unfit_messages(at)
   if not kind.wrong then kind.wrong, kind.left_out = unfit_updates(changes, kind.opening) end
@@ -90,13 +89,13 @@ local function push_one(kind)
   return stored
 end
 
--- What is only recorded is of work that was accepted already, and the way to more memory is that it ends.
+-- Updates without messages are of accepted work, and memory is freed when that is done.
 if only_updates then even_when_full() end
 local answers = {}
 for _, kind in ipairs(kinds) do
   local at, holes = kind.at, kind.holes
   local width = #holes
-  ask_for_kind(kind)
+  check_kind(kind)
   for first = kind.first, kind.last, width do
     for place = 1, width do ARGV[holes[place]] = ARGV[first + place - 1] end
     local before = #stored_now
@@ -104,12 +103,12 @@ for _, kind in ipairs(kinds) do
     if not done then
       take_back(before)
       take_back_opening(opening(skip_messages(at)))
-      -- Redis 6.2 has the text alone, with the error's code somewhere in it.
+      -- Redis 6.2 has only a text, which contains the error's code.
       local text = type(answer) == 'table' and answer.err or tostring(answer)
       answer = { 'error', string.match(text, '%-(%u+ .*)') or text }
     end
     answers[#answers + 1] = answer
   end
 end
-write_tags()
+write_indexes()
 return answers

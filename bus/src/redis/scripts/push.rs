@@ -1,4 +1,4 @@
-//! Storing messages.
+//! Calls that store messages.
 
 use std::ops::Range;
 
@@ -10,19 +10,19 @@ use super::{
 };
 use crate::{Outgoing, RecordUpdate};
 
-/// Stores messages with what is recorded with them, each push for itself.
+/// Stores messages with their record updates, each push in a step of its own.
 pub(in crate::redis) struct Push<'a> {
     pub(in crate::redis) pushes: &'a [Packed],
 }
 
-/// What one push is to store and record.
+/// The messages and updates of one push.
 pub(in crate::redis) struct Packed {
     pub(in crate::redis) messages: Vec<PackedMessage<Outgoing>>,
     pub(in crate::redis) updates: Vec<RecordUpdate>,
 }
 
 impl Packed {
-    /// About how many bytes it stores, without names.
+    /// The approximate size in bytes of its messages and values.
     pub(in crate::redis) fn size(&self) -> usize {
         let messages: usize = self
             .messages
@@ -42,14 +42,14 @@ impl Packed {
 
 /// The outcome of one push.
 pub(in crate::redis) enum PushAnswer {
-    /// So many messages were stored, the others had been before.
+    /// The number of messages that were stored; the others were duplicates.
     Stored(usize),
-    /// This queue is at its bound, in bytes or in messages.
+    /// A queue is at its bound, in bytes or in messages.
     Full {
         queue: String,
         in_bytes: bool,
     },
-    /// A key is not fit; nothing of the push was written.
+    /// A key has a wrong type, and nothing of the push was written. Has the key and the remedy.
     Refused(String),
     Failed(redis::RedisError),
 }
@@ -69,7 +69,7 @@ impl FromRedisValue for PushAnswer {
         if how == "refused" {
             return Ok(Self::Refused(text));
         }
-        // As the server would have sent it.
+        // Parsed from the form in which the server would have sent it.
         match redis::parse_redis_value(
             format!("-{}\r\n", text.replace(['\r', '\n'], " ")).as_bytes(),
         ) {
@@ -96,7 +96,7 @@ impl Call for Push<'_> {
     }
 
     fn arguments(&self, call: &mut Cmd) {
-        // Neighbours of one kind share its description.
+        // Neighbouring pushes of one kind share its description.
         let mut kinds: Vec<(Cmd, Range<usize>)> = Vec::new();
         let mut kind = Cmd::new();
         for (place, push) in self.pushes.iter().enumerate() {

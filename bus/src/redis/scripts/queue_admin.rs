@@ -1,11 +1,11 @@
-//! What operators do.
+//! Calls of the operator's operations.
 
 use redis::{Cmd, Script};
 
 use super::{Call, count};
 use crate::{MessageSelector, QueueSpec};
 
-/// How a queue is doing.
+/// Reads the state of a queue.
 pub(in crate::redis) struct GetStatus<'a> {
     pub(in crate::redis) queue: &'a QueueSpec,
 }
@@ -27,29 +27,29 @@ impl Call for GetStatus<'_> {
     }
 }
 
-/// Where a walk ended: the place, and what tells apart what is in the same place. The place is empty at the end.
+/// The place at which a walk ended, and a second part for messages in the same place. Both are empty at the end.
 pub(in crate::redis) type Cursor = (String, String);
 
-/// A message as the scripts that walk return it: where it is, since or until when (ms), attempts, envelope.
+/// A message in the form of the scripts that walk: state, since or until when (ms), attempts, envelope.
 pub(in crate::redis) type Found = (String, i64, u32, Vec<u8>);
 
-/// Which messages a walk goes over.
+/// The messages that a walk goes over.
 #[derive(Clone, Copy)]
 pub(in crate::redis) enum Over {
     Ready,
     Delayed,
 }
 
-/// What is done to the messages that are meant.
+/// The operation on the selected messages.
 #[derive(Clone, Copy)]
 pub(in crate::redis) enum Do {
     Read,
     Drop,
-    /// Delayed ones only.
+    /// For delayed messages only.
     Requeue,
 }
 
-/// A step of a walk over the messages of a queue.
+/// One step of a walk over the messages of a queue.
 pub(in crate::redis) struct Walk<'a> {
     pub(in crate::redis) over: Over,
     pub(in crate::redis) queue: &'a QueueSpec,
@@ -88,7 +88,7 @@ impl Call for Walk<'_> {
     }
 }
 
-/// Stops or resumes reservations.
+/// Pauses or resumes reservations.
 pub(in crate::redis) struct SetPaused<'a> {
     pub(in crate::redis) queue: &'a QueueSpec,
     pub(in crate::redis) paused: bool,
@@ -107,7 +107,7 @@ impl Call for SetPaused<'_> {
     }
 }
 
-/// Dead letters, the newest first.
+/// Lists dead letters, the newest first.
 pub(in crate::redis) struct ListLetters<'a> {
     pub(in crate::redis) queue: &'a QueueSpec,
     pub(in crate::redis) from: &'a Cursor,
@@ -127,7 +127,7 @@ impl Call for ListLetters<'_> {
     }
 }
 
-/// One dead letter: when it died, its description, its envelope.
+/// Reads one dead letter: its time (ms), its description, its envelope.
 pub(in crate::redis) struct GetLetter<'a> {
     pub(in crate::redis) queue: &'a QueueSpec,
     pub(in crate::redis) id: &'a str,
@@ -145,10 +145,10 @@ impl Call for GetLetter<'_> {
     }
 }
 
-/// Takes dead letters out.
+/// Removes dead letters.
 pub(in crate::redis) struct TakeLetters<'a> {
     pub(in crate::redis) queue: &'a QueueSpec,
-    /// Whether they are put back into their queue.
+    /// Whether their messages become ready again.
     pub(in crate::redis) requeue: bool,
     pub(in crate::redis) ids: &'a [String],
 }

@@ -1,20 +1,21 @@
-//! Changing records.
+//! Calls that change records.
 
 use redis::{Cmd, FromRedisValue, Script};
 
 use super::{Call, description::DescriptionWriter};
 use crate::RecordUpdate;
 
-/// Makes changes of records if the first one, a [`crate::CompareAndSet`], finds what it expects. Returns whether it does.
+/// Changes records, if the first change, a [`crate::CompareAndSet`], finds the expected value.
 pub(in crate::redis) struct CompareFirst<'a> {
     pub(in crate::redis) updates: &'a [RecordUpdate],
 }
 
-/// Whether the changes were made.
+/// The outcome of [`CompareFirst`].
 pub(in crate::redis) enum CompareFirstAnswer {
     Made,
-    /// The field holds something else.
+    /// The field has another value; nothing was changed.
     Differs,
+    /// A key has a wrong type, and nothing was changed. Has the key and the remedy.
     Refused(String),
 }
 

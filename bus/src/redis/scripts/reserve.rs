@@ -1,22 +1,22 @@
-//! Taking messages, and holding them.
+//! Calls that reserve messages and renew leases.
 
 use redis::{Cmd, Script};
 
 use super::{Call, EntryName, count, millis};
 use crate::{Lease, POISON_SUSPECT_DELIVERIES, QueueSpec, redis::entries::RawEntry};
 
-/// The first half of a reservation from a queue without partitions.
-pub(in crate::redis) struct Look<'a> {
+/// The first half of a reservation from a queue without partitions: all but new messages.
+pub(in crate::redis) struct Poll<'a> {
     pub(in crate::redis) queue: &'a QueueSpec,
     pub(in crate::redis) consumer: &'a str,
     pub(in crate::redis) max: usize,
 }
 
-impl Call for Look<'_> {
+impl Call for Poll<'_> {
     type Answer = (Vec<RawEntry>, i64, usize, bool);
 
     fn script(&self) -> &'static Script {
-        script!("common", "take", "look")
+        script!("common", "reserve_common", "poll")
     }
 
     fn arguments(&self, call: &mut Cmd) {
@@ -29,18 +29,18 @@ impl Call for Look<'_> {
 }
 
 /// A reservation from a queue with partitions.
-pub(in crate::redis) struct TakeFromPartitions<'a> {
+pub(in crate::redis) struct ReserveFromPartitions<'a> {
     pub(in crate::redis) queue: &'a QueueSpec,
     pub(in crate::redis) consumer: &'a str,
     pub(in crate::redis) max: usize,
     pub(in crate::redis) skip: &'a [String],
 }
 
-impl Call for TakeFromPartitions<'_> {
+impl Call for ReserveFromPartitions<'_> {
     type Answer = (Vec<RawEntry>, i64, String);
 
     fn script(&self) -> &'static Script {
-        script!("common", "take", "reserve")
+        script!("common", "reserve_common", "reserve")
     }
 
     fn arguments(&self, call: &mut Cmd) {

@@ -1,19 +1,19 @@
--- Settles deliveries. Each settlement is written whole, in one step with what it stores and records, or not at all.
+-- Settles deliveries. Each settlement is written whole, with its messages and updates, or not at all.
 -- ARGV[1]  the request, in MessagePack; see `Request` in settle.rs, which has the same fields:
---   consumer  who settles
+--   consumer  the owner of the leases
 --   streams   for each: queue, partition, lowest and highest entry, and its settlements, for each of these
 --     entry, delivery
 --     how       one of HOW
 --     after     of 'retry' and 'defer': the wait (ms)
 --     letter    of 'dead': id, reason, attempts, and whether it is unreadable
---     effects   whether it stores or records something
+--     effects   whether it has messages or updates
 -- The other arguments describe the effects of each settlement that has any, in order: messages, see check_messages(), and
 -- changes of records, see check_updates().
--- Returns {lost, failed}: the places (from 0, over all streams) of the settlements whose lease is lost, and {place, error}
--- for those that Redis refused.
+-- Returns {lost, failed}: the places (from 0, over all streams) of settlements whose lease is lost, and {place, error} of those
+-- that Redis refused.
 
 local HOW = { done = true, retry = true, defer = true, dead = true, release = true }
--- After these the message is not in its queue any more.
+-- The settlements after which the message is no longer in its queue.
 local FINISHED = { done = true, dead = true }
 
 local function field(of, name, kind)
@@ -31,10 +31,10 @@ local function entry_of(of, name)
   return type(found) == 'string' and is_entry(found) and found or refuse(1, "a request with an entry's name as " .. name)
 end
 
--- Where the effects of a settlement begin.
+-- The place at which the effects of a settlement begin.
 local effects = {}
 
--- Checks a settlement whose effects would begin at ARGV[at]. Returns where they end.
+-- Checks a settlement; its effects, if any, begin at ARGV[at]. Returns the place after them.
 local function check(one, at)
   entry_of(one, 'entry')
   number(one, 'delivery')
@@ -64,7 +64,7 @@ for _, group in ipairs(field(request, 'streams', 'table')) do
 end
 ends_at(at)
 
--- Why the keys that a settlement writes to are not fit, or nil.
+-- The error of a key of a wrong type that the settlement would write, or nil.
 local function unfit_for(queue, partition, one)
   local how, place, wrong = one.how, effects[one], nil
   if how == 'dead' then
@@ -77,7 +77,7 @@ local function unfit_for(queue, partition, one)
   return wrong or place and (unfit_messages(place) or unfit_updates(skip_messages(place))) or nil
 end
 
--- Keeps a message that is not done, where it belongs now.
+-- Stores a message that is not done as a dead letter, a delayed or a ready message.
 local function keep(queue, partition, one, attempts, bytes)
   local letter = one.letter
   if letter then
@@ -98,19 +98,19 @@ local function write(queue, partition, one)
   local stream, entry, place = stream_of(queue, partition), one.entry, effects[one]
   if one.how == 'release' then
     if partition ~= '' then hint(queue) end
-    -- Idle for ten years, so it is taken over at once; the count is set back, so the next delivery has this one's number.
+    -- Idle for ten years, so it is reserved at once. The count is decremented, so the next delivery has the same number.
     call('XCLAIM', stream, GROUP, NOBODY, 0, entry, 'IDLE', 315360000000, 'RETRYCOUNT', one.delivery - 1, 'JUSTID')
     return
   end
   if one.how ~= 'done' then
     local found = call('XRANGE', stream, entry, entry)[1]
-    -- Somebody who deleted a held message did so on purpose: nothing is left to be kept.
+    -- An entry that somebody has deleted cannot be kept.
     if found then keep(queue, partition, one, content(found)) end
   end
   if place then record((store(place))) end
 end
 
--- Writes a settlement whose lease is held. Returns why it could not, or nil.
+-- Writes a settlement whose lease is valid. Returns an error or nil.
 local function settle(queue, partition, one)
   local wrong = unfit_for(queue, partition, one)
   if wrong then return wrong end
@@ -121,27 +121,27 @@ local function settle(queue, partition, one)
   return type(failure) == 'table' and failure.err or tostring(failure)
 end
 
--- The entries that this consumer holds, with their deliveries.
-local function held_by_us(stream, lowest, highest)
-  local holds = {}
+-- The deliveries whose lease this consumer has, by entry.
+local function leased_to_us(stream, lowest, highest)
+  local deliveries = {}
   local pending = try('XPENDING', stream, GROUP, lowest, highest, 1000000, consumer)
   if not pending.err then
-    for _, one in ipairs(pending) do holds[one[1]] = one[4] end
+    for _, one in ipairs(pending) do deliveries[one[1]] = one[4] end
   end
-  return holds
+  return deliveries
 end
 
--- What is sent and kept here was accepted already, and the way to more memory is that messages end.
+-- These messages are of accepted work, and memory is freed when that is done.
 even_when_full()
 local place, lost, failed = 0, {}, {}
 for _, group in ipairs(request.streams) do
   local queue, partition = group.queue, group.partition
   local stream = stream_of(queue, partition)
-  local holds = held_by_us(stream, group.lowest, group.highest)
+  local deliveries = leased_to_us(stream, group.lowest, group.highest)
   local gone, finished = {}, 0
   for _, one in ipairs(group.settlements) do
     local entry, how = one.entry, one.how
-    if holds[entry] ~= one.delivery then
+    if deliveries[entry] ~= one.delivery then
       lost[#lost + 1] = place
     else
       local failure
@@ -149,7 +149,7 @@ for _, group in ipairs(request.streams) do
       if failure then
         failed[#failed + 1] = { place, failure }
       else
-        holds[entry] = nil
+        deliveries[entry] = nil
         if how ~= 'release' then gone[#gone + 1] = entry end
         if FINISHED[how] then finished = finished + 1 end
       end
@@ -161,11 +161,11 @@ for _, group in ipairs(request.streams) do
     call('XDEL', stream, unpack(gone))
   end
   if finished > 0 then
-    -- A statistic: whatever its key holds, messages are settled.
+    -- A statistic: a wrong type of its key does not prevent the settlement.
     local counter = key(queue, 'done:' .. math.floor(now_ms() / 60000))
     try('INCRBY', counter, finished)
     try('PEXPIRE', counter, 180000)
   end
 end
-write_tags()
+write_indexes()
 return { lost, failed }

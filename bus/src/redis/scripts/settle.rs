@@ -1,4 +1,4 @@
-//! Settling deliveries.
+//! Calls that settle deliveries.
 
 use redis::{Cmd, Script};
 use serde::{Serialize, Serializer};
@@ -17,14 +17,14 @@ pub(in crate::redis) struct Settle<'a> {
     settlements: &'a [SettleOne<'a>],
 }
 
-/// What `settle.lua` is asked to do.
+/// The request to `settle.lua`.
 #[derive(Serialize)]
 struct Request<'a> {
     consumer: &'a str,
     streams: Vec<Group<'a>>,
 }
 
-/// Neighbours that are in one stream.
+/// Neighbouring settlements of one stream.
 #[derive(Serialize)]
 struct Group<'a> {
     queue: &'a str,
@@ -34,7 +34,7 @@ struct Group<'a> {
     settlements: Vec<&'a Item<'a>>,
 }
 
-/// One settlement.
+/// One settlement without its effects.
 #[derive(Serialize)]
 struct Item<'a> {
     entry: EntryName,
@@ -45,7 +45,7 @@ struct Item<'a> {
     after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     letter: Option<Letter<'a>>,
-    /// Whether other arguments describe what it stores and records.
+    /// Whether other arguments describe its messages and updates.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     effects: bool,
 }
@@ -69,10 +69,10 @@ struct Letter<'a> {
     unreadable: bool,
 }
 
-/// How a dead letter is kept: its reason, its attempts, and whether it is no message of ours.
+/// The description of a dead letter: its reason, its attempts, and whether its bytes are no envelope.
 pub(in crate::redis) type Description = (String, u32, bool);
 
-/// One settlement with what it stores and records.
+/// One settlement with its messages and updates.
 pub(in crate::redis) struct SettleOne<'a> {
     lease: &'a Lease,
     item: Item<'a>,
@@ -89,7 +89,7 @@ impl<'a> SettleOne<'a> {
         }: SettleRequest<'a>,
     ) -> Result<Self, BusError> {
         let mut one = Self::bare(lease, How::Done);
-        // Nothing is recorded with a release.
+        // A release records nothing.
         one.updates = updates;
         match how {
             Settlement::Done { emit } => one.emit = pack(emit)?,
@@ -122,7 +122,7 @@ impl<'a> SettleOne<'a> {
         Ok(one)
     }
 
-    /// Makes an entry that holds no message of ours a dead letter.
+    /// Keeps an entry that is no envelope as a dead letter.
     pub(in crate::redis) fn unreadable(
         lease: &'a Lease,
         id: String,
@@ -191,7 +191,7 @@ impl<'a> Settle<'a> {
 }
 
 impl Call for Settle<'_> {
-    /// The places of those whose lease was lost; the places of those that Redis refused, and why.
+    /// The places of settlements whose lease was lost, and those that Redis refused with the reasons.
     type Answer = (Vec<usize>, Vec<(usize, String)>);
 
     fn script(&self) -> &'static Script {

@@ -138,11 +138,11 @@ async fn every_script_accepts_the_arguments_of_its_builder() {
 
 #[tokio::test]
 async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
-    let push = |queue: &Queue<Note>, record: &str, tag: &str| {
+    let push = |queue: &Queue<Note>, record: &str, index: &str| {
         let updates = vec![
             BUILDS.open(record, Field::new("begin"), &record).unwrap(),
-            BUILDS.tag(record, "all"),
-            BUILDS.tag(record, tag.to_owned()),
+            BUILDS.add_to_index(record, "all"),
+            BUILDS.add_to_index(record, index.to_owned()),
         ];
         Packed {
             messages: pack(vec![packed(queue, record)]).unwrap(),
@@ -159,7 +159,7 @@ async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
         other,
         push(&NOTES, "c", "D1"),
     ];
-    // The envelope, the record, the field's value and the tag of its own.
+    // The envelope, the record, the field's value and its own index.
     assert_eq!(size(&pushes[..2]), alone + 4);
     assert_eq!(size(&pushes[..3]), alone + 8);
 
@@ -195,16 +195,16 @@ async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
             .await,
         1
     );
-    for (tag, expected) in [
+    for (index, expected) in [
         ("all", &["a", "b", "c", "d"][..]),
         ("D1", &["a", "c", "d"]),
         ("D2", &["b"]),
         ("D3", &[]),
     ] {
-        let key = format!("{{test}}:-record-:builds:tag:{tag}");
+        let key = format!("{{test}}:-record-:builds:index:{index}");
         let mut found: Vec<String> = server.command(&["ZRANGE", &key, "0", "-1"]).await;
         found.sort_unstable();
-        assert_eq!(found, expected, "{tag}");
+        assert_eq!(found, expected, "{index}");
     }
     for record in ["a", "b", "c", "d"] {
         let key = format!("{{test}}:-record-:builds:record:{record}");

@@ -1,22 +1,21 @@
 -- Records, see records.rs. Keys (after the prefix):
---   -record-:L:record:R   hash   "=field" -> value; "#n" -> the n-th entry; "n" -> how many entries were ever added
---   -record-:L:tag:T      zset   records by the time (ms) at which they got the tag T
--- All expire with the retention, which each change renews, but a record that an 'open' alone has made: its expiry begins
--- with its next change. From a tag's set the older records are taken out now and then; whoever reads it leaves them out.
+--   -record-:S:record:R   hash   "=field" -> value; "#n" -> the n-th event; "n" -> the number of events that were added
+--   -record-:S:index:I    zset   records by the time (ms) at which they were added to index I
+-- Each change renews the expiry of both, after the retention of the store S. A record that was only opened has no expiry
+-- before its next change. Records beyond the retention are removed from an index from time to time; reads leave them out.
 
-local CHANGES = { open = true, set = true, add = true, swap = true, tag = true, untag = true, erase = true }
+local CHANGES = { open = true, set = true, add = true, swap = true, index = true, unindex = true, erase = true }
 
--- Checks that changes of records are described from ARGV[at] on: a number of groups, then for each group
---   store, record, retention (ms), number of changes, then for each change its name, the number of arguments that
---   follow, and these:
---     'open'    the name of a field, and the value that it gets if it is empty
---     'set'     the name of a field and its value, once or more
---     'add'     an entry
---     'swap'    the name of a field, what it must hold, what it is to hold ('' is an empty field)
---     'tag'     tags
---     'untag'   a tag
---     'erase'   nothing
--- Returns where the description ends.
+-- Checks the description of changes of records that begins at ARGV[at]: a number of groups, then for each group
+--   store, record, retention (ms), number of changes, then for each change its name, the number of its arguments, and these:
+--     'open'     the name of a field, and its value if it is empty
+--     'set'      the name of a field and its value, once or more
+--     'add'      an event
+--     'swap'     the name of a field, its expected value, its new value ('' is an empty field)
+--     'index'    indexes to add the record to
+--     'unindex'  an index to remove the record from
+--     'erase'    nothing
+-- Returns the place after the description.
 local function check_updates(at)
   local groups = whole(at)
   at = at + 1
@@ -44,10 +43,10 @@ local function check_updates(at)
         right = count == 3 and filled(at - 3)
       elseif how == 'erase' then
         right = count == 0
-      elseif how == 'tag' then
+      elseif how == 'index' then
         right = count > 0
-        for tag = at - count, at - 1 do
-          if ARGV[tag] == '' then value(tag) end
+        for index = at - count, at - 1 do
+          if ARGV[index] == '' then value(index) end
         end
       elseif right then
         value(at - 1)
@@ -58,7 +57,7 @@ local function check_updates(at)
   return at
 end
 
--- What all keys of a store's records and tags begin with, once it was asked for.
+-- The beginning of the keys of a store's records, by store: concatenation is slow in Lua.
 local of_records = {}
 
 local function record_key(store, id)
@@ -70,63 +69,62 @@ local function record_key(store, id)
   return before .. id
 end
 
-local function tag_key(store, tag)
-  return PREFIX .. '-record-:' .. store .. ':tag:' .. tag
+local function index_key(store, index)
+  return PREFIX .. '-record-:' .. store .. ':index:' .. index
 end
 
--- Which records are to get a tag, by its store and name, and its retention: several that get the same one share a command.
-local tagged, retentions = {}, {}
+-- The records to add to indexes, by store and index, and the retention of each store: additions to one index share a command.
+local additions, retentions = {}, {}
 
--- The most arguments of one command.
+-- The maximum number of arguments of one command.
 local MANY = 1000
 
-local function write_tag(store, tag)
-  local records = tagged[store][tag]
+local function write_index(store, index)
+  local records = additions[store][index]
   if not records then return end
-  tagged[store][tag] = nil
-  local kept, retention = tag_key(store, tag), retentions[store]
+  additions[store][index] = nil
+  local kept, retention = index_key(store, index), retentions[store]
   call('ZADD', kept, 'NX', unpack(records))
   local number = now_ms()
   if number % 64 == 0 then call('ZREMRANGEBYSCORE', kept, '-inf', number - tonumber(retention)) end
   call('PEXPIRE', kept, retention)
 end
 
-local function add_tag(store, tag, record, retention)
-  local tags = tagged[store]
-  if not tags then
-    tags = {}
-    tagged[store] = tags
+local function add_to_index(store, index, record, retention)
+  local indexes = additions[store]
+  if not indexes then
+    indexes = {}
+    additions[store] = indexes
     now_ms()
   end
   retentions[store] = retention
-  local records = tags[tag]
+  local records = indexes[index]
   if not records then
-    tags[tag] = { now_text, record }
+    indexes[index] = { now_text, record }
     return
   end
   local count = #records
   records[count + 1], records[count + 2] = now_text, record
-  if count >= MANY then write_tag(store, tag) end
+  if count >= MANY then write_index(store, index) end
 end
 
--- Where the changes that are described from ARGV[at] on begin with an 'open', if they do: its record and the place of its
--- field.
+-- The key of the record and the place of the field of an 'open' with which the description at ARGV[at] begins, or nil.
 local function opening(at)
   if ARGV[at + 5] ~= 'open' or numbers[ARGV[at]] == 0 or numbers[ARGV[at + 4]] == 0 then return nil end
   return record_key(ARGV[at + 1], ARGV[at + 2]), at + 7
 end
 
--- The places of the fields that were opened by a push.
+-- The places of the fields that this run has opened.
 local opened = {}
 
--- Opens a record. Returns false when its field has a value already.
+-- Opens a record. Returns false when the field has a value.
 local function open(kept, at)
   if call('HSETNX', kept, ARGV[at], ARGV[at + 1]) == 0 then return false end
   opened[at] = true
   return true
 end
 
--- Makes one change of a record, whose `count` arguments begin at ARGV[at].
+-- Makes one change of a record. Its `count` arguments begin at ARGV[at].
 local function change(how, kept, at, count)
   if how == 'set' then
     for from = at, at + count - 1, MANY do
@@ -143,26 +141,26 @@ local function change(how, kept, at, count)
   end
 end
 
--- Writes the changes that are described from ARGV[at] on. Tags are written by write_tags(), which comes last. Returns where
--- the description ends.
+-- Writes the changes that the description at ARGV[at] has. write_indexes() writes additions to indexes, at the end of the run.
+-- Returns the place after the description.
 local function record(at)
   local groups = numbers[ARGV[at]]
   at = at + 1
   for _ = 1, groups do
     local store, id, retention, changes = ARGV[at], ARGV[at + 1], ARGV[at + 2], numbers[ARGV[at + 3]]
-    -- Once the record is changed by more than an 'open'.
+    -- The key of the record, once a change other than an 'open' was made.
     local kept
     at = at + 4
     for _ = 1, changes do
       local how, count = ARGV[at], numbers[ARGV[at + 1]]
       at = at + 2
-      if how == 'tag' then
-        for place = at, at + count - 1 do add_tag(store, ARGV[place], id, retention) end
-      elseif how == 'untag' then
-        local tag = ARGV[at]
-        if tagged[store] then write_tag(store, tag) end
-        call('ZREM', tag_key(store, tag), id)
-        call('PEXPIRE', tag_key(store, tag), retention)
+      if how == 'index' then
+        for place = at, at + count - 1 do add_to_index(store, ARGV[place], id, retention) end
+      elseif how == 'unindex' then
+        local index = ARGV[at]
+        if additions[store] then write_index(store, index) end
+        call('ZREM', index_key(store, index), id)
+        call('PEXPIRE', index_key(store, index), retention)
       elseif how == 'open' then
         if not opened[at] then open(record_key(store, id), at) end
       else
@@ -176,8 +174,8 @@ local function record(at)
   return at
 end
 
-local function write_tags()
-  for store, tags in pairs(tagged) do
-    for tag in pairs(tags) do write_tag(store, tag) end
+local function write_indexes()
+  for store, indexes in pairs(additions) do
+    for index in pairs(indexes) do write_index(store, index) end
   end
 end

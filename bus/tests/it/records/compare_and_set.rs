@@ -2,7 +2,7 @@
 
 use bus::Field;
 
-use super::{BUILDS, event, events, read, tagged};
+use super::{BUILDS, event, events, indexed, read};
 use crate::{on_both, world::World};
 
 on_both!(
@@ -105,7 +105,7 @@ async fn failed_compare_and_set_records_nothing(world: World) {
     let updates = |text: &str| {
         vec![
             event("a", text),
-            BUILDS.tag("a", text.to_owned()),
+            BUILDS.add_to_index("a", text.to_owned()),
             BUILDS.set("b", Field::new("text"), &text).unwrap(),
         ]
     };
@@ -117,8 +117,8 @@ async fn failed_compare_and_set_records_nothing(world: World) {
         assert_eq!(made.unwrap(), is_made);
     }
     assert_eq!(events(&world, "a").await, ["won"]);
-    assert_eq!(tagged(&world, &BUILDS, "won").await, ["a"]);
-    assert!(tagged(&world, &BUILDS, "lost").await.is_empty());
+    assert_eq!(indexed(&world, &BUILDS, "won").await, ["a"]);
+    assert!(indexed(&world, &BUILDS, "lost").await.is_empty());
     let other: Option<String> = read(&world, &BUILDS, "b")
         .await
         .field(Field::new("text"))
@@ -153,7 +153,7 @@ async fn concurrent_compare_and_set_has_one_winner(world: World) {
         let [(winner, _)] = winners[..] else {
             panic!("winners: {winners:?}")
         };
-        let entries: Vec<u32> = read(&world, &BUILDS, "a").await.entries().unwrap();
+        let entries: Vec<u32> = read(&world, &BUILDS, "a").await.events().unwrap();
         assert_eq!(entries.len() as u32, round + 1);
         assert_eq!(entries.last(), Some(&winner));
     }

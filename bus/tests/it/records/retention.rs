@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bus::{Field, RecordStore};
 
-use super::{BUILDS, event, read, tagged};
+use super::{BUILDS, event, indexed, read};
 use crate::{
     on_both,
     world::{NOTES, World},
@@ -21,7 +21,7 @@ async fn erased_record_is_empty_and_stays_in_its_indexes(world: World) {
     let updates = vec![
         event("a", "a name"),
         BUILDS.set("a", Field::new("title"), &"x").unwrap(),
-        BUILDS.tag("a", "D1"),
+        BUILDS.add_to_index("a", "D1"),
     ];
     world.bus.push_with(Vec::new(), updates).await.unwrap();
     world
@@ -30,16 +30,19 @@ async fn erased_record_is_empty_and_stays_in_its_indexes(world: World) {
         .await
         .unwrap();
     let record = read(&world, &BUILDS, "a").await;
-    assert_eq!(record.entries::<String>().unwrap(), ["a number"]);
+    assert_eq!(record.events::<String>().unwrap(), ["a number"]);
     assert_eq!(record.field(Field::<String>::new("title")).unwrap(), None);
-    assert_eq!(tagged(&world, &BUILDS, "D1").await, ["a"]);
+    assert_eq!(indexed(&world, &BUILDS, "D1").await, ["a"]);
 }
 
 async fn index_lists_the_newest_record_first(world: World) {
     for id in ["a", "b", "c"] {
         world
             .bus
-            .push_with(Vec::new(), vec![event(id, "x"), BUILDS.tag(id, "all")])
+            .push_with(
+                Vec::new(),
+                vec![event(id, "x"), BUILDS.add_to_index(id, "all")],
+            )
             .await
             .unwrap();
         world.pass(Duration::from_millis(5)).await;
@@ -48,31 +51,34 @@ async fn index_lists_the_newest_record_first(world: World) {
         .bus
         .push_with(
             Vec::new(),
-            vec![BUILDS.tag("a", "all"), BUILDS.untag("c", "none")],
+            vec![
+                BUILDS.add_to_index("a", "all"),
+                BUILDS.remove_from_index("c", "none"),
+            ],
         )
         .await
         .unwrap();
-    assert_eq!(tagged(&world, &BUILDS, "all").await, ["c", "b", "a"]);
+    assert_eq!(indexed(&world, &BUILDS, "all").await, ["c", "b", "a"]);
     for (part, expected) in [
         (0..1, vec!["c"]),
         (1..3, vec!["b", "a"]),
         (3..9, vec![]),
         (1..1, vec![]),
     ] {
-        let found = world.bus.tagged(&BUILDS, "all", part).await.unwrap();
+        let found = world.bus.indexed(&BUILDS, "all", part).await.unwrap();
         assert_eq!(
             found.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(),
             expected
         );
     }
-    let at = world.bus.tagged(&BUILDS, "all", 0..3).await.unwrap();
+    let at = world.bus.indexed(&BUILDS, "all", 0..3).await.unwrap();
     assert!(at[0].1 > at[2].1, "with the time");
     world
         .bus
-        .push_with(Vec::new(), vec![BUILDS.untag("b", "all")])
+        .push_with(Vec::new(), vec![BUILDS.remove_from_index("b", "all")])
         .await
         .unwrap();
-    assert_eq!(tagged(&world, &BUILDS, "all").await, ["c", "a"]);
+    assert_eq!(indexed(&world, &BUILDS, "all").await, ["c", "a"]);
 }
 
 async fn retention_of_an_opened_record_begins_with_its_next_change(world: World) {
@@ -83,7 +89,10 @@ async fn retention_of_an_opened_record_begins_with_its_next_change(world: World)
     let accepted = Field::new("accepted");
     for id in ["waits", "handled"] {
         let message = world.packed(&NOTES, id);
-        let opening = vec![short.open(id, accepted, &1).unwrap(), short.tag(id, "all")];
+        let opening = vec![
+            short.open(id, accepted, &1).unwrap(),
+            short.add_to_index(id, "all"),
+        ];
         world.bus.push_with(vec![message], opening).await.unwrap();
     }
     world
@@ -112,7 +121,7 @@ async fn record_expires_after_its_last_change(world: World) {
         ..BUILDS
     };
     let write = async |id: &str| {
-        let updates = vec![short.add(id, &"x").unwrap(), short.tag(id, "all")];
+        let updates = vec![short.add(id, &"x").unwrap(), short.add_to_index(id, "all")];
         world.bus.push_with(Vec::new(), updates).await.unwrap();
     };
     write("a").await;
@@ -129,14 +138,14 @@ async fn record_expires_after_its_last_change(world: World) {
     assert_eq!(
         read(&world, &short, "kept")
             .await
-            .entries::<String>()
+            .events::<String>()
             .unwrap()
             .len(),
         4
     );
     write("b").await;
     assert!(
-        !tagged(&world, &short, "all")
+        !indexed(&world, &short, "all")
             .await
             .contains(&"a".to_owned())
     );

@@ -49,14 +49,17 @@ async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
         let change = RECORDS
             .compare_and_set("a", Field::new("by"), None, Some(&1))
             .unwrap();
-        let updates = vec![RECORDS.add("b", &"won").unwrap(), RECORDS.tag("b", "all")];
+        let updates = vec![
+            RECORDS.add("b", &"won").unwrap(),
+            RECORDS.add_to_index("b", "all"),
+        ];
         assert_eq!(
             bus.compare_and_set(change, updates).await.unwrap(),
             is_first
         );
     }
     let records = bus.records(&RECORDS, &["b".to_owned()]).await.unwrap();
-    assert_eq!(records[0].entries::<String>().unwrap(), ["won"]);
+    assert_eq!(records[0].events::<String>().unwrap(), ["won"]);
 
     let delivery = reserve(bus, &NOTES).await;
     bus.extend(&delivery.lease).await.unwrap();

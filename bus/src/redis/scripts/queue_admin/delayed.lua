@@ -1,10 +1,9 @@
--- Walks over the delayed messages in the order in which they are due, and reads them, throws them away or makes them
--- ready now.
--- ARGV[1] queue   ARGV[2] 'read' | 'drop' | 'requeue'   ARGV[3] id of the only message that is meant (16 bytes), or ''
--- ARGV[4] most messages that are wanted
--- ARGV[5] due time to go on from, and ARGV[6] how many messages of that very time were passed already, or ''
--- Returns {due time, passed, count, found}: where it ended (the time is '' when there is nothing more), how many
--- messages were read or changed, and for 'read' {'delayed', due (ms), attempts, envelope} each.
+-- Walks over the delayed messages in the order in which they are due, and reads them, drops them or makes them ready now.
+-- ARGV[1] queue   ARGV[2] 'read' | 'drop' | 'requeue'   ARGV[3] id of the selected message (16 bytes), or '' for all
+-- ARGV[4] maximum number of messages
+-- ARGV[5] due time to go on from, and ARGV[6] number of messages of that very time that were passed already, or ''
+-- Returns {due time, passed, count, found}: the place at which it ended (the time is '' at the end), the number of messages
+-- that were read or changed, and for 'read' {'delayed', due (ms), attempts, envelope} of each.
 
 local queue, how = filled(1), one_of(2, { read = true, drop = true, requeue = true })
 local id, wanted, from, passed = message_id(3), whole(4), place_of(5, tonumber), tonumber(place_of(6, tonumber)) or 0
@@ -13,7 +12,7 @@ local delayed = key(queue, 'delayed')
 if from == '' then from = '-inf' end
 
 local count, found, visited, bytes = 0, {}, 0, 0
-while count < wanted and visited < MOST and bytes < BUDGET do
+while count < wanted and visited < MAX_MESSAGES and bytes < MAX_BYTES do
   local next = call('ZRANGEBYSCORE', delayed, from, '+inf', 'WITHSCORES', 'LIMIT', passed, 1)
   local member, due = next[1], next[2]
   if not member then return { '', '', count, found } end

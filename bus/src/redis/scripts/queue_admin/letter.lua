@@ -1,6 +1,6 @@
--- One dead letter.
+-- Reads one dead letter.
 -- ARGV[1] queue   ARGV[2] id of the letter
--- Returns {died at (ms), why and after how many attempts (as the client wrote it), envelope}, or nil.
+-- Returns {time (ms), description as the client wrote it, envelope}, or nil.
 
 local queue, id = filled(1), filled(2)
 ends_at(3)

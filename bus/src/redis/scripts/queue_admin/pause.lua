@@ -1,6 +1,6 @@
--- Stops or resumes reservations.
--- ARGV[1] queue   ARGV[2] '1' to stop, '0' to resume
--- Returns nothing of interest.
+-- Pauses or resumes reservations.
+-- ARGV[1] queue   ARGV[2] '1' to pause, '0' to resume
+-- Returns 1.
 
 local queue, paused = filled(1), one_of(2, { ['0'] = true, ['1'] = true })
 ends_at(3)

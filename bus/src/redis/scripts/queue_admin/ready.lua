@@ -1,9 +1,9 @@
--- Walks over the messages that are ready or held, in the order in which they became ready, and reads them or throws
--- away those that no worker holds.
--- ARGV[1] queue   ARGV[2] 'read' | 'drop'   ARGV[3] id of the only message that is meant (16 bytes), or ''
--- ARGV[4] most messages that are wanted   ARGV[5] entry and ARGV[6] partition to go on after, or ''
--- Returns {entry, partition, count, found}: where it ended (the entry is '' when there is nothing more), how many messages
--- were read or thrown away, and for 'read' {'held' or 'ready', ready since (ms), attempts, envelope} each.
+-- Walks over the messages that are ready or in flight, in the order in which they became ready, and reads them or drops those
+-- that are ready.
+-- ARGV[1] queue   ARGV[2] 'read' | 'drop'   ARGV[3] id of the selected message (16 bytes), or '' for all
+-- ARGV[4] maximum number of messages   ARGV[5] entry and ARGV[6] partition to go on after, or ''
+-- Returns {entry, partition, count, found}: the place at which it ended (the entry is '' at the end), the number of messages
+-- that were read or dropped, and for 'read' {'in flight' or 'ready', ready since (ms), attempts, envelope} of each.
 
 local queue, how, id = filled(1), one_of(2, { read = true, drop = true }), message_id(3)
 local wanted, after, after_partition = whole(4), place_of(5, is_entry), given(6)
@@ -17,7 +17,7 @@ local function read_head(partition, from)
 end
 
 for _, partition in ipairs(partitions_of(queue)) do
-  -- Entries of different partitions may have the same number.
+  -- Entries of different partitions may have the same id.
   if after == '' then
     read_head(partition, '-')
   else
@@ -37,7 +37,7 @@ local function oldest_partition()
 end
 
 local count, found, visited, bytes = 0, {}, 0, 0
-while count < wanted and visited < MOST and bytes < BUDGET do
+while count < wanted and visited < MAX_MESSAGES and bytes < MAX_BYTES do
   local partition, since = oldest_partition()
   if not partition then return { '', '', count, found } end
   local stream, entry = stream_of(queue, partition), heads[partition]
@@ -46,11 +46,11 @@ while count < wanted and visited < MOST and bytes < BUDGET do
   visited = visited + 1
   bytes = bytes + #envelope
   if has_id(envelope, id) then
-    local held, taken = held_by_worker(stream, entry[1])
+    local in_flight, delivered = is_in_flight(stream, entry[1])
     if how == 'read' then
-      found[#found + 1] = { held and 'held' or 'ready', since, attempts + taken, envelope }
+      found[#found + 1] = { in_flight and 'in flight' or 'ready', since, attempts + delivered, envelope }
       count = count + 1
-    elseif not held then
+    elseif not in_flight then
       call('XACK', stream, GROUP, entry[1])
       call('XDEL', stream, entry[1])
       count = count + 1

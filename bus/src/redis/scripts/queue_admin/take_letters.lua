@@ -1,6 +1,6 @@
--- Takes dead letters out, and throws them away or puts them back into their queue, their attempts at zero.
--- ARGV[1] queue   ARGV[2] 'drop' | 'requeue'   ARGV[3] number of letters, MOST of them at most, then their ids
--- Returns {done, count}: how many of the ids were worked through, and how many of these were letters.
+-- Removes dead letters, and drops their messages or makes them ready again with no attempts.
+-- ARGV[1] queue   ARGV[2] 'drop' | 'requeue'   ARGV[3] number of letters, at most MAX_MESSAGES, then their ids
+-- Returns {done, count}: the number of ids that were processed, and the number of these that were letters.
 
 local queue, how = filled(1), one_of(2, { drop = true, requeue = true })
 ends_at(4 + whole(3))
@@ -14,12 +14,12 @@ for place, id in ipairs(ids) do
     append(queue, partition, 0, envelope)
     bytes = bytes + #packed
   end
-  -- A letter whose body is gone has nothing to put back.
+  -- A letter without a body has no message to make ready.
   if how == 'drop' or packed then
     count = count + call('ZREM', key(queue, 'dead'), id)
     call('HDEL', key(queue, 'letters'), id)
     call('HDEL', key(queue, 'bodies'), id)
   end
-  if bytes >= BUDGET then return { place, count } end
+  if bytes >= MAX_BYTES then return { place, count } end
 end
 return { #ids, count }

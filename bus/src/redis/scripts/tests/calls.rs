@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     super::{
-        Call, CompareFirst, Do, Extend, GetLetter, GetStatus, ListLetters, Look, Over, Packed,
-        ProbeWrite, Push, SetPaused, Settle, SettleOne, TakeFromPartitions, TakeLetters, Walk,
+        Call, CompareFirst, Do, Extend, GetLetter, GetStatus, ListLetters, Over, Packed, Poll,
+        ProbeWrite, Push, ReserveFromPartitions, SetPaused, Settle, SettleOne, TakeLetters, Walk,
         pack,
     },
     PREFIX,
@@ -90,12 +90,12 @@ pub(super) fn calls() -> Vec<ScriptCall> {
         BUILDS.erase("a"),
         BUILDS.set("a", Field::new("one"), &1).unwrap(),
         BUILDS.set("a", Field::new("two"), &2).unwrap(),
-        BUILDS.add("a", &"entry").unwrap(),
+        BUILDS.add("a", &"event").unwrap(),
         BUILDS.set_once("a", Field::new("end"), &1).unwrap(),
         BUILDS.open("a", Field::new("begin"), &1).unwrap(),
-        BUILDS.tag("a", "all"),
-        BUILDS.tag("b", "all"),
-        BUILDS.untag("b", "open"),
+        BUILDS.add_to_index("a", "all"),
+        BUILDS.add_to_index("b", "all"),
+        BUILDS.remove_from_index("b", "open"),
     ];
     let first = BUILDS
         .compare_and_set("a", Field::new("by"), None, Some(&1))
@@ -176,8 +176,8 @@ pub(super) fn calls() -> Vec<ScriptCall> {
             },
         ),
         one(
-            "look",
-            &Look {
+            "poll",
+            &Poll {
                 queue: &notes,
                 consumer: "me",
                 max: 2,
@@ -185,7 +185,7 @@ pub(super) fn calls() -> Vec<ScriptCall> {
         ),
         one(
             "reserve",
-            &TakeFromPartitions {
+            &ReserveFromPartitions {
                 queue: &partitioned,
                 consumer: "me",
                 max: 2,

@@ -1,7 +1,7 @@
--- What both ways to reserve begin with.
+-- Shared by the scripts that reserve.
 
--- Moves due messages in small chunks, by number and by bytes: many of them, or large ones, must not stop the server. What
--- is left is moved by the next reservation, which comes at once.
+-- Makes due messages ready, in chunks that are limited by number and by bytes, since a script blocks the server. The next
+-- reservation, which follows at once, moves the rest.
 local function move_due(queue)
   local delayed = key(queue, 'delayed')
   local moved, budget = 0, 4 * 1024 * 1024
@@ -12,7 +12,7 @@ local function move_due(queue)
     if member then
       late = late or now - tonumber(found[2]) >= 30000
       call('ZREM', delayed, member)
-      -- Something that is not ours is buried when it is taken.
+      -- A member that is not the bus's becomes a dead letter when it is reserved.
       local partition, attempts, bytes = read_delayed(member)
       append(queue, partition, attempts, bytes)
       moved = moved + 1
@@ -29,10 +29,10 @@ local function until_due(queue)
   return math.max(0, tonumber(first[2]) - now_ms())
 end
 
--- Takes what was released, or whose lease ran out, in the order of the stream: at most `count`, and a suspect (a message
--- that was taken `suspect` times in a row and not settled) alone. Appends {partition, entry, delivery, attempts, envelope} to
--- `taken`; returns whether a suspect was met. Makes the group when there is none.
-local function take_over(stream, partition, consumer, count, lease, suspect, taken)
+-- Reserves entries that were released or whose lease has run out, in the order of the stream: at most `count`, and a poison
+-- suspect (after `suspect` unsettled deliveries in a row) alone. Appends {partition, entry, delivery, attempts, envelope} to
+-- `reserved`. Returns whether it met a suspect. Makes the group when there is none.
+local function take_over(stream, partition, consumer, count, lease, suspect, reserved)
   local from = '-'
   while count > 0 do
     local page = count
@@ -43,18 +43,18 @@ local function take_over(stream, partition, consumer, count, lease, suspect, tak
       call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
       return false
     end
-    for _, held in ipairs(pending) do
-      local entry, delivered = held[1], held[4]
+    for _, pending_entry in ipairs(pending) do
+      local entry, delivered = pending_entry[1], pending_entry[4]
       local suspected = delivered >= suspect
-      if suspected and #taken > 0 then return true end
+      if suspected and #reserved > 0 then return true end
       local claimed = call('XCLAIM', stream, GROUP, consumer, 0, entry)[1]
       if claimed then
         local attempts, bytes = content(claimed)
-        taken[#taken + 1] = { partition, entry, delivered + 1, attempts, bytes }
+        reserved[#reserved + 1] = { partition, entry, delivered + 1, attempts, bytes }
         count = count - 1
         if suspected then return true end
       else
-        -- The entry is gone from the stream. Redis 6.2 keeps it pending all the same.
+        -- The entry was deleted from the stream. Redis 6.2 keeps it pending.
         call('XACK', stream, GROUP, entry)
       end
     end
