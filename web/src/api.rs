@@ -1,4 +1,4 @@
-//! `/api/v1`: what operators do on the command line, for programs. Every answer but the metrics is JSON; a failure is `{"error": …}`.
+//! `/api/v1`: the operators' commands, for programs. All responses but the metrics are JSON; a failure is `{"error": …}`.
 
 use std::sync::Arc;
 
@@ -22,17 +22,18 @@ use serde_json::{Value, json};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::{client::Client, guesses::Guesses, secret};
+use crate::{auth_throttle::AuthThrottle, client::ClientAddr, secret};
 
-/// The largest body: the ids of some thousand dead letters.
+/// The largest body, in bytes: the ids of some thousand dead letters.
 const MAX_BODY: usize = 256 * 1024;
 
-/// How many messages or letters are listed at once, unless the client says otherwise, and at most.
+/// The default length of a list of messages or dead letters.
 const LIMIT: usize = 100;
+/// The greatest length that a client may request.
 const MAX_LIMIT: usize = 10_000;
 
-/// The routes for whoever knows `token`.
-pub(crate) fn router(operator: Admin, token: SecretString, guesses: Arc<Guesses>) -> Router {
+/// The routes, for clients that send `token`.
+pub(crate) fn router(operator: Admin, token: SecretString, throttle: Arc<AuthThrottle>) -> Router {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/queues", get(queues))
@@ -55,7 +56,7 @@ pub(crate) fn router(operator: Admin, token: SecretString, guesses: Arc<Guesses>
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(
-            Arc::new((token, guesses)),
+            Arc::new((token, throttle)),
             authorize,
         ))
         .with_state(operator);
@@ -63,12 +64,12 @@ pub(crate) fn router(operator: Admin, token: SecretString, guesses: Arc<Guesses>
 }
 
 async fn authorize(
-    State(door): State<Arc<(SecretString, Arc<Guesses>)>>,
-    Extension(client): Extension<Client>,
+    State(guard): State<Arc<(SecretString, Arc<AuthThrottle>)>>,
+    Extension(client): Extension<ClientAddr>,
     request: Request,
     next: Next,
 ) -> Response {
-    let (token, guesses) = door.as_ref();
+    let (token, throttle) = guard.as_ref();
     let offered = request
         .headers()
         .get(header::AUTHORIZATION)
@@ -77,24 +78,24 @@ async fn authorize(
             let (scheme, token) = value.split_at_checked("Bearer ".len())?;
             scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
         });
-    if offered.is_some_and(|offered| secret::is(token, offered)) {
+    if offered.is_some_and(|offered| secret::verify(token, offered)) {
         return next.run(request).await;
     }
-    if let Some(wait) = guesses.count(client, request.uri().path()) {
+    if let Some(wait) = throttle.count(client, request.uri().path()) {
         let fault = Fault(
             StatusCode::TOO_MANY_REQUESTS,
-            "too many wrong tokens, wait".to_owned(),
+            "too many wrong tokens; retry after the time in Retry-After".to_owned(),
         );
         return ([(header::RETRY_AFTER, wait.to_string())], fault).into_response();
     }
     let fault = Fault(
         StatusCode::UNAUTHORIZED,
-        "the token is missing or wrong: send it as a Bearer token".to_owned(),
+        "the token is missing or wrong; send it as a Bearer token".to_owned(),
     );
     ([(header::WWW_AUTHENTICATE, "Bearer")], fault).into_response()
 }
 
-/// An answer that is a failure.
+/// A failure: its status, and the error for the client.
 struct Fault(StatusCode, String);
 
 impl IntoResponse for Fault {
@@ -115,7 +116,7 @@ impl From<AdminError> for Fault {
             AdminError::Bus(_) => {
                 warn!(
                     error = error_chain(&error),
-                    "the bus failed a request to the API"
+                    "API request failed: the bus is unavailable"
                 );
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -140,7 +141,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         read.map_err(|error| {
             Fault(
                 StatusCode::BAD_REQUEST,
-                format!("the body is not what is expected: {error}"),
+                format!("cannot read the body: {error}"),
             )
         })
     }
@@ -159,7 +160,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     }
 }
 
-/// What the path names.
+/// The names in the path.
 struct Named<T>(T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
@@ -172,13 +173,13 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
     }
 }
 
-/// In Prometheus's text format: what this process counted, and how full the queues are, of all processes.
+/// The metrics of this process, and the depths of the queues of all processes, in Prometheus's text format.
 async fn metrics(State(operator): State<Admin>) -> String {
     let mut text = observe::metrics::render();
     let reports = operator.queues().await.unwrap_or_else(|error| {
         warn!(
             error = error_chain(&error),
-            "the bus does not tell how full its queues are"
+            "cannot read the depths of the queues; the metrics leave them out"
         );
         Vec::new()
     });
@@ -229,12 +230,12 @@ struct DeadListing {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-fn limit(asked: Option<usize>) -> Result<usize, Fault> {
-    match asked.unwrap_or(LIMIT) {
+fn limit(requested: Option<usize>) -> Result<usize, Fault> {
+    match requested.unwrap_or(LIMIT) {
         limit @ 1..=MAX_LIMIT => Ok(limit),
         _ => Err(Fault(
             StatusCode::BAD_REQUEST,
-            format!("limit is from 1 to {MAX_LIMIT}"),
+            format!("limit must be from 1 to {MAX_LIMIT}"),
         )),
     }
 }
@@ -323,7 +324,7 @@ async fn dead_letter(
     Ok(Json(json!(operator.dead_letter(Some(&queue), &id).await?)))
 }
 
-/// 409 when nothing was done, though there are such letters.
+/// 409 when dead letters match and none could be requeued.
 async fn requeue_dead(
     State(operator): State<Admin>,
     Body(letters): Body<DeadLetterFilter>,

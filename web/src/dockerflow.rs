@@ -1,4 +1,4 @@
-//! The routes of Mozilla's Dockerflow, by which a platform knows what runs and whether it is well.
+//! The routes of Mozilla's Dockerflow: the version and the health of a process, for its platform.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,15 +15,16 @@ use tracing::warn;
 
 use crate::{WebError, WebSettings};
 
-/// How long a backing service may take to answer before it counts as away.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The time after which a backing service that does not respond counts as down.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is running: `{source, version, commit, build}`.
+/// The running version: `{source, version, commit, build}`.
 #[derive(Debug, Clone)]
 pub struct Version(Value);
 
 impl Version {
-    /// What was built in at compile time (`EVENTS_COMMIT`, `EVENTS_BUILD`), or, when given, the JSON file at `path`.
+    /// The JSON object in the file at `path`; without one, the values of `EVENTS_SOURCE`, `EVENTS_COMMIT` and `EVENTS_BUILD`
+    /// at compile time.
     pub fn load(path: Option<PathBuf>) -> Result<Self, WebError> {
         let Some(path) = path else {
             return Ok(Self(json!({
@@ -51,11 +52,11 @@ pub(crate) async fn version(State(settings): State<Arc<WebSettings>>) -> Json<Va
     Json(settings.version.0.clone())
 }
 
-/// `GET /__heartbeat__`: whether a build would be stored if it came now. Accepting depends on nothing but the bus.
+/// `GET /__heartbeat__`: 200 when a build would be stored now, else 503. Accepting depends on the bus alone.
 pub(crate) async fn heartbeat(State(settings): State<Arc<WebSettings>>) -> Response {
     let (bus, queue) = (settings.producer.bus(), settings.log.queues().load.spec());
     let answers = check(bus.ping()).await;
-    // A Redis that is a replica, or whose memory is full, answers, and stores nothing.
+    // A Redis that is a replica, or whose memory is full, responds but stores nothing.
     let writes = match answers {
         Ok(()) => check(bus.probe_write()).await,
         Err(_) => Err("not checked: the bus does not answer".to_owned()),
@@ -93,7 +94,7 @@ pub(crate) async fn heartbeat(State(settings): State<Arc<WebSettings>>) -> Respo
         StatusCode::SERVICE_UNAVAILABLE
     };
     if let Some((check, Err(error))) = checks.iter().find(|(_, outcome)| outcome.is_err()) {
-        warn!(check, error, "heartbeat failed: builds are not stored");
+        warn!(check, error, "heartbeat failed; builds are not stored");
     }
     let status = |fails: bool| if fails { "error" } else { "ok" };
     let shown = checks.iter().map(|(name, outcome)| {
@@ -108,15 +109,15 @@ pub(crate) async fn heartbeat(State(settings): State<Arc<WebSettings>>) -> Respo
         .into_response()
 }
 
-/// What is wrong with the bus, if something is.
+/// Runs a probe of the bus. The error is its text for the response.
 async fn check(probe: impl Future<Output = Result<(), BusError>>) -> Result<(), String> {
-    match tokio::time::timeout(PATIENCE, probe).await {
+    match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
         Ok(outcome) => outcome.map_err(|error| error_chain(&error)),
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
     }
 }
 
-/// `GET /__lbheartbeat__`: the process serves.
+/// `GET /__lbheartbeat__`: 200 while the process serves requests.
 pub(crate) async fn lbheartbeat() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }

@@ -1,8 +1,8 @@
-//! `POST /codereview/new`: what Harbormaster's "make HTTP request" step calls for each published diff.
+//! `POST /codereview/new`: Harbormaster's "make HTTP request" step calls it for each published diff.
 //!
-//! Harbormaster never repeats a request: any answer but 2xx, and any fault of the connection, fails the author's build
-//! permanently. So accepting depends on nothing but the bus, and 200 means that the bus has stored the build. It may send
-//! the same request twice by itself (over a kept-alive connection that was just closed), so a target is stored once.
+//! Harbormaster never repeats a request: any response but 2xx, and any fault of the connection, fails the author's build
+//! permanently. So accepting depends on the bus alone, and 200 means that the bus has stored the build. Harbormaster's HTTP
+//! client may send a request twice (over a kept-alive connection that was just closed), so a target is stored once.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -22,27 +22,27 @@ use secrecy::SecretString;
 use tracing::{info, warn};
 use url::form_urlencoded;
 
-use crate::{WebSettings, client::Client, guesses::Guesses, secret};
+use crate::{WebSettings, auth_throttle::AuthThrottle, client::ClientAddr, secret};
 
 /// The longest value of a parameter, in characters.
 const MAX_LENGTH: usize = 64;
 
-/// How long a build is tried to be stored while the bus does not answer.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// The longest time for attempts to store a build while the bus does not respond.
+const STORE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The waits between these tries.
-const AWAY: Backoff = Backoff {
+/// The pauses between these attempts.
+const STORE_BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(50),
     factor: 2,
     cap: Duration::from_millis(500),
 };
 
-/// How long a client may wait before it tries again when the bus is away, in seconds.
+/// The value of `Retry-After` while the bus is down, in seconds.
 const RETRY_AFTER: &str = "5";
 
 pub(crate) async fn accept(
-    State((settings, guesses)): State<(Arc<WebSettings>, Arc<Guesses>)>,
-    Extension(client): Extension<Client>,
+    State((settings, throttle)): State<(Arc<WebSettings>, Arc<AuthThrottle>)>,
+    Extension(client): Extension<ClientAddr>,
     mut request: Request,
 ) -> Response {
     let (uri, headers) = (request.uri().clone(), std::mem::take(request.headers_mut()));
@@ -61,12 +61,12 @@ pub(crate) async fn accept(
     if let Some(secret) = &settings.secret
         && !knows(secret, &headers, &parameters)
     {
-        if let Some(wait) = guesses.count(client, "/codereview/new") {
+        if let Some(wait) = throttle.count(client, "/codereview/new") {
             let retry = [(header::RETRY_AFTER, wait.to_string())];
             return (
                 StatusCode::TOO_MANY_REQUESTS,
                 retry,
-                "too many wrong secrets, wait\n",
+                "too many wrong secrets; retry after the time in Retry-After\n",
             )
                 .into_response();
         }
@@ -89,7 +89,7 @@ pub(crate) async fn accept(
     match store(&settings, &request).await {
         Ok(pushed) => {
             let repeated = if pushed.duplicates > 0 {
-                ", as before"
+                " (a repeated request)"
             } else {
                 ""
             };
@@ -106,7 +106,7 @@ pub(crate) async fn accept(
             warn!(
                 build = target,
                 error = error_chain(&error),
-                "a build was not stored, and refused"
+                "cannot store a build; refused its request with 503"
             );
             let retry = [(header::RETRY_AFTER, RETRY_AFTER)];
             (StatusCode::SERVICE_UNAVAILABLE, retry, not_stored(&error)).into_response()
@@ -114,8 +114,8 @@ pub(crate) async fn accept(
     }
 }
 
-/// What the log of the build shows in Harbormaster, to everybody who sees the build. It begins with these two words, and
-/// holds nothing but what Harbormaster sent.
+/// The response for a stored build. Harbormaster shows it in the build's log, to everybody who sees the build, so it holds
+/// nothing but the parameters of the request. It begins with "Build queued".
 fn queued(pages: &BuildPages, request: &BuildRequest) -> String {
     let BuildRequest {
         target,
@@ -130,8 +130,8 @@ fn queued(pages: &BuildPages, request: &BuildRequest) -> String {
     format!("Build queued: {target}, diff {diff_id} of D{revision_id}.\n{follow}\n")
 }
 
-/// Stores the build, for as long as Harbormaster can be kept waiting: it will not come again, and a Redis that restarts
-/// is back within seconds. A try whose answer was lost may have arrived, so that the next finds the build stored.
+/// Stores the build, with attempts for [`STORE_TIMEOUT`]: the request is not repeated, and a Redis that restarts is back
+/// within seconds. An attempt whose response was lost may have succeeded; the next one then finds a duplicate.
 async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<EnqueueOutcome, BusError> {
     let clock = settings.producer.clock();
     let begun = clock.now();
@@ -145,8 +145,8 @@ async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Enqueue
                 | BusError::Memory { .. }
                 | BusError::Connection { .. }),
             ) => {
-                let pause = AWAY.after(attempt, clock.as_ref());
-                if clock.now().duration_since(begun).unsigned_abs() + pause > PATIENCE {
+                let pause = STORE_BACKOFF.after(attempt, clock.as_ref());
+                if clock.now().duration_since(begun).unsigned_abs() + pause > STORE_TIMEOUT {
                     return Err(error);
                 }
                 clock.sleep(pause).await;
@@ -157,7 +157,7 @@ async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Enqueue
     Ok(EnqueueOutcome::default())
 }
 
-/// What Harbormaster shows in its build log. It does not send the request again by itself.
+/// The response for a build that was not stored, which Harbormaster shows in the build's log.
 fn not_stored(error: &BusError) -> String {
     let failed = match error {
         BusError::Full { .. } => "too many builds wait in its queue",
@@ -174,11 +174,11 @@ fn not_stored(error: &BusError) -> String {
 }
 
 fn refuse(fault: &str) -> Response {
-    warn!(fault, "a request was refused");
+    warn!(fault, "refused a request with 400");
     (StatusCode::BAD_REQUEST, format!("{fault}\n")).into_response()
 }
 
-/// The parameters of a request by name, from its query string and its form body alike.
+/// The parameters of a request, from its query string and its form body.
 struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Parameters<'a> {
@@ -209,7 +209,7 @@ impl<'a> Parameters<'a> {
             .map(|(_, value)| &**value)
     }
 
-    /// The one value of a parameter.
+    /// The value of a parameter that must occur once.
     fn one(&self, name: &str) -> Result<&str, String> {
         let mut values = self.all(name);
         let value = values
@@ -263,8 +263,8 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Whether the client knows the secret, as the password of its basic credentials or as the parameter `token`. One that
-/// is repeated counts as none: a request is not to hold a thousand guesses.
+/// Whether the request holds the secret, as the password of its basic credentials or as the parameter `token`. Repeated
+/// credentials count as missing: one request must not hold a thousand guesses.
 fn knows(secret: &SecretString, headers: &HeaderMap, parameters: &Parameters<'_>) -> bool {
     let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
     let one = credentials.next().filter(|_| credentials.next().is_none());
@@ -277,7 +277,7 @@ fn knows(secret: &SecretString, headers: &HeaderMap, parameters: &Parameters<'_>
         let colon = decoded.iter().position(|byte| *byte == b':')?;
         Some(decoded[colon + 1..].to_vec())
     });
-    let right = |offered: &[u8]| secret::is(secret, offered);
+    let right = |offered: &[u8]| secret::verify(secret, offered);
     let mut tokens = parameters.all("token");
     let token = tokens.next().filter(|_| tokens.next().is_none());
     basic.is_some_and(|password| right(&password))

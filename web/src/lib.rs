@@ -1,13 +1,13 @@
-//! The public face: the endpoint that Harbormaster calls, the routes by which a platform watches the process
-//! (Dockerflow), and the API of operators. The server itself serves other routes as well.
+//! The web server: the endpoint that Harbormaster calls, the routes by which a platform monitors the process (Dockerflow),
+//! and the operators' API. The server can serve other routes as well.
 
 mod api;
+mod auth_throttle;
 mod client;
+mod connection_limit;
 mod dockerflow;
 mod error;
-mod guesses;
 mod harbormaster;
-mod places;
 mod secret;
 mod server;
 mod strict;
@@ -30,46 +30,46 @@ use tower_http::{
     timeout::Timeout,
 };
 
-use crate::guesses::Guesses;
+use crate::auth_throttle::AuthThrottle;
 
 pub use dockerflow::Version;
 pub use error::WebError;
 pub use server::WebServer;
 
-/// The largest body: Harbormaster's are empty, a form has four short fields.
+/// The largest body, in bytes: Harbormaster's are empty, and a form has four short fields.
 const MAX_BODY: usize = 16 * 1024;
 
-/// The longest that a request may take, its body included. Harbormaster gives up after 60 s.
+/// The longest time for a request and its response. Harbormaster gives up after 60 s.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the routes need.
+/// Settings and parts that the routes use.
 #[derive(Clone)]
 pub struct WebSettings {
-    /// Where accepted builds go.
+    /// Stores accepted builds.
     pub producer: Producer,
-    /// Records accepted builds, and sends them on.
+    /// Records accepted builds.
     pub log: BuildLog,
-    /// Where people read of builds.
+    /// The addresses of pages about builds.
     pub pages: BuildPages,
-    /// What a client of `/codereview/new` must know, if anything.
+    /// The secret that a client of `/codereview/new` must send. Without it, any client may request builds.
     pub secret: Option<SecretString>,
-    /// What is running.
+    /// The version that `/__version__` shows.
     pub version: Version,
     /// The queues that the API serves.
     pub operator: Admin,
-    /// What a client of the API must know. Without it there is no API.
+    /// The token that a client of the API must send. Without it there is no API.
     pub api_token: Option<SecretString>,
 }
 
-/// All routes of the public face.
+/// All routes.
 fn router(settings: WebSettings) -> Router {
-    let guesses = Arc::new(Guesses::new(settings.producer.clock().clone()));
+    let throttle = Arc::new(AuthThrottle::new(settings.producer.clock().clone()));
     let token = settings.api_token.clone();
-    let api = token.map(|token| api::router(settings.operator.clone(), token, guesses.clone()));
+    let api = token.map(|token| api::router(settings.operator.clone(), token, throttle.clone()));
     let settings = Arc::new(settings);
     let harbormaster = Router::new()
         .route("/codereview/new", post(harbormaster::accept))
-        .with_state((settings.clone(), guesses));
+        .with_state((settings.clone(), throttle));
     Router::new()
         .route("/__version__", get(dockerflow::version))
         .route("/__heartbeat__", get(dockerflow::heartbeat))
@@ -81,8 +81,8 @@ fn router(settings: WebSettings) -> Router {
         .merge(api.unwrap_or_default())
 }
 
-/// The routes with what keeps one request from harming the others. Around all routes at once: a layer of the router would
-/// be around each, and be cloned into memory of its own for each request.
+/// The routes with a timeout and a guard against panics, so that one request cannot harm others. Both wrap the whole router:
+/// as layers of the router they would wrap each route, and be cloned for each request.
 type Limited = CatchPanic<Timeout<Router>, DefaultResponseForPanic>;
 
 fn limited(routes: Router) -> Limited {

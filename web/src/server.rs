@@ -1,4 +1,4 @@
-//! Serving, with the limits that `axum::serve` has no settings for.
+//! The HTTP server, with limits for which `axum::serve` has no settings.
 
 use std::{
     convert::Infallible,
@@ -33,27 +33,27 @@ use tracing::{debug, info, warn};
 
 use crate::{
     Limited, WebError, WebSettings,
-    client::Client,
-    limited,
-    places::{Place, Places},
-    router,
+    client::ClientAddr,
+    connection_limit::{ConnectionLimit, ConnectionSlot},
+    limited, router,
     strict::{self, Strict},
 };
 
-/// How long a client may take to send the head of a request, the time before it included; a client that is slower is
-/// cut off.
+/// The longest time until a client has sent the head of a request, from the end of the last response on. The server closes
+/// the connection of a slower client.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client may take nothing of an answer that does not fit into the buffers of the system.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time for which a client may read nothing of a response that does not fit into the buffers of the system.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest head of a request, in bytes, and the most header fields.
+/// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
+/// The most header fields of a request.
 const MAX_FIELDS: usize = 64;
 
-/// The most connections that wait for one client. Harbormaster has about one for each of its daemons, ten or so.
+/// The most connections of one client that wait for it. Harbormaster has about one for each of its daemons, ten or so.
 const MAX_WAITING: usize = 256;
-/// The most connections. A process may usually have 1024 files open.
+/// The most connections in all. A process may have 1024 files open by default.
 const MAX_CONNECTIONS: usize = 768;
 
 /// A bound listener with the routes it serves.
@@ -64,7 +64,7 @@ pub struct WebServer {
 }
 
 impl WebServer {
-    /// Listens on `address`; port 0 takes a free one.
+    /// Listens on `address`; port 0 stands for any free one.
     pub async fn bind(address: SocketAddr, settings: WebSettings) -> Result<Self, WebError> {
         Self::with_routes(address, router(settings)).await
     }
@@ -81,22 +81,22 @@ impl WebServer {
         })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A connection and its place, as soon as there are both.
-    async fn accept(&self, places: &Places) -> (TcpStream, Client, Place) {
+    /// Accepts a connection and acquires a slot for it.
+    async fn accept(&self, limit: &ConnectionLimit) -> (TcpStream, ClientAddr, ConnectionSlot) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
-                    let client = Client::from(address.ip());
-                    return (stream, client, places.take(client).await);
+                    let client = ClientAddr::from(address.ip());
+                    return (stream, client, limit.acquire(client).await);
                 }
                 Err(error) => {
-                    // Out of file descriptors, say: it passes when connections end, and until then it must not spin.
-                    warn!(%error, "cannot accept a connection");
+                    // Such as too many open files, until connections end. The pause keeps the loop from spinning.
+                    warn!(%error, "cannot accept a connection; retrying in 100 ms");
                     SystemClock.sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -118,11 +118,11 @@ impl Service for WebServer {
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_FIELDS);
-        let places = Places::new(MAX_WAITING, MAX_CONNECTIONS);
+        let limit = ConnectionLimit::new(MAX_WAITING, MAX_CONNECTIONS);
         let graceful = GracefulShutdown::new();
         loop {
-            let (stream, client, place) = tokio::select! {
-                accepted = self.accept(&places) => accepted,
+            let (stream, client, slot) = tokio::select! {
+                accepted = self.accept(&limit) => accepted,
                 () = shutdown.stopping() => break,
             };
             let routes = self.routes.clone();
@@ -132,54 +132,54 @@ impl Service for WebServer {
                 routes,
                 stream,
                 client,
-                Arc::new(place),
+                Arc::new(slot),
             ));
         }
         drop(self.listener);
         tokio::select! {
             () = graceful.shutdown() => {}
-            () = shutdown.cancelled() => warn!("connections were still open when the grace period ended"),
+            () = shutdown.cancelled() => warn!("closing open connections: the grace period ended"),
         }
         Ok(())
     }
 }
 
-/// Serves one connection until it ends or its place is given to another.
+/// Serves one connection until it ends, or its slot is evicted for another one.
 async fn serve(
     builder: http1::Builder,
     watcher: Watcher,
     routes: Limited,
     stream: TcpStream,
-    client: Client,
-    place: Arc<Place>,
+    client: ClientAddr,
+    slot: Arc<ConnectionSlot>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(ANSWER_TIMEOUT));
+    stream.set_write_timeout(Some(RESPONSE_TIMEOUT));
     let routes = TowerToHyperService::new(routes);
-    let service = service_fn(|request| answer(&routes, request, client, &place));
+    let service = service_fn(|request| answer(&routes, request, client, &slot));
     let connection = watcher
         .watch(builder.serve_connection(TokioIo::new(Strict::new(Box::pin(stream))), service));
     tokio::select! {
-        // An answer that is ready is written before anything is closed.
+        // Write a response that is ready before closing the connection.
         biased;
         ended = connection => if let Err(error) = ended {
-            debug!(%error, "a connection ended early");
+            debug!(%error, "connection ended early");
         },
-        () = place.lost() => debug!("a connection that waited for its client was closed for another"),
+        () = slot.evicted() => debug!("closed a connection that waited for its client, to make room for another"),
     }
 }
 
 async fn answer(
     routes: &TowerToHyperService<Limited>,
     request: Request<Incoming>,
-    client: Client,
-    place: &Arc<Place>,
+    client: ClientAddr,
+    slot: &Arc<ConnectionSlot>,
 ) -> Result<Response, Infallible> {
     if let Some(fault) = strict::fault(request.version(), request.headers()) {
-        // What follows it may be read in two ways as well.
+        // Requests behind it on this connection may be ambiguous as well.
         return Ok((fault.0, [(header::CONNECTION, "close")], fault.1).into_response());
     }
     let mut request = request.map(|incoming| {
@@ -188,23 +188,23 @@ async fn answer(
         }
         axum::body::Body::new(Arriving {
             incoming,
-            place: place.clone(),
+            slot: slot.clone(),
         })
     });
     request.extensions_mut().insert(client);
-    if request.body().is_end_stream() && !place.answers() {
-        // The connection is about to be closed, and nothing must happen without an answer.
+    if request.body().is_end_stream() && !slot.begin_response() {
+        // The connection is about to be closed, and no request may be handled without a response.
         std::future::pending::<()>().await;
     }
     let response = hyper::service::Service::call(routes, request).await;
-    place.answered();
+    slot.finish_response();
     response.map(|response| response.map(axum::body::Body::new))
 }
 
-/// A body that says when the last of it has come.
+/// A body that marks its slot as responding when its last byte has arrived.
 struct Arriving {
     incoming: Incoming,
-    place: Arc<Place>,
+    slot: Arc<ConnectionSlot>,
 }
 
 impl Body for Arriving {
@@ -216,7 +216,7 @@ impl Body for Arriving {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        if (frame.is_none() || self.incoming.is_end_stream()) && !self.place.answers() {
+        if (frame.is_none() || self.incoming.is_end_stream()) && !self.slot.begin_response() {
             return Poll::Pending;
         }
         Poll::Ready(frame)

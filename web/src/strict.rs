@@ -1,10 +1,10 @@
-//! Heads of requests as RFC 9112 has them, and nothing beside: lines end with CR LF.
+//! Enforces RFC 9112 on the heads of requests: lines end with CR LF.
 //!
-//! The parser takes a bare LF for the end of a line too, where a proxy in front of us may take it for something else: then
-//! one of the two sees a request that the other does not. So what comes in is looked at before the parser has it. A bare LF
-//! in a head becomes a byte that the parser refuses (400), and nothing behind it is read. Bodies may hold any byte, so their
-//! ends are found here as well; where the parser would find another one, the request is refused anyway (see `answer` in
-//! server.rs).
+//! The parser also accepts a bare LF as the end of a line. A proxy in front of us may not, and then one of the two sees a
+//! request that the other does not (request smuggling). So the bytes are scanned before the parser gets them. A bare LF in a
+//! head is replaced by a byte that the parser refuses (400), and nothing behind it is read. Bodies may hold any byte, so the
+//! scanner finds their ends as well; a request whose body could end elsewhere for the parser is refused anyway (see
+//! `answer` in server.rs).
 
 use std::{
     io,
@@ -15,13 +15,13 @@ use std::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The longest line that is looked at: longer ones are refused by the parser for their length.
+/// The longest line that is scanned, in bytes. The parser refuses longer ones.
 const MAX_LINE: usize = 16 * 1024;
 
-/// No head may hold it.
+/// The byte that makes the parser refuse a head.
 const REFUSED: u8 = 0;
 
-/// A connection whose requests are looked at.
+/// A connection whose requests are scanned.
 pub(crate) struct Strict<S> {
     stream: S,
     requests: Requests,
@@ -44,7 +44,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if let Some(refused) = self.requests.look(&buffer.filled()[before..]) {
+        if let Some(refused) = self.requests.scan(&buffer.filled()[before..]) {
             buffer.filled_mut()[before + refused] = REFUSED;
             buffer.set_filled(before + refused + 1);
         }
@@ -82,13 +82,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
     }
 }
 
-/// Where in a request the next byte belongs.
+/// The part of a request that the next byte belongs to.
 #[derive(Default)]
 struct Requests {
     at: At,
-    /// What there is of the line that is being read, in a head and around chunks.
+    /// The part of the current line that has arrived, in a head or around chunks.
     line: Vec<u8>,
-    /// The body that the head announces, as far as it is known.
+    /// The body that the head has announced so far.
     body: Body,
 }
 
@@ -96,16 +96,17 @@ struct Requests {
 enum At {
     #[default]
     Head,
-    /// So many bytes of a body, or of a chunk, are still to come.
+    /// The number of bytes of the body that are still to come.
     Body(u64),
+    /// The number of bytes of the chunk that are still to come.
     Chunk(u64),
     /// The line before a chunk.
     ChunkSize,
     /// The empty line behind a chunk.
     ChunkEnd,
-    /// What follows the last chunk.
+    /// The lines behind the last chunk.
     Trailers,
-    /// Nothing more is looked at: the parser refuses the request.
+    /// The parser refuses the request; the rest is not scanned.
     Refused,
 }
 
@@ -118,8 +119,8 @@ enum Body {
 }
 
 impl Requests {
-    /// Looks at the next bytes. Returns the place of one that is to be refused.
-    fn look(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Scans the next bytes. Returns the position of the byte to replace, if there is one.
+    fn scan(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut place = 0;
         while let Some(rest) = bytes.get(place..).filter(|rest| !rest.is_empty()) {
             match self.at {
@@ -150,7 +151,7 @@ impl Requests {
                         return Some(place + end);
                     }
                     place += end + 1;
-                    self.line_ends();
+                    self.end_line();
                     self.line.clear();
                 }
             }
@@ -158,8 +159,8 @@ impl Requests {
         None
     }
 
-    /// A line has ended; `line` has it without its end.
-    fn line_ends(&mut self) {
+    /// Evaluates `line`, a whole line without its CR LF.
+    fn end_line(&mut self) {
         let line = &self.line[..];
         self.at = match self.at {
             At::Head if line.is_empty() => match std::mem::take(&mut self.body) {
@@ -197,7 +198,7 @@ impl Requests {
     }
 }
 
-/// The value of the field `name`, if the line is one of it.
+/// The value of the field `name`, if the line holds it.
 fn field<'a>(line: &'a [u8], name: &str) -> Option<&'a str> {
     let (found, value) = line.split_at_checked(name.len())?;
     let value = value
@@ -206,11 +207,11 @@ fn field<'a>(line: &'a [u8], name: &str) -> Option<&'a str> {
     std::str::from_utf8(value).ok().map(str::trim)
 }
 
-/// Why the head of a request is refused, though the parser can read it: another reader may read it in another way.
+/// The status and text that refuse an ambiguous head: the parser accepts it, but another parser may read it differently.
 pub(crate) fn fault(version: Version, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
     let count = |name: HeaderName| headers.get_all(name).iter().count();
     let hosts = count(header::HOST);
-    let bad = |why| Some((StatusCode::BAD_REQUEST, why));
+    let bad = |fault| Some((StatusCode::BAD_REQUEST, fault));
     if hosts > 1 || hosts == 0 && version > Version::HTTP_10 {
         return bad("the request needs one Host field\n");
     }
@@ -228,7 +229,7 @@ pub(crate) fn fault(version: Version, headers: &HeaderMap) -> Option<(StatusCode
         && (count(header::TRANSFER_ENCODING) > 1
             || !headers.get(header::TRANSFER_ENCODING).is_some_and(chunked))
     {
-        return bad("the only Transfer-Encoding that is understood here is chunked\n");
+        return bad("this server accepts the Transfer-Encoding chunked alone\n");
     }
     if count(header::CONTENT_LENGTH) > 1 {
         return bad("the request has several Content-Length fields: send one\n");
@@ -240,21 +241,21 @@ pub(crate) fn fault(version: Version, headers: &HeaderMap) -> Option<(StatusCode
 mod tests {
     use super::*;
 
-    /// Where the bytes are refused, whatever the pieces in which they come.
+    /// The position at which the bytes are refused, in one piece and byte by byte.
     fn refused(sent: &str) -> Option<usize> {
-        let whole = Requests::default().look(sent.as_bytes());
+        let whole = Requests::default().scan(sent.as_bytes());
         let mut requests = Requests::default();
         let one_by_one = sent
             .as_bytes()
             .chunks(1)
             .enumerate()
-            .find_map(|(at, byte)| requests.look(byte).map(|_| at));
+            .find_map(|(at, byte)| requests.scan(byte).map(|_| at));
         assert_eq!(whole, one_by_one, "{sent:?}");
         whole
     }
 
     #[test]
-    fn a_bare_line_feed_is_refused_in_heads_and_around_chunks_and_allowed_in_bodies() {
+    fn bare_line_feed_is_refused_in_heads_and_around_chunks_and_allowed_in_bodies() {
         let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         assert_eq!(refused(&get.repeat(3)), None);
         assert_eq!(refused("GET / HTTP/1.1\nHost: x\r\n\r\n"), Some(14));

@@ -40,7 +40,7 @@ async fn send(address: SocketAddr, numbers: Vec<usize>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_thousands_of_builds_every_target_is_stored_once() {
+async fn each_of_thousands_of_targets_is_stored_once() {
     let (_directory, _server, bus) = redis().await;
     let world = World::serve(settings(bus)).await;
     // Every fifth is sent twice, by two connections side by side.
@@ -72,7 +72,7 @@ async fn of_thousands_of_builds_every_target_is_stored_once() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_a_new_target_and_knows_those_that_it_has() {
+async fn full_queue_refuses_new_targets_and_accepts_stored_ones() {
     const SMALL: Queue<BuildRequest> = Queue::new(
         "build:load",
         Policy {

@@ -28,7 +28,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_redis_that_answers_and_takes_no_writes_fails_the_heartbeat_as_it_fails_requests() {
+async fn read_only_redis_fails_heartbeat_and_requests() {
     let directory = tempfile::tempdir().unwrap();
     let server = RedisServer::start(directory.path()).await.unwrap();
     let bus = Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap());
@@ -67,7 +67,7 @@ async fn a_redis_that_answers_and_takes_no_writes_fails_the_heartbeat_as_it_fail
 }
 
 #[tokio::test]
-async fn a_queue_that_is_full_fails_the_heartbeat() {
+async fn full_queue_fails_the_heartbeat() {
     const ONE: Queue<BuildRequest> = Queue::new(
         "build:load",
         Policy {

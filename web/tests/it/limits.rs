@@ -23,7 +23,7 @@ async fn until_closed(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_that_send_nothing_or_half_a_head_are_cut_off() {
+async fn client_that_sends_no_whole_head_is_disconnected() {
     let world = World::open().await;
     for sent in [
         "",
@@ -38,7 +38,7 @@ async fn clients_that_send_nothing_or_half_a_head_are_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_idle_after_an_answer_is_closed() {
+async fn connection_that_is_idle_after_a_response_is_closed() {
     let world = World::open().await;
     let mut stream = connect(&world).await;
     stream
@@ -53,7 +53,7 @@ async fn a_connection_that_is_idle_after_an_answer_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_comes_too_slowly_is_cut_off_and_stores_nothing() {
+async fn slow_body_is_cut_off_and_stores_nothing() {
     let world = World::open().await;
     let mut stream = connect(&world).await;
     let head = format!("{FORM}Content-Length: {}\r\n\r\n", GOOD.len());
@@ -76,7 +76,7 @@ async fn a_body_that_comes_too_slowly_is_cut_off_and_stores_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_read_its_answers_is_cut_off() {
+async fn client_that_does_not_read_its_responses_is_disconnected() {
     let world = World::open().await;
     let mut stream = connect(&world).await;
     let requests = "GET /__version__ HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
@@ -86,7 +86,7 @@ async fn a_client_that_does_not_read_its_answers_is_cut_off() {
 }
 
 #[tokio::test]
-async fn beyond_256_connections_that_wait_the_oldest_makes_way_and_a_request_is_served() {
+async fn oldest_of_256_waiting_connections_is_evicted_for_a_request() {
     let world = World::open().await;
     let mut idle = Vec::new();
     for _ in 0..256 {
@@ -218,7 +218,7 @@ async fn heads_bodies_and_garbage_beyond_the_limits_are_refused() {
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_cut_off() {
+async fn head_without_end_is_cut_off() {
     let world = World::open().await;
     let mut stream = connect(&world).await;
     stream.write_all(b"GET /ping HTTP/1.1\r\n").await.unwrap();
@@ -227,7 +227,7 @@ async fn a_head_without_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_request_with_two_lengths_hides_no_other_request() {
+async fn request_with_two_lengths_hides_no_other_request() {
     let world = World::open().await;
     let hidden = format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\n\r\n");
     // By its length all of this is its body, by its chunks the body is empty.
@@ -245,7 +245,7 @@ async fn a_request_with_two_lengths_hides_no_other_request() {
 }
 
 #[tokio::test]
-async fn what_a_strict_head_may_have_is_served_request_after_request() {
+async fn valid_heads_are_served_request_after_request() {
     let world = World::open().await;
     let form = GOOD.replace("target=", "ignored=%0A\n&target=");
     let chunks = form.as_bytes().chunks(9).map(|chunk| {

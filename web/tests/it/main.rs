@@ -188,7 +188,7 @@ fn recorded() -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn the_request_of_a_real_harbormaster_is_stored() {
+async fn recorded_request_of_harbormaster_is_stored() {
     let world = World::open().await;
     let requests = recorded();
     assert_eq!(requests.len(), 2);
@@ -219,7 +219,7 @@ async fn the_request_of_a_real_harbormaster_is_stored() {
 }
 
 #[tokio::test]
-async fn the_answer_says_where_to_follow_the_build_and_nothing_else() {
+async fn response_holds_the_address_of_the_build_and_nothing_else() {
     let public_url = Some("https://events.example.com/".parse().unwrap());
     let pages = BuildPages {
         public_url,
@@ -237,7 +237,7 @@ async fn the_answer_says_where_to_follow_the_build_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_is_accepted_and_stored_once() {
+async fn repeated_request_is_accepted_and_stored_once() {
     let world = World::open().await;
     for _ in 0..3 {
         assert_eq!(world.post(GOOD).await.0, 200);
@@ -246,7 +246,7 @@ async fn a_repeated_request_is_accepted_and_stored_once() {
 }
 
 #[tokio::test]
-async fn parameters_may_come_as_a_form() {
+async fn parameters_are_read_from_a_form() {
     let world = World::open().await;
     let form = |kind: &str| {
         format!(
@@ -267,7 +267,7 @@ async fn parameters_may_come_as_a_form() {
 }
 
 #[tokio::test]
-async fn bad_parameters_are_named() {
+async fn response_names_the_bad_parameter() {
     let world = World::open().await;
     let with = |name: &str, value: &str| {
         let pairs = GOOD.split('&').map(|pair| {
@@ -331,7 +331,7 @@ async fn bad_parameters_are_named() {
 }
 
 #[tokio::test]
-async fn other_routes_and_methods() {
+async fn unknown_routes_and_methods_are_refused() {
     let world = World::open().await;
     let table = [
         ("/ping", 200, "pong"),
@@ -352,7 +352,7 @@ async fn other_routes_and_methods() {
 }
 
 #[tokio::test]
-async fn the_version_comes_from_a_file_when_one_is_named() {
+async fn version_is_read_from_the_configured_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("version.json");
     std::fs::write(&path, r#"{"commit": "abc"}"#).unwrap();
@@ -367,7 +367,7 @@ async fn the_version_comes_from_a_file_when_one_is_named() {
 }
 
 #[tokio::test]
-async fn stopping_lets_a_request_finish_and_refuses_new_connections() {
+async fn shutdown_finishes_requests_and_refuses_new_connections() {
     let world = World::open().await;
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     let head = format!(
@@ -393,7 +393,7 @@ async fn stopping_lets_a_request_finish_and_refuses_new_connections() {
 }
 
 #[tokio::test]
-async fn what_the_bus_does_not_store_is_never_answered_with_200() {
+async fn build_that_is_not_stored_never_gets_200() {
     for full in [true, false] {
         let world = World::start(
             Arc::new(Away::new(full)),

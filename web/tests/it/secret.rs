@@ -37,7 +37,7 @@ fn request(query: &str, form: &str, headers: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_recorded_credential_is_let_in_and_a_request_without_one_is_not() {
+async fn recorded_credential_is_accepted_and_a_request_without_one_refused() {
     let world = world().await;
     let requests = recorded();
     assert_eq!(world.raw(&requests[0]).await.0, 401);
@@ -46,7 +46,7 @@ async fn the_recorded_credential_is_let_in_and_a_request_without_one_is_not() {
 }
 
 #[tokio::test]
-async fn whoever_knows_the_secret_is_let_in_however_it_is_sent() {
+async fn secret_is_accepted_as_password_and_as_parameter() {
     let world = world().await;
     let right = basic(&format!("anybody:{SECRET}"));
     let other_case = right.replace("Authorization: Basic", "authorization: bAsIc");
@@ -68,7 +68,7 @@ async fn whoever_knows_the_secret_is_let_in_however_it_is_sent() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_know_the_secret_is_refused() {
+async fn wrong_secret_is_refused() {
     let right = basic(&format!("phab-user:{SECRET}"));
     let without_padding = right.replace('=', "");
     let table = [
@@ -108,7 +108,7 @@ async fn whoever_does_not_know_the_secret_is_refused() {
 }
 
 #[tokio::test]
-async fn repeated_credentials_are_refused_whichever_is_right() {
+async fn repeated_credentials_are_refused_even_if_one_is_right() {
     let (right, wrong) = (
         basic(&format!("phab-user:{SECRET}")),
         basic("phab-user:wrong"),
@@ -129,7 +129,7 @@ async fn repeated_credentials_are_refused_whichever_is_right() {
 }
 
 #[tokio::test]
-async fn after_ten_wrong_secrets_a_client_has_to_wait_and_the_right_one_is_let_in_all_the_same() {
+async fn client_is_throttled_after_ten_wrong_secrets_and_the_right_one_still_accepted() {
     let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
     let bus = Arc::new(MemoryBus::new(clock.clone()));
     let producer = Producer::new(bus.clone(), clock.clone());
