@@ -1,4 +1,4 @@
-//! The HTTP clients that everyone uses.
+//! The HTTP clients of all crates.
 
 mod public;
 
@@ -9,15 +9,15 @@ use thiserror::Error;
 
 pub use public::{Networks, NoNetwork, NotPublic, PublicClient, is_public, public_client};
 
-/// Why no client could be made.
+/// The cause for which no client could be made.
 #[derive(Debug, Error)]
 #[error("cannot set up the http client")]
 pub struct HttpError(#[from] reqwest::Error);
 
 /// A client with verified TLS, a connection timeout of 10 s and `timeout` for a whole request. It follows no
-/// redirects: the services we call answer themselves, and a redirect must not carry a token elsewhere.
+/// redirects: the services that we call do not redirect, and a redirect must not carry a token elsewhere.
 ///
-/// It is for addresses that operators set. For those that strangers chose there is [`public_client`].
+/// Use it for addresses that operators configure, and [`public_client`] for addresses from foreign text.
 pub fn client(timeout: Duration) -> Result<reqwest::Client, HttpError> {
     Ok(builder(timeout).build()?)
 }

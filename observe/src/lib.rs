@@ -1,5 +1,4 @@
-//! What everyone needs to be seen and to reach others: logs, metrics, StatsD, Sentry, and
-//! the HTTP clients.
+//! Logs, metrics, StatsD, Sentry, and the HTTP clients of all crates.
 
 pub mod http;
 pub mod log;

@@ -1,4 +1,4 @@
-//! Logs: text for people, or one JSON object a line in Mozilla's `mozlog` form for machines.
+//! Logs: text for people, or one JSON object a line in Mozilla's `mozlog` format for machines.
 
 use std::{
     fmt,
@@ -19,28 +19,28 @@ use tracing_subscriber::{
 
 use runtime::sanitize;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines.
+    /// JSON for machines.
     Mozlog,
 }
 
-/// Why logs cannot be set up.
+/// The cause for which logs cannot be set up.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// `LOG_FORMAT` has another value.
-    #[error("LOG_FORMAT is {0:?}, expected text or mozlog")]
+    /// `LOG_FORMAT` has an unknown value.
+    #[error("LOG_FORMAT is {0:?}; set it to text or mozlog")]
     Format(String),
-    /// `RUST_LOG` cannot be read.
-    #[error("RUST_LOG is not a filter, expected such as info or bus=debug")]
+    /// `RUST_LOG` is not a filter.
+    #[error("RUST_LOG is not a filter; set it to one such as info or bus=debug")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
 }
 
 impl Format {
-    /// What `LOG_FORMAT` says; text when it is not set.
+    /// The format that `LOG_FORMAT` names; text without a value.
     pub fn parse(value: Option<&str>) -> Result<Self, LogError> {
         match value {
             None | Some("" | "text") => Ok(Self::Text),
@@ -50,14 +50,14 @@ impl Format {
     }
 }
 
-/// What stays quiet unless `RUST_LOG` names it: libraries that log as an error, at each try, what their caller gets as one.
-/// Whoever called them logs it, once for an outage. The AMQP client also logs each answer that something does not exist.
+/// The libraries that do not log unless `RUST_LOG` names them. At each attempt they log the error that they also return; our
+/// code logs it once for each outage. The AMQP client also logs each response that a queue does not exist.
 const QUIET: &str = "lapin=off,rustls=off,rustls_platform_verifier=off";
 
-/// The escape that begins a terminal's command. Those that are left in a record are the colours that we put there.
+/// The character that begins a terminal's command. In a record it may only begin our own colours.
 const ESCAPE: char = '\u{1b}';
 
-/// Writes records for people: each on one line, without what reverses or hides a part of it, whoever wrote that part.
+/// Writes records for people: each on one line, with control and format characters escaped.
 struct OneLineEach<W> {
     writer: W,
     colours: bool,
@@ -81,7 +81,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for OneLineEach<W> {
     }
 }
 
-/// Takes whole records.
+/// Receives whole records.
 struct OneLine<W> {
     writer: W,
     colours: bool,
@@ -111,7 +111,7 @@ impl<W: Write> Write for OneLine<W> {
     }
 }
 
-/// Whether what follows an escape character sets colours, and does nothing else to a terminal.
+/// Whether the text behind an escape character begins with a command that sets colours.
 fn begins_with_colour(sequence: &str) -> bool {
     let parameters = sequence
         .strip_prefix('[')
@@ -119,7 +119,8 @@ fn begins_with_colour(sequence: &str) -> bool {
     parameters.is_some_and(|rest| rest.starts_with('m'))
 }
 
-/// A layer that writes log lines of `filter` (in the form of `RUST_LOG`) to `writer`, which is standard error in the end.
+/// A layer that writes the log lines that pass `filter` (in the form of `RUST_LOG`) to `writer`, standard error in
+/// production.
 pub fn layer<S, W>(
     format: Format,
     filter: &str,
@@ -161,7 +162,7 @@ where
 }
 
 fn read(filter: &str) -> Result<EnvFilter, LogError> {
-    // Without any directive, errors are shown; ours would be one.
+    // An empty filter means errors. Our own directives would make it a filter without that meaning.
     let filter = if filter.trim().is_empty() {
         "error"
     } else {
@@ -176,7 +177,7 @@ struct Mozlog {
     pid: u32,
 }
 
-/// The fields of a record are its own and those of the spans around it; the innermost wins.
+/// A record has its own fields and those of the spans around it; the innermost value counts.
 impl<S> FormatEvent<S, JsonFields> for Mozlog
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -217,13 +218,13 @@ where
 /// Nanoseconds since the epoch.
 #[expect(
     clippy::disallowed_methods,
-    reason = "log lines tell the machine's time, whatever clock the work uses"
+    reason = "log lines bear the machine's time, whatever clock the work uses"
 )]
 fn timestamp() -> i64 {
     i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-/// Syslog's numbers.
+/// The severity in Syslog's numbers.
 fn severity(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_that_log_each_try_are_heard_only_when_they_are_asked_for() {
+    fn libraries_that_log_each_attempt_are_quiet_by_default() {
         for (filter, expected) in [
             ("info", 1),
             ("lapin=error", 1),
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_for_people_is_one_line_that_nobody_else_steers() {
+    fn text_record_is_one_line_with_foreign_text_escaped() {
         for colours in [false, true] {
             let lines = Lines::default();
             let writer = lines.clone();
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn mozlog_is_one_json_object_a_line_whatever_the_text() {
+    fn mozlog_record_is_one_json_object_on_one_line() {
         let lines = Lines::default();
         let writer = lines.clone();
         let layer = mozlog(move || writer.clone(), 7);

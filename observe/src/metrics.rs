@@ -4,14 +4,14 @@ use std::{sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// The upper bounds of the buckets of durations, in seconds: from a step that waits for nothing to a long push.
+/// The upper bounds of the buckets of durations, in seconds: from a step without I/O to a long push.
 const SECONDS: [f64; 10] = [
     0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0, 1800.0,
 ];
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Records from now on. Once in a process; what was counted before is not kept.
+/// Starts recording. Later calls do nothing. Values from before are lost.
 pub fn install() {
     HANDLE.get_or_init(|| {
         let builder = PrometheusBuilder::new();
@@ -21,23 +21,23 @@ pub fn install() {
             .unwrap_or_else(|_| PrometheusBuilder::new());
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        // Refused only when another recorder is there, and then that one records.
+        // Fails only when there is another recorder, which then records.
         let _ = metrics::set_global_recorder(recorder);
         handle
     });
 }
 
-/// How often [`upkeep`] is to be called.
+/// The time between two calls of [`upkeep`].
 pub const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Sorts what was recorded since the last call into its buckets: until then each duration takes memory of its own.
+/// Sorts the durations since the last call into their buckets. Until then each one takes memory of its own.
 pub fn upkeep() {
     if let Some(handle) = HANDLE.get() {
         handle.run_upkeep();
     }
 }
 
-/// Everything that was recorded, in Prometheus's text format; empty before [`install`].
+/// All metrics, in Prometheus's text format; empty before [`install`].
 pub fn render() -> String {
     HANDLE
         .get()
@@ -48,7 +48,7 @@ pub fn render() -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_is_recorded_is_rendered_with_its_labels() {
+    fn metrics_are_rendered_with_their_labels() {
         super::install();
         metrics::counter!("things_total", "kind" => "good").increment(2);
         metrics::histogram!("work_seconds").record(0.3);

@@ -1,7 +1,7 @@
-//! Errors to Sentry, where a DSN is set. Without one nothing is started.
+//! Sends errors to Sentry, if a DSN is configured.
 //!
-//! An event holds the text of a log line of level ERROR, who logged it, and the fields in [`FIELDS`]. Other fields may
-//! quote what authors and peers wrote, so they stay here; so do addresses, names of machines, and lines of other
+//! An event holds the text of a log line of level ERROR, the module that logged it, and the fields in [`FIELDS`]. Other
+//! fields may quote authors and peers, so they are left out; so are addresses, names of machines, and lines of other
 //! libraries.
 
 use std::{
@@ -25,7 +25,7 @@ use crate::{
     log::Fields,
 };
 
-/// The fields of a log line that are sent: they name queues, steps and builds, and quote nobody.
+/// The fields of a log line that are sent: they name queues, steps and builds, and hold no foreign text.
 pub const FIELDS: &[&str] = &[
     "attempts",
     "build",
@@ -39,10 +39,10 @@ pub const FIELDS: &[&str] = &[
     "task",
 ];
 
-/// The span of a message's delivery: its fields are sent, too.
+/// The name of a delivery's span, whose fields are sent as well.
 const DELIVERY: &str = "delivery";
 
-/// Who may log what is sent: the crates of this program.
+/// The crates whose log lines are sent: those of this program.
 const OURS: &[&str] = &[
     "bus",
     "commit_telemetry",
@@ -60,23 +60,23 @@ const OURS: &[&str] = &[
 /// The longest text, in bytes.
 const MAX_TEXT: usize = 1000;
 
-/// How long one request to Sentry may take.
+/// The longest time for a request to Sentry.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// How long the end of a process waits for what is on its way.
+/// The longest time that the end of a process waits for events in flight.
 const CLOSE: Duration = Duration::from_secs(2);
 
 static CLIENT: OnceLock<Client> = OnceLock::new();
 
-/// Why nothing can be sent.
+/// The cause for which events cannot be sent.
 #[derive(Debug, Error)]
 pub enum SentryError {
-    /// It is no DSN. Its text may be a secret.
+    /// The text is not a DSN. It may be a secret, so the error leaves it out.
     #[error(
-        "SENTRY_DSN is no DSN: expected https://KEY@HOST/PROJECT, as Sentry shows it in the project's settings"
+        "SENTRY_DSN is not a DSN: expected https://KEY@HOST/PROJECT, as Sentry shows it in the project's settings"
     )]
     Dsn,
-    /// No client could be made.
+    /// The HTTP client could not be made.
     #[error(transparent)]
     Http(#[from] HttpError),
 }
@@ -86,7 +86,7 @@ pub fn is_dsn(text: &str) -> bool {
     Dsn::from_str(text).is_ok()
 }
 
-/// Begins to send what [`layer`] sees from now on. Only the first call of a process counts.
+/// Starts sending the errors that [`layer`] receives. Later calls do nothing.
 pub fn start(dsn: &str) -> Result<(), SentryError> {
     let dsn = Dsn::from_str(dsn).map_err(|_| SentryError::Dsn)?;
     let http = http::client(REQUEST)?;
@@ -101,7 +101,7 @@ pub fn start(dsn: &str) -> Result<(), SentryError> {
     Ok(())
 }
 
-/// Sends through the HTTP client that everyone uses.
+/// A transport that uses the HTTP client of all crates.
 struct OurClient(reqwest::Client);
 
 impl TransportFactory for OurClient {
@@ -114,7 +114,7 @@ impl TransportFactory for OurClient {
     }
 }
 
-/// Waits a little for what is on its way. Call it at the end of a process.
+/// Waits for events in flight, at most [`CLOSE`]. Call it at the end of a process.
 pub fn close() {
     if let Some(client) = CLIENT.get() {
         client.close(Some(CLOSE));
@@ -145,7 +145,7 @@ fn is_of_interest(metadata: &Metadata<'_>) -> bool {
     }
 }
 
-/// Sends errors, with the fields of the delivery that they happened in.
+/// Sends errors, with the fields of their delivery.
 struct Errors<F> {
     is_on: fn() -> bool,
     send: F,
@@ -184,7 +184,7 @@ where
     }
 }
 
-/// What is sent of a log line; nothing of one that is not ours.
+/// The event for a log line; `None` for a line of another library or level.
 fn read<S>(event: &tracing::Event<'_>, context: &Context<'_, S>) -> Option<Event<'static>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn event_holds_the_text_and_the_fields_that_quote_nobody() {
+    fn event_holds_the_text_and_the_fields_without_foreign_text() {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let keeping = Arc::clone(&kept);
         let errors = Errors {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn dsn_has_a_key_a_host_and_a_project() {
+    fn dsn_needs_a_key_a_host_and_a_project() {
         assert!(is_dsn("https://key@sentry.example.com/1"));
         assert!(!is_dsn("https://sentry.example.com/1"));
         assert!(!is_dsn("a secret"));

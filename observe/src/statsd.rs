@@ -1,6 +1,6 @@
-//! Counts and times, sent to a StatsD server: <https://github.com/statsd/statsd/blob/master/docs/metric_types.md>.
+//! Sends counts and durations to a StatsD server: <https://github.com/statsd/statsd/blob/master/docs/metric_types.md>.
 //!
-//! Each is one datagram that nobody waits for: a server that is away, or too slow, is not noticed.
+//! Each value is one datagram without a response: a server that is down, or too slow, has no effect here.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::net::lookup_host;
 
-/// A StatsD server, and what comes before each name. Clones share a socket.
+/// A client of a StatsD server, with a prefix for names. Clones share a socket.
 #[derive(Debug, Clone)]
 pub struct StatsD {
     socket: Arc<UdpSocket>,
@@ -19,7 +19,7 @@ pub struct StatsD {
 }
 
 impl StatsD {
-    /// Sends to this server, each name below `prefix`. Fails if the host has no address.
+    /// A client that sends to `host`, with names below `prefix`. Fails if the host has no address.
     pub async fn open(host: &str, port: u16, prefix: &'static str) -> io::Result<Self> {
         let mut addresses = lookup_host((host, port)).await?;
         let address = addresses
@@ -38,19 +38,19 @@ impl StatsD {
         })
     }
 
-    /// Counts one.
+    /// Increments the counter `name`.
     pub fn count(&self, name: &str) {
-        self.say(&format!("{}.{name}:1|c", self.prefix));
+        self.send(&format!("{}.{name}:1|c", self.prefix));
     }
 
-    /// Tells how long something took: in seconds with a fraction, which is what Datadog's client sends as a timer.
+    /// Sends a duration as a timer: in seconds with a fraction, as Datadog's client does.
     pub fn time(&self, name: &str, took: Duration) {
-        self.say(&format!("{}.{name}:{}|ms", self.prefix, took.as_secs_f64()));
+        self.send(&format!("{}.{name}:{}|ms", self.prefix, took.as_secs_f64()));
     }
 
-    fn say(&self, words: &str) {
-        // What cannot be sent at once is not sent.
-        let _ = self.socket.send(words.as_bytes());
+    fn send(&self, line: &str) {
+        // A datagram that cannot be sent at once is dropped.
+        let _ = self.socket.send(line.as_bytes());
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
     use super::StatsD;
 
     #[tokio::test]
-    async fn counts_and_times_are_datagrams_that_nobody_has_to_take() {
+    async fn counts_and_durations_are_sent_whether_or_not_a_server_reads_them() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
         let statsd = StatsD::open("127.0.0.1", address.port(), "commit_telemetry")

@@ -1,5 +1,5 @@
-//! Time and randomness, the only two things that make a run differ from the next: everything asks a [`Clock`], so a
-//! test can steer both.
+//! Time and randomness, the two sources of difference between two runs. All code takes both from a [`Clock`], so a test can
+//! control them.
 
 use std::{fmt, time::Duration};
 
@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// Where time and randomness come from.
+/// A source of time and randomness.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The present moment.
+    /// The current time.
     fn now(&self) -> Timestamp;
 
-    /// Returns once `duration` has passed on this clock. Dropping the future is free of effects.
+    /// Returns once `duration` has passed on this clock. The future may be dropped at any time.
     async fn sleep(&self, duration: Duration);
 
     /// A uniformly distributed random number. Not for secrets.
@@ -44,7 +44,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the one place that asks the machine for the time"
+        reason = "the one place that reads the time of the machine"
     )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
@@ -87,7 +87,7 @@ impl ManualClock {
         }
     }
 
-    /// Moves the clock forward and wakes everyone whose time has come.
+    /// Moves the clock forward and wakes the sleepers that are due.
     pub fn advance(&self, by: Duration) {
         {
             let mut state = self.state.lock();

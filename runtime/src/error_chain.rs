@@ -1,4 +1,4 @@
-//! An error's causes, in one line.
+//! Writes an error with its causes on one line.
 
 use std::{error::Error, fmt};
 
@@ -9,7 +9,7 @@ pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> DisplayValue<Chain<'a>> {
     field::display(Chain(error))
 }
 
-/// An error that is written with its causes; see [`chain`].
+/// Displays an error with its causes; see [`chain`].
 pub struct Chain<'a>(&'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
@@ -24,7 +24,7 @@ pub fn error_chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let reason = error.to_string();
-        // Some errors say in their own words what their cause says.
+        // Some errors include the text of their cause.
         if !text.ends_with(&reason) {
             text.push_str(": ");
             text.push_str(&reason);

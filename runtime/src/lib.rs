@@ -1,5 +1,5 @@
-//! What every part of the program stands on: time and randomness, shutdown, services, error chains, and the sanitizer of
-//! foreign text. Knows nothing of queues, builds or peers.
+//! The foundation of all crates: time and randomness, shutdown, services, error chains, and the sanitizer of foreign text.
+//! Knows nothing of queues, builds or peers.
 
 mod clock;
 mod error_chain;

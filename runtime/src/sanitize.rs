@@ -1,11 +1,11 @@
 //! Makes foreign text safe to log, to print and to send as plain text.
 //!
-//! Control characters steer terminals and protocols. Format characters (Unicode's category Cf) are not seen, and some of
-//! them reverse the direction of what follows. [`one_line`] and [`plain`] remove both, [`escape`] shows both.
+//! Control characters steer terminals and protocols. Format characters (Unicode's category Cf) are invisible, and some of
+//! them reverse the direction of the following text. [`one_line`] and [`plain`] remove both, [`escape`] shows both.
 
 use std::borrow::Cow;
 
-/// At most `bytes` bytes of `text`, cut between characters, with `…` where something is missing.
+/// At most `bytes` bytes of `text`, cut between characters, with `…` in place of the rest.
 pub fn bounded(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();
@@ -17,8 +17,8 @@ pub fn bounded(text: &str, bytes: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// On one line of at most `bytes` bytes, without control and format characters. Line ends and tabs become single spaces.
-/// For headers of mails, lines of IRC, logs and errors.
+/// `text` on one line of at most `bytes` bytes, without control and format characters. Line ends and tabs become single
+/// spaces. For headers of mails, lines of IRC, logs and errors.
 pub fn one_line(text: &str, bytes: usize) -> String {
     let mut line = String::new();
     for character in text.chars() {
@@ -36,7 +36,7 @@ pub fn one_line(text: &str, bytes: usize) -> String {
     bounded(line.trim_end(), bytes)
 }
 
-/// Many lines, without control and format characters but line feeds and tabs. For bodies of plain text.
+/// `text` with its lines and tabs, without other control and format characters. For bodies of plain text.
 pub fn plain(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     let kept = |character: &char| {
@@ -54,8 +54,8 @@ pub fn plain(text: &str) -> String {
         .collect()
 }
 
-/// Every control and format character as its escape, such as `\u{202e}`; line feeds and tabs too (`\n`, `\t`). For a
-/// terminal or a log, where the reader wants to see what the sender wrote.
+/// `text` with each control and format character as its escape, such as `\u{202e}`, also line feeds and tabs (`\n`, `\t`).
+/// For a terminal or a log, where the reader needs to see the sender's characters.
 pub fn escape(text: &str) -> Cow<'_, str> {
     let hidden =
         |character: char| character.is_control() || is_line_end(character) || is_format(character);
@@ -75,8 +75,8 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// JSON text, compact or pretty, with every control and format character in it as JSON escapes it (`\u202e`). It reads as
-/// the same value.
+/// JSON text, compact or pretty, with each control and format character as JSON's escape (`\u202e`). A parser reads the same
+/// value.
 pub fn json(text: &str) -> Cow<'_, str> {
     let hidden = |character: char| {
         character != '\n'
@@ -102,8 +102,8 @@ fn is_line_end(character: char) -> bool {
     matches!(character, '\u{2028}' | '\u{2029}' | '\u{85}')
 }
 
-/// Whether it is a format character that is not seen: all of Unicode 17's category Cf, but the marks that Arabic, Syriac
-/// and Kaithi show with the number after them.
+/// Whether `character` is an invisible format character: Unicode 17's category Cf, without the marks that Arabic, Syriac and
+/// Kaithi show with the number after them.
 pub fn is_format(character: char) -> bool {
     matches!(
         character,
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_holds_no_second_header_and_no_second_command() {
+    fn one_line_holds_no_second_header_or_command() {
         for (text, expected) in [
             (
                 "built\r\nBcc: all@example.com",
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_falls_between_characters() {
+    fn text_is_cut_between_characters() {
         assert_eq!(bounded("abcdef", 6), "abcdef");
         assert_eq!(bounded("abcdefg", 6), "abc…");
         assert_eq!(bounded("ääää", 6), "ä…");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_keeps_its_lines() {
+    fn plain_text_keeps_its_lines() {
         assert_eq!(
             plain("one\r\ntwo\tthree\u{1b}[31m\u{202e}\u{2028}four"),
             "one\ntwo\tthree[31m\nfour"
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn no_format_character_stays_unseen() {
+    fn format_characters_are_removed_or_escaped() {
         let hidden = "\u{ad}\u{61c}\u{200b}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2060}\u{2066}\u{2067}\
                       \u{2068}\u{2069}\u{206f}\u{feff}\u{fff9}\u{e0001}\u{e0041}";
         let text = format!("a{hidden}b");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn json_reads_as_the_same_value_and_shows_what_is_hidden() {
+    fn json_keeps_its_value_and_escapes_invisible_characters() {
         let text = "a\n\t\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\u{2028}\u{e0041}ü";
         for written in [
             serde_json::to_string(text).unwrap(),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_escaped_is_on_one_line() {
+    fn escaped_text_is_on_one_line() {
         assert_eq!(
             escape("a\tb\r\nc\u{1b}[2J\u{2029}ü"),
             "a\\tb\\r\\nc\\u{1b}[2J\\u{2029}ü"

@@ -1,24 +1,24 @@
-//! The long-running parts of a process.
+//! Services: the long-running parts of a process.
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::FuturesUnordered};
 
 use crate::{Shutdown, error_chain};
 
-/// Why a service ended before its shutdown.
+/// The error that ended a service before its shutdown.
 pub type ServiceError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A part of the process that runs until its shutdown: a consumer, a web server, a poller.
 #[async_trait]
 pub trait Service: Send {
-    /// Names it in logs.
+    /// The name in logs and errors.
     fn name(&self) -> &str;
 
-    /// Runs until `shutdown` says stop. An error stops the whole process.
+    /// Runs until `shutdown` is stopping. An error stops the whole process.
     async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError>;
 }
 
-/// Runs all of them until `shutdown`; when one fails, the others are stopped and the first failure is returned.
+/// Runs all services until `shutdown`. When one fails, stops the others and returns the first failure.
 pub async fn run_services(
     services: Vec<Box<dyn Service>>,
     shutdown: Shutdown,

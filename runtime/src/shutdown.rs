@@ -1,11 +1,11 @@
-//! Stopping in two stages.
+//! The shutdown of a process, in two stages.
 
 use tokio_util::sync::CancellationToken;
 
-/// Tells everyone when to stop, first kindly, then not.
+/// The signal to shut down. Clones share it.
 ///
-/// 1. *stopping*: take no new work, finish what is in flight;
-/// 2. *cancelled*: the grace period is over; give back what is in flight, kill and reap child processes.
+/// 1. *stopping*: take no new work, finish the work in flight;
+/// 2. *cancelled*: the grace period is over; release the work in flight, kill and reap child processes.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     stopping: CancellationToken,
@@ -13,17 +13,17 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A switch that nobody has pressed.
+    /// A signal that is not given yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// First stage: no new work.
+    /// Begins the first stage.
     pub fn stop(&self) {
         self.stopping.cancel();
     }
 
-    /// Second stage: give up what is in flight. Implies the first.
+    /// Begins the second stage, which implies the first.
     pub fn cancel(&self) {
         self.stopping.cancel();
         self.cancelled.cancel();

@@ -1,8 +1,8 @@
-//! A client for addresses that strangers chose: it connects to public addresses only.
+//! A client for addresses from foreign text: it connects to public addresses only.
 //!
-//! The check is at the connection: the client resolves a name itself and connects to none of its addresses but the public
-//! ones. So a name that resolves to another address a moment later (DNS rebinding) gains nothing. It uses no proxy, since
-//! a proxy resolves names on its own.
+//! It checks the address of each connection: it resolves names itself, and connects to their public addresses alone. So a
+//! name that resolves to another address a moment later (DNS rebinding) has no effect. It uses no proxy, since a proxy
+//! resolves names on its own.
 
 use std::{
     error::Error,
@@ -22,24 +22,25 @@ use url::{Host, Url};
 
 use super::{HttpError, builder};
 
-/// Networks that count as public although they are not.
+/// Networks that are allowed beside public addresses.
 #[derive(Debug, Clone, Default)]
 pub struct Networks(Arc<[IpNet]>);
 
-/// A text that is no list of networks.
+/// The error for a text that is not a list of networks.
 #[derive(Debug, Error)]
-#[error("{0:?} is no network such as 10.1.0.0/16")]
+#[error("{0:?} is not a network, such as 10.1.0.0/16")]
 pub struct NoNetwork(String);
 
-/// An address that is not public.
+/// The refusal of a host without a public address.
 #[derive(Debug, Clone, Error)]
-#[error("{host} is at no public address")]
+#[error("{host} has no public address")]
 pub struct NotPublic {
-    /// The host, as it was asked for.
+    /// The host in the requested address.
     pub host: String,
 }
 
-/// A client for addresses that strangers chose. It follows no redirects: each hop is asked for with [`PublicClient::get`].
+/// A client for addresses from foreign text. It follows no redirects: the caller requests each hop with
+/// [`PublicClient::get`].
 #[derive(Debug, Clone)]
 pub struct PublicClient {
     http: reqwest::Client,
@@ -56,8 +57,8 @@ pub fn public_client(timeout: Duration, allowed: Networks) -> Result<PublicClien
 }
 
 impl PublicClient {
-    /// Begins to ask for `url`. A host that is written as an address is checked here, since nothing resolves it; a name
-    /// is checked when the request is sent, which fails with an error that [`NotPublic::within`] finds.
+    /// A request for `url`. A host that is an address is checked here, since nothing resolves it. A name is checked when the
+    /// request is sent; then [`NotPublic::within`] finds the refusal in the error.
     pub fn get(&self, url: &Url) -> Result<RequestBuilder, NotPublic> {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
@@ -79,7 +80,7 @@ impl PublicClient {
 }
 
 impl NotPublic {
-    /// The refusal of an address, where that is why `error` came about.
+    /// The refusal among the causes of `error`, if there is one.
     pub fn within<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -136,7 +137,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// Whether an address is one of the public internet, by IANA's registries of special-purpose addresses.
+/// Whether `address` belongs to the public internet, by IANA's registries of special-purpose addresses.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_public_v4(address),
@@ -176,7 +177,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         // Teredo and others of the IETF's, documentation.
         [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => false,
         [0x3fff, second, ..] if second < 0x1000 => false,
-        // All that is allocated for global use.
+        // The range that is allocated for global use.
         [first, ..] => (0x2000..0x4000).contains(&first),
     }
 }
@@ -250,7 +251,7 @@ mod tests {
         }
     }
 
-    /// Answers each connection with this, and says how many there were.
+    /// A server that sends `answer` on each connection, and counts the connections.
     async fn server(answer: String) -> (u16, Arc<std::sync::atomic::AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn this_machine_is_reached_neither_by_its_name_nor_by_any_form_of_its_address() {
+    async fn this_machine_is_refused_by_name_and_by_each_form_of_its_address() {
         let (port, connections) = server("HTTP/1.1 204 No Content\r\n\r\n".to_owned()).await;
         let client = client("");
         for (host, expected) in [
@@ -322,9 +323,9 @@ mod tests {
         }
     }
 
-    /// Whoever follows it asks for each hop, so the hop is checked too.
+    /// The caller requests each hop, so each hop is checked too.
     #[tokio::test]
-    async fn a_redirect_is_not_followed() {
+    async fn redirect_is_not_followed() {
         let location =
             "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n";
         let (port, _) = server(location.to_owned()).await;
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_read_and_what_is_none_is_named() {
+    fn networks_are_read_and_the_error_names_a_bad_one() {
         assert!("".parse::<Networks>().unwrap().0.is_empty());
         assert_eq!(
             "10.0.0.0/8, fd00::/8 192.168.1.7"
@@ -348,7 +349,7 @@ mod tests {
         let error = "10.0.0.0/8,intranet".parse::<Networks>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "\"intranet\" is no network such as 10.1.0.0/16"
+            "\"intranet\" is not a network, such as 10.1.0.0/16"
         );
     }
 }
