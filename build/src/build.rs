@@ -1,4 +1,4 @@
-//! A build: what Harbormaster asked for, and what the workflow found out about it.
+//! A build: Harbormaster's request, and the stack that the workflow loaded for it.
 
 use bus::Message;
 use jiff::Timestamp;
@@ -7,7 +7,7 @@ use tracing::{Span, field::display};
 
 use super::Phid;
 
-/// What Harbormaster asked for; travels in `build:load` until the revision is public.
+/// A request of Harbormaster; travels in `build:load` until the revision is public.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildRequest {
     /// The build target that waits for an answer. It names the build.
@@ -18,7 +18,7 @@ pub struct BuildRequest {
     pub repository: Phid,
     /// The number of the diff's revision (`D<id>`).
     pub revision_id: u64,
-    /// When the request was accepted.
+    /// The time at which we accepted the request.
     pub accepted_at: Timestamp,
 }
 
@@ -33,7 +33,7 @@ impl Message for BuildRequest {
 /// A public build whose stack is known; travels in `build:push`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
-    /// What was asked for.
+    /// The request of the build.
     pub request: BuildRequest,
     /// The revision under review.
     pub revision: Revision,
@@ -47,7 +47,7 @@ pub struct Build {
     pub landed: Vec<u64>,
 }
 
-/// The longest base that is shown and recorded, in characters: a changeset has 40.
+/// The longest base that is shown and recorded, in characters: the hash of a changeset has 40.
 const SHOWN_BASE: usize = 40;
 
 impl Build {
@@ -56,7 +56,7 @@ impl Build {
         self.stack.iter().map(|patch| patch.revision_id).collect()
     }
 
-    /// The base that the stack names, as it can be shown. Anything may stand there.
+    /// The base that the stack names, without control characters and cut to 40 characters. It may still be any text.
     pub fn named_base(&self) -> Option<String> {
         let lowest = self.stack.first()?.diff.base.as_deref()?;
         let shown = lowest.chars().filter(|c| !c.is_control());
@@ -81,42 +81,42 @@ impl Message for Build {
     }
 }
 
-/// A revision: a review.
+/// A revision under review.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revision {
-    /// Its number, without the `D`.
+    /// The number, without the `D`.
     pub id: u64,
-    /// Its PHID.
+    /// The PHID.
     pub phid: Phid,
     /// `https://<phabricator host>/D<id>`.
     pub url: String,
-    /// Its author.
+    /// The PHID of the author, a user.
     pub author: Phid,
-    /// Its reviewers: users or projects.
+    /// The PHIDs of the reviewers: users or projects.
     pub reviewers: Vec<Phid>,
 }
 
 /// A diff: one version of a revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diff {
-    /// Its number.
+    /// The diff's number.
     pub id: u64,
-    /// Its PHID.
+    /// The diff's PHID.
     pub phid: Phid,
-    /// When it was made.
+    /// The time of its creation, by Phabricator's clock.
     pub created_at: Timestamp,
-    /// The identifier of the revision it was made on, as its author's client said. Anything may stand here.
+    /// The changeset that it was made on, as its author's client sent it. Hostile.
     pub base: Option<String>,
 }
 
-/// One patch of a stack: becomes one changeset. Its content does not travel: see [`crate::PatchSource`].
+/// A patch of a stack, which becomes one changeset. The message holds no content: see [`crate::PatchSource`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
     /// The number of its revision, without the `D`.
     pub revision_id: u64,
-    /// Its diff.
+    /// The diff that it is rendered from.
     pub diff: Diff,
-    /// The message of its changeset, where the diff has no message of its own: those of diffs never change.
+    /// The message of its changeset, set only when the diff has none: the message of a diff never changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Whether its revision was abandoned when the stack was loaded.

@@ -1,20 +1,20 @@
-//! Diffs that were found by looking for them.
+//! Diffs that the poller found.
 
 use bus::Message;
 use serde::{Deserialize, Serialize};
 
 use super::Phid;
 
-/// A diff of a public revision that is new to us.
+/// A diff of a public revision that the poller had not seen before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewDiff {
-    /// Its PHID.
+    /// The diff's PHID.
     pub phid: Phid,
-    /// Its number.
+    /// The diff's number.
     pub id: u64,
     /// The revision that it belongs to.
     pub revision: Phid,
-    /// The repository that it was made in, one of those that are enabled.
+    /// The repository that it was made in, one of the enabled ones.
     pub repository: Phid,
 }
 

@@ -1,7 +1,7 @@
-//! Whether a build is to be built, or still is: decided here for all who ask, with one text for each reason.
+//! Eligibility: the decision that a build is (still) to be built, with one text for each reason against it.
 //!
-//! It is asked twice: when the stack is loaded, and at the gate right before the push, since a build may have waited for
-//! hours in between. Who asks collects the [`Facts`]; [`Rules::decide`] decides.
+//! A worker checks it when it loads the stack, and again right before the push, since a build may wait for hours in between.
+//! The caller collects the [`Facts`]; [`Rules::decide`] decides.
 
 use std::{collections::BTreeSet, error::Error, time::Duration};
 
@@ -9,9 +9,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{Blame, Build, BuildRequest, Hidden, NeutralReason, PatchFailure, Phid, Report};
+use super::{
+    Build, BuildRequest, InfraFailure, NeutralReason, NotPublic, PatchFailure, Phid, Report,
+};
 
-/// When it is asked.
+/// The step at which eligibility is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Before the stack is loaded.
@@ -20,24 +22,24 @@ pub enum Stage {
     Push,
 }
 
-/// Why a build is not to be built.
+/// The reason for which a build is not to be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ineligible {
-    /// Its revision is not public, at [`Stage::Load`] perhaps not yet.
-    Private(Hidden),
+    /// Its revision is not public. At [`Stage::Load`] it may become public later.
+    Private(NotPublic),
     /// A parent of `child`, a revision of the stack of `revision`, is not public.
     HiddenParent {
         /// The number of the revision to build.
         revision: u64,
-        /// The number of the one whose parent it is.
+        /// The number of the revision whose parent is not public.
         child: u64,
     },
-    /// The request names things that do not belong together: its build plan passes wrong variables, or somebody else than
-    /// Harbormaster sent it. The author cannot help it.
+    /// The request names objects that do not belong together: its build plan passes wrong variables, or another sender than
+    /// Harbormaster sent it. The author cannot mend this.
     Contradiction(String),
     /// Its target has ended in Harbormaster, with this status.
     EndedElsewhere {
-        /// Its name, such as `aborted`.
+        /// The name of the status, such as `aborted`.
         status: &'static str,
     },
     /// Its build was restarted in Harbormaster: the newer target is a build of its own.
@@ -46,16 +48,16 @@ pub enum Ineligible {
     Author,
     /// Patches for its repository are not built.
     Repository(Phid),
-    /// Its stack changes this file, and such stacks are not built. The name is configured.
+    /// Its stack changes this file, one of the configured `skippable_files`.
     File(String),
     /// Its revision has landed.
     Landed {
-        /// Its number.
+        /// The number of the revision.
         revision: u64,
     },
     /// Its author has abandoned the revision.
     Abandoned {
-        /// Its number.
+        /// The number of the revision.
         revision: u64,
     },
     /// There is a newer diff.
@@ -67,25 +69,25 @@ pub enum Ineligible {
     },
     /// Its diff is too old.
     Expired {
-        /// The diff's number.
+        /// The number of the diff.
         diff: u64,
-        /// How old it is.
+        /// The age of the diff.
         age: Duration,
-        /// How old it may be.
+        /// The greatest age at which a diff is built.
         allowed: Duration,
     },
 }
 
 impl Ineligible {
-    /// The end of the build.
+    /// The report that ends the build.
     pub fn report(&self) -> Report {
         let (reason, text) = match self {
-            Self::Private(_) => return Report::Withheld,
+            Self::Private(_) => return Report::Private,
             Self::HiddenParent { revision, child } => {
                 return Report::PatchFailed(hidden_parent(*revision, *child));
             }
             Self::Contradiction(what) => {
-                return Report::InfrastructureFailed(Blame {
+                return Report::InfrastructureFailed(InfraFailure {
                     summary: format!("The build request contradicts itself: {what}."),
                     details: String::new(),
                     attempts: 0,
@@ -142,7 +144,7 @@ impl Ineligible {
     }
 }
 
-/// What the author of `revision` reads when a parent of `child` is not public. Nothing is said about which.
+/// The answer to the author of `revision` when a parent of `child` is not public. It does not name the parent.
 fn hidden_parent(revision: u64, child: u64) -> PatchFailure {
     PatchFailure {
         summary: format!(
@@ -157,62 +159,62 @@ fn hidden_parent(revision: u64, child: u64) -> PatchFailure {
     }
 }
 
-/// What is built.
+/// The configured rules of eligibility.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Diffs that are older are not built.
+    /// The greatest age at which a diff is built.
     pub expiry: Duration,
     /// Repositories that are built.
     pub repositories: BTreeSet<Phid>,
 }
 
-/// What is known of a build whose revision is public.
+/// The facts about a build whose revision is public.
 #[derive(Debug, Clone)]
 pub struct Facts<'a> {
-    /// What was asked for.
+    /// The request of the build.
     pub request: &'a BuildRequest,
-    /// Why nothing can be published on its target, if so.
+    /// The reason for which nothing can be published on its target.
     pub target: Option<Ineligible>,
-    /// The diff to build, if it is there.
+    /// The diff to build; `None` when Phabricator does not show it.
     pub diff: Option<DiffFacts>,
     /// The repository of its revision.
     pub repository: Option<Phid>,
-    /// Whether revisions of its author are left out.
+    /// Whether revisions of its author are skipped.
     pub author_is_skipped: bool,
     /// Whether its revision has landed.
     pub landed: bool,
     /// Whether its revision was abandoned.
     pub abandoned: bool,
-    /// The number of the revision's newest diff, if it is another one.
+    /// The number of the revision's newest diff, if that is not the one to build.
     pub newest_diff: Option<u64>,
     /// Whether a revision that the stack was loaded with is not public any more.
     pub parent_is_hidden: bool,
 }
 
-/// What is known of a diff.
+/// The facts about a diff.
 #[derive(Debug, Clone, Copy)]
 pub struct DiffFacts {
-    /// Whether it is one of the build's revision.
+    /// Whether it belongs to the build's revision.
     pub is_of_revision: bool,
-    /// When it was made.
+    /// The time of its creation, by Phabricator's clock.
     pub created_at: Timestamp,
 }
 
 impl Rules {
-    /// Why a build whose revision is public is not to be built, if so.
-    pub fn decide(&self, stage: Stage, updates: &Facts<'_>, now: Timestamp) -> Option<Ineligible> {
-        let request = updates.request;
+    /// The reason against a build whose revision is public; `None` when it is to be built. The first reason counts.
+    pub fn decide(&self, stage: Stage, facts: &Facts<'_>, now: Timestamp) -> Option<Ineligible> {
+        let request = facts.request;
         let (revision, diff) = (request.revision_id, request.diff_id);
-        if let Some(ended) = &updates.target {
+        if let Some(ended) = &facts.target {
             return Some(ended.clone());
         }
-        if stage == Stage::Push && updates.parent_is_hidden {
+        if stage == Stage::Push && facts.parent_is_hidden {
             return Some(Ineligible::HiddenParent {
                 revision,
                 child: revision,
             });
         }
-        let Some(found) = updates.diff else {
+        let Some(found) = facts.diff else {
             return Some(Ineligible::Contradiction(format!(
                 "there is no diff {diff}"
             )));
@@ -222,33 +224,33 @@ impl Rules {
                 "diff {diff} is not one of D{revision}"
             )));
         }
-        if updates.repository.as_ref() != Some(&request.repository) {
+        if facts.repository.as_ref() != Some(&request.repository) {
             return Some(Ineligible::Contradiction(format!(
                 "D{revision} is not for {}",
                 request.repository
             )));
         }
-        if updates.author_is_skipped {
+        if facts.author_is_skipped {
             return Some(Ineligible::Author);
         }
         if !self.repositories.contains(&request.repository) {
             return Some(Ineligible::Repository(request.repository.clone()));
         }
-        if updates.landed {
+        if facts.landed {
             return Some(Ineligible::Landed { revision });
         }
-        if updates.abandoned {
+        if facts.abandoned {
             return Some(Ineligible::Abandoned { revision });
         }
-        // The revision was read before its newest diff, which may by now be ours.
-        if let Some(newer) = updates.newest_diff.filter(|newest| *newest > diff) {
+        // Only a newer diff supersedes: the revision was read earlier, and may still name an older diff as its newest.
+        if let Some(newer) = facts.newest_diff.filter(|newest| *newest > diff) {
             return Some(Ineligible::Superseded { diff, newer });
         }
         expired(diff, found.created_at, self.expiry, now)
     }
 }
 
-/// Whether a diff that was made at `created_at` is too old.
+/// [`Ineligible::Expired`] when `diff`, created at `created_at`, is older than `allowed`. A time in the future is no age.
 pub fn expired(
     diff: u64,
     created_at: Timestamp,
@@ -259,10 +261,10 @@ pub fn expired(
     (age > allowed).then_some(Ineligible::Expired { diff, age, allowed })
 }
 
-/// Asks whether a build is still to be pushed: it may have waited for long since its stack was loaded.
+/// Checks eligibility right before a push: the build may have waited since its stack was loaded.
 #[async_trait]
 pub trait PushGuard: Send + Sync + 'static {
-    /// Why it is not, if so.
+    /// The reason against the push; `None` when the head may be pushed.
     async fn check(
         &self,
         build: &Build,
@@ -270,14 +272,14 @@ pub trait PushGuard: Send + Sync + 'static {
     ) -> Result<Option<Ineligible>, PushGuardError>;
 }
 
-/// Nobody can tell at the moment. Nothing may be pushed meanwhile: the revision may have become private.
+/// The check failed. Nothing may be pushed until it succeeds: the revision may have become private.
 #[derive(Debug, Error)]
 pub enum PushGuardError {
-    /// Who is asked is away, for all builds.
-    #[error("cannot ask whether the build is still wanted")]
+    /// The peer is down, for all builds.
+    #[error("cannot check whether the build is still eligible")]
     Away(#[source] Box<dyn Error + Send + Sync>),
-    /// What is answered about this build cannot be understood.
-    #[error("cannot tell whether the build is still wanted")]
+    /// The response about this build cannot be read.
+    #[error("cannot read whether the build is still eligible")]
     Unclear(#[source] Box<dyn Error + Send + Sync>),
 }
 
@@ -335,55 +337,55 @@ mod tests {
         change: impl FnOnce(&mut Facts<'_>),
     ) -> Option<(BuildOutcome, Ineligible)> {
         let request = request();
-        let mut updates = good(&request);
-        change(&mut updates);
-        let found = rules().decide(stage, &updates, now())?;
+        let mut facts = good(&request);
+        change(&mut facts);
+        let found = rules().decide(stage, &facts, now())?;
         Some((found.report().outcome()?, found))
     }
 
     type Case = (&'static str, fn(&mut Facts<'_>), BuildOutcome);
 
-    /// From what decides first to what decides last.
+    /// In the order in which they are checked.
     const REASONS: [Case; 9] = [
         (
             "ended elsewhere",
-            |updates| updates.target = Some(Ineligible::Restarted),
+            |facts| facts.target = Some(Ineligible::Restarted),
             BuildOutcome::Skipped(NeutralReason::EndedElsewhere),
         ),
         (
             "no diff",
-            |updates| updates.diff = None,
+            |facts| facts.diff = None,
             BuildOutcome::InfraFailed,
         ),
         (
             "another repository",
-            |updates| updates.repository = None,
+            |facts| facts.repository = None,
             BuildOutcome::InfraFailed,
         ),
         (
             "skipped author",
-            |updates| updates.author_is_skipped = true,
+            |facts| facts.author_is_skipped = true,
             BuildOutcome::Skipped(NeutralReason::Author),
         ),
         (
             "landed",
-            |updates| updates.landed = true,
+            |facts| facts.landed = true,
             BuildOutcome::Skipped(NeutralReason::Landed),
         ),
         (
             "abandoned",
-            |updates| updates.abandoned = true,
+            |facts| facts.abandoned = true,
             BuildOutcome::Skipped(NeutralReason::Abandoned),
         ),
         (
             "newer diff",
-            |updates| updates.newest_diff = Some(4),
+            |facts| facts.newest_diff = Some(4),
             BuildOutcome::Skipped(NeutralReason::Superseded),
         ),
         (
             "too old",
-            |updates| {
-                updates.diff = Some(DiffFacts {
+            |facts| {
+                facts.diff = Some(DiffFacts {
                     is_of_revision: true,
                     created_at: now() - 25 * HOUR,
                 });
@@ -392,9 +394,9 @@ mod tests {
         ),
         (
             "older diff is the newest that is known",
-            |updates| {
-                updates.newest_diff = Some(4);
-                updates.landed = true;
+            |facts| {
+                facts.newest_diff = Some(4);
+                facts.landed = true;
             },
             BuildOutcome::Skipped(NeutralReason::Landed),
         ),
@@ -413,7 +415,7 @@ mod tests {
 
     #[test]
     fn hidden_parent_counts_once_the_stack_is_loaded() {
-        let hide = |updates: &mut Facts<'_>| updates.parent_is_hidden = true;
+        let hide = |facts: &mut Facts<'_>| facts.parent_is_hidden = true;
         assert_eq!(decided(Stage::Load, hide), None);
         let (state, _) = decided(Stage::Push, hide).expect("an end");
         assert_eq!(state, BuildOutcome::PatchFailed);
@@ -445,7 +447,7 @@ mod tests {
     #[test]
     fn older_diff_as_the_newest_one_supersedes_nothing() {
         assert_eq!(
-            decided(Stage::Load, |updates| updates.newest_diff = Some(2)),
+            decided(Stage::Load, |facts| facts.newest_diff = Some(2)),
             None
         );
     }

@@ -1,5 +1,5 @@
 //! The domain: a build from the request to its report. [`BuildRequest`], [`Build`] and [`Update`] travel in the queues;
-//! [`BuildLog`] records what happens to each build, sends what follows from that, and decides its end once.
+//! [`BuildLog`] records the events of each build, sends the messages that follow from them, and decides its end once.
 //!
 //! Knows no peer: Phabricator's client is in `phabricator`.
 
@@ -21,10 +21,12 @@ pub use log::{ALL, BuildLog, BuildQueues, OPEN, diff_tag, revision_tag};
 pub use patches::{PatchContent, PatchSource, PatchSourceError};
 pub use phid::{Phid, PhidError};
 pub use record::{
-    Answer, Blocker, BuildRecord, End, Event, Hidden, Now, Outcome, Source, Step, What,
+    Answer, Blocker, BuildEventKind, BuildLocation, BuildRecord, Event, FinalOutcome, FinalResult,
+    NotPublic, QueueState, Source,
 };
 pub use report::{
-    BaseChoice, BaseReason, Blame, Neutral, NeutralReason, PatchFailure, Pushed, Report, Update,
+    BaseChoice, BaseReason, InfraFailure, Neutral, NeutralReason, PatchFailure, Pushed, Report,
+    Update,
 };
 pub use state::{BuildOutcome, BuildState};
 pub use test_result::{TestOutcome, TestResult};

@@ -1,4 +1,4 @@
-//! Phabricator's object names.
+//! Phabricator's identifiers of objects.
 
 use std::fmt;
 
@@ -17,16 +17,16 @@ impl Serialize for Phid {
     }
 }
 
-/// Why a text is no PHID.
+/// The cause for which a text is not accepted as a PHID.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PhidError {
-    /// Not of the form of a PHID.
+    /// It does not have the form of a PHID.
     #[error("is not a PHID")]
     Malformed,
-    /// A PHID of something else.
+    /// It is a PHID of another type.
     #[error("is not a PHID of type {expected}")]
     WrongType {
-        /// The type that was asked for.
+        /// The type that the caller expected, such as `HMBT`.
         expected: &'static str,
     },
 }
@@ -36,7 +36,7 @@ impl Phid {
     pub const TARGET: &'static str = "HMBT";
     /// The type of repositories.
     pub const REPOSITORY: &'static str = "REPO";
-    /// The longest text that is looked at.
+    /// The longest PHID that is accepted, in bytes.
     const MAX_LENGTH: usize = 64;
 
     /// Reads a PHID of any type.
@@ -71,7 +71,7 @@ impl Phid {
         self.0.get(5..9).unwrap_or_default()
     }
 
-    /// The text.
+    /// The whole PHID.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_phids_of_the_right_type_pass() {
+    fn phid_of_another_type_or_form_is_rejected() {
         let table = [
             ("PHID-HMBT-6om2iuajepxcv7v6poue", Ok(())),
             (

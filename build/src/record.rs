@@ -1,4 +1,4 @@
-//! What is known of a build, for whoever asks later: an operator, the auditor, or a worker that takes it up again.
+//! The record of a build. Operators, the auditor and a worker that gets the build again read it.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,35 +8,40 @@ use serde::{Deserialize, Serialize};
 
 use super::{BaseChoice, BuildOutcome, BuildRequest, BuildState, NeutralReason, Report};
 
-/// One thing that happened to a build.
+/// An event in the life of a build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// When.
+    /// The time by the clock of `process`.
     pub at: Timestamp,
-    /// The process in which it happened.
+    /// The name of the process that recorded it.
     pub process: String,
-    /// What.
-    pub what: What,
+    /// Stored as `what`.
+    #[serde(rename = "what")]
+    pub kind: BuildEventKind,
 }
 
-/// What can happen to a build. Nothing here but numbers is written before a revision is known to be public.
+/// The kind of an event. Until a revision is known to be public, its events hold numbers only. Some kinds are stored
+/// under the names that earlier releases gave them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
-    /// It was asked for, and stored.
+pub enum BuildEventKind {
+    /// The request was stored.
     Accepted {
-        /// By whom.
+        /// The sender of the request.
         source: Source,
     },
     /// Its revision, or one that it stands on, is not public.
-    Hidden {
-        /// Which look this was, from 1.
-        look: u32,
-        /// How many there are before it counts as private.
-        looks: u32,
-        /// Which of them, and why.
+    #[serde(rename = "hidden")]
+    NotPublicYet {
+        /// The number of the check that found this, from 1.
+        #[serde(rename = "look")]
+        check: u32,
+        /// The number of checks after which the build counts as private.
+        #[serde(rename = "looks")]
+        checks: u32,
+        /// The revision that is not public, and the cause.
         #[serde(default)]
-        why: Hidden,
+        why: NotPublic,
     },
     /// Its revision is public, and its stack was loaded.
     Loaded {
@@ -47,65 +52,69 @@ pub enum What {
         /// The base that the stack names. Hostile.
         base: Option<String>,
     },
-    /// A step failed, and is tried again.
+    /// An attempt at a step failed, and another one follows.
     Failed {
         /// The queue of the step.
         queue: String,
-        /// Which attempt this was, from 1.
+        /// The number of the attempt, from 1.
         attempt: u32,
         /// The error and its causes.
         reason: String,
     },
-    /// A step cannot be done yet.
-    Parked {
+    /// A step waits for something outside. No attempt is counted.
+    #[serde(rename = "parked")]
+    Deferred {
         /// The queue of the step.
         queue: String,
-        /// Why.
+        /// The thing that it waits for, as a clause.
         reason: String,
-        /// What an operator has to mend first.
+        /// The fault that an operator has to mend first, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         blocker: Option<Blocker>,
     },
     /// The changeset to build on was chosen.
-    Based(BaseChoice),
-    /// How it ends was decided.
+    #[serde(rename = "based")]
+    BaseChosen(BaseChoice),
+    /// Its outcome was decided.
     Ended(BuildOutcome),
-    /// The publisher sent this to its target.
+    /// The publisher sent this answer to its target.
     Sent(Answer),
-    /// Its target had this link already, so somebody else had pushed it: it is not built again.
+    /// Its target had this link already, so another service had pushed the build. It is not built again.
     Adopted {
         /// The link's key.
         key: String,
     },
-    /// Its target has a link of that key already, which is not ours.
+    /// Its target has another link with this key.
     Conflict {
         /// The link's key.
         key: String,
-        /// Where our link leads.
+        /// The address of our link.
         ours: String,
-        /// Where the other one leads, if that is known: Harbormaster does not show it.
+        /// The address of the other link, if the record holds it: Harbormaster does not show it.
         theirs: Option<String>,
     },
-    /// An operator restarted it in Harbormaster, which makes a new target.
+    /// An operator restarted the build in Harbormaster, which makes a new target.
     Restarted,
-    /// Something was said on its target.
-    Told {
-        /// What, in short.
+    /// A report was published on its target.
+    #[serde(rename = "told")]
+    Published {
+        /// The report, in a few words.
         what: String,
     },
-    /// Something was not said on its target.
-    NotTold {
-        /// Why not.
+    /// Its final report was not published on its target.
+    #[serde(rename = "not_told")]
+    NotPublished {
+        /// The cause, as a clause.
         reason: String,
     },
-    /// It was sent through the pipeline again.
+    /// The auditor or an operator sent it through the pipeline again.
     Redriven {
-        /// Who did so, and why.
+        /// The sender and the cause, as a clause.
         reason: String,
     },
 }
 
-/// What keeps a build waiting that an operator has to mend.
+/// A fault that keeps a build waiting until an operator mends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blocker {
@@ -115,10 +124,10 @@ pub enum Blocker {
     NoDefaultRevision,
 }
 
-/// Why a build is not public.
+/// The cause for which a build counts as not public.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Hidden {
+pub enum NotPublic {
     /// Our user does not see its revision.
     #[default]
     Revision,
@@ -128,8 +137,8 @@ pub enum Hidden {
     Parent,
 }
 
-impl Hidden {
-    /// The update for operators, without a word of a private revision.
+impl NotPublic {
+    /// A clause for operators. It names no revision.
     pub fn text(self) -> &'static str {
         match self {
             Self::Revision => "the revision is not visible to us",
@@ -139,12 +148,12 @@ impl Hidden {
     }
 }
 
-/// One thing that is sent to a build target.
+/// A call that the publisher makes for a build target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// What it does: `work` leaves the target as it is, `pass` and `fail` end it, `link` puts a link on it.
+    /// The effect: `work` leaves the target as it is, `pass` and `fail` end it, `link` puts a link on it.
     pub act: String,
-    /// What it is shown as: a unit and its result, such as `mercurial: unsound`, or a link's name. `None` for a bare
+    /// The heading on Phabricator: a unit and its result, such as `mercurial: unsound`, or a link's name. `None` for a bare
     /// message.
     pub heading: Option<String>,
     /// Remarkup, or the link's address. Empty for a bare message.
@@ -161,13 +170,12 @@ impl fmt::Display for Answer {
     }
 }
 
-/// That a build was accepted: its request, its first event and its first place. They are one value, since accepting has to
-/// be fast: what is recorded then is most of what it costs Redis.
+/// The first entry of a record: the request, the first event and the first location of a build. They are one value, so
+/// that accepting is fast: this record is most of what accepting costs Redis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Acceptance<'a> {
-    /// What was asked for, and when it was accepted.
     pub(super) request: Cow<'a, BuildRequest>,
-    /// `None` when the record was lost meanwhile.
+    /// `None` when the record was lost after the build was accepted.
     pub(super) source: Option<Source>,
     /// The process that accepted it.
     pub(super) process: Cow<'a, str>,
@@ -175,7 +183,7 @@ pub(super) struct Acceptance<'a> {
     pub(super) queue: Cow<'a, str>,
 }
 
-/// Who asked for a build.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -185,112 +193,114 @@ pub enum Source {
     Audit,
 }
 
-/// Where a build is.
+/// The location of a build's message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Now {
-    /// The queue that its message is in.
+pub struct BuildLocation {
+    /// The name of its queue.
     pub queue: String,
-    /// Since when.
+    /// The time of the last change.
     pub since: Timestamp,
-    /// What goes on there.
-    pub step: Step,
+    /// Its state there.
+    pub step: QueueState,
 }
 
-/// What goes on with a build's message.
+/// The state of a build's message in its queue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// It is ready to be taken.
+pub enum QueueState {
+    /// A worker may receive it.
     Ready,
-    /// It comes back later.
+    /// It is delivered again later.
     Delayed {
-        /// When.
+        /// The earliest time of the next delivery.
         until: Timestamp,
-        /// What it waits for.
+        /// The thing that it waits for, or the error of the last attempt.
         reason: String,
-        /// How many attempts have failed; 0 when it waits for something else than its next attempt.
+        /// The number of failed attempts; 0 when it waits for something else than its next attempt.
         #[serde(default)]
         attempt: u32,
     },
-    /// A worker has it.
+    /// A worker handles it.
     Working {
-        /// Which attempt this is, from 1.
+        /// The number of the attempt, from 1.
         attempt: u32,
         /// The worker's process.
         process: String,
     },
 }
 
-/// What all builds of a repository wait for.
+/// A wait of all builds of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedWait {
-    /// Until when nobody looks again.
+    /// The time of the next check.
     pub until: Timestamp,
-    /// What they wait for.
+    /// The thing that they wait for, as a clause.
     pub reason: String,
 }
 
-/// How a build ends. The first that is written is the one.
+/// The final result of a build. The first one that is written stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct End {
-    /// When that was decided.
+pub struct FinalResult {
+    /// The time of the decision.
     pub at: Timestamp,
-    /// How.
-    pub outcome: Outcome,
+    /// The decision.
+    pub outcome: FinalOutcome,
 }
 
-/// How a build ends.
+/// The way in which a build ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// By our answer.
+pub enum FinalOutcome {
+    /// With our answer.
     Answered(Report),
     /// Its target had ended, or was gone, before we had an answer.
-    EndedElsewhere,
+    #[serde(rename = "ended_elsewhere")]
+    ClosedExternally,
     /// Its target had the link of a push already: by a service before this one, or before the records were lost.
     PushedBefore,
 }
 
-impl From<&Outcome> for BuildOutcome {
-    fn from(outcome: &Outcome) -> Self {
+impl From<&FinalOutcome> for BuildOutcome {
+    fn from(outcome: &FinalOutcome) -> Self {
         match outcome {
             // A report that does not end a build is no end.
-            Outcome::Answered(report) => report
+            FinalOutcome::Answered(report) => report
                 .outcome()
                 .unwrap_or(Self::Skipped(NeutralReason::Unrecorded)),
-            Outcome::EndedElsewhere => Self::Skipped(NeutralReason::EndedElsewhere),
-            Outcome::PushedBefore => Self::Pushed,
+            FinalOutcome::ClosedExternally => Self::Skipped(NeutralReason::EndedElsewhere),
+            FinalOutcome::PushedBefore => Self::Pushed,
         }
     }
 }
 
-/// What is known of a build.
+/// The record of a build. Without one, all fields are empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BuildRecord {
-    /// What `request`, the first event, and `now` at first were read from.
+    /// The source of `request`, of the first event, and of `now` until it changes.
     #[serde(skip)]
     pub(super) accepted: Option<Acceptance<'static>>,
-    /// What was asked for. `None` when nothing is known of it, or nothing any more.
+    /// `None` when there is no record, or no longer.
     pub request: Option<BuildRequest>,
-    /// What happened, in order.
+    /// In the order in which they happened.
     pub events: Vec<Event>,
-    /// Where it is.
-    pub now: Option<Now>,
-    /// The changeset that it is built on.
+    /// The location of its message.
+    pub now: Option<BuildLocation>,
+    /// The base that was chosen for it.
     pub base: Option<BaseChoice>,
-    /// Whether its push has begun. Its head may be on Try.
+    /// Whether its push has begun: its head may be on Try.
     pub pushing: bool,
-    /// How it ends.
-    pub end: Option<End>,
+    /// Its final result, once that is decided.
+    pub end: Option<FinalResult>,
     /// The address of the link that was about to be put on its target.
     pub link: Option<String>,
-    /// When a delivery claimed the answer that must not be given twice. It may have arrived.
+    /// The time at which a delivery claimed the answer that must not be sent twice. That answer may have arrived.
     pub claimed_at: Option<Timestamp>,
-    /// When its end had been said, or was found not to be said.
-    pub told: Option<Timestamp>,
-    /// How often the auditor sent it through the pipeline again.
+    /// The time at which its final report was published, or turned out to need no publishing. Stored as `told`.
+    #[serde(rename = "told")]
+    pub published_at: Option<Timestamp>,
+    /// The number of times that the auditor or an operator sent it through the pipeline again.
     pub redriven: u32,
-    /// When the last wait began that was logged.
+    /// The beginning of the last wait that was logged.
     pub wait_logged: Option<Timestamp>,
 }
 
@@ -300,15 +310,15 @@ impl Acceptance<'_> {
         self.source.map(|source| Event {
             at,
             process,
-            what: What::Accepted { source },
+            kind: BuildEventKind::Accepted { source },
         })
     }
 
-    fn now(&self) -> Now {
-        Now {
+    fn now(&self) -> BuildLocation {
+        BuildLocation {
             queue: self.queue.to_string(),
             since: self.request.accepted_at,
-            step: Step::Ready,
+            step: QueueState::Ready,
         }
     }
 }
@@ -331,25 +341,28 @@ impl BuildRecord {
             end: record.field(field::END)?,
             link: record.field(field::LINK)?,
             claimed_at: field::CLAIM.claimed_at(record)?,
-            told: record.field(field::TOLD)?,
+            published_at: record.field(field::PUBLISHED_AT)?,
             redriven: record.field(field::REDRIVEN)?.unwrap_or_default(),
             wait_logged: record.field(field::WAIT_LOGGED)?,
         })
     }
 
-    /// Its state.
+    /// The state that follows from the events and the location of its message.
     pub fn state(&self) -> BuildState {
         let loaded = || {
             self.events
                 .iter()
-                .any(|event| matches!(event.what, What::Loaded { .. }))
+                .any(|event| matches!(event.kind, BuildEventKind::Loaded { .. }))
         };
-        let begun =
-            self.events.len() > 1 || self.now.as_ref().is_some_and(|now| now.step != Step::Ready);
+        let begun = self.events.len() > 1
+            || self
+                .now
+                .as_ref()
+                .is_some_and(|now| now.step != QueueState::Ready);
         match &self.now {
-            _ if self.told.is_some() => BuildState::Published,
-            Some(Now {
-                step: Step::Delayed { .. },
+            _ if self.published_at.is_some() => BuildState::Published,
+            Some(BuildLocation {
+                step: QueueState::Delayed { .. },
                 ..
             }) => BuildState::Deferred,
             _ if self.pushing => BuildState::Pushing,
@@ -359,25 +372,26 @@ impl BuildRecord {
         }
     }
 
-    /// How it ends, once that is decided.
+    /// `None` until its final result is decided.
     pub fn outcome(&self) -> Option<BuildOutcome> {
         self.end
             .as_ref()
             .map(|end| BuildOutcome::from(&end.outcome))
     }
 
-    /// How often its revision was looked at and was not public, since the build was last sent through the pipeline.
-    pub fn looks(&self) -> u32 {
-        let again = |event: &&Event| !matches!(event.what, What::Redriven { .. });
+    /// The number of checks that found its revision not public, since the build was last sent through the pipeline.
+    pub fn visibility_checks(&self) -> u32 {
+        let again = |event: &&Event| !matches!(event.kind, BuildEventKind::Redriven { .. });
         let events = self.events.iter().rev().take_while(again);
-        let hidden = events.filter(|event| matches!(event.what, What::Hidden { .. }));
+        let hidden =
+            events.filter(|event| matches!(event.kind, BuildEventKind::NotPublicYet { .. }));
         u32::try_from(hidden.count()).unwrap_or(u32::MAX)
     }
 
-    /// What was sent to its target, and when, in order.
+    /// The answers that were sent to its target, with their times, in order.
     pub fn sent(&self) -> impl Iterator<Item = (Timestamp, &Answer)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Sent(answer) => Some((event.at, answer)),
+        self.events.iter().filter_map(|event| match &event.kind {
+            BuildEventKind::Sent(answer) => Some((event.at, answer)),
             _ => None,
         })
     }
@@ -386,46 +400,46 @@ impl BuildRecord {
     pub fn was_restarted(&self) -> bool {
         self.events
             .iter()
-            .any(|event| matches!(event.what, What::Restarted))
+            .any(|event| matches!(event.kind, BuildEventKind::Restarted))
     }
 
-    /// Whether the publisher leaves `report` alone: the end was published already, or another one was decided.
+    /// Whether the publisher must not publish `report`: the final report is published already, or another one was decided.
     pub fn overrules(&self, report: &Report) -> bool {
         if report.is_end() {
-            self.told.is_some() || self.end.is_some() && !self.ends_with(report)
+            self.published_at.is_some() || self.end.is_some() && !self.ends_with(report)
         } else {
             self.end.is_some()
         }
     }
 
-    /// Whether `report` is the end that was decided for it.
+    /// Whether `report` is the final report that was decided for it.
     pub fn ends_with(&self, report: &Report) -> bool {
         self.end.as_ref().is_some_and(
-            |end| matches!(&end.outcome, Outcome::Answered(answer) if answer == report),
+            |end| matches!(&end.outcome, FinalOutcome::Answered(answer) if answer == report),
         )
     }
 }
 
-/// The fields of a build's record.
+/// The stored fields of a build's record.
 pub(super) mod field {
     use std::time::Duration;
 
     use bus::{ClaimField, Field};
     use jiff::Timestamp;
 
-    use super::{Acceptance, BaseChoice, End, Now, SharedWait};
+    use super::{Acceptance, BaseChoice, BuildLocation, FinalResult, SharedWait};
 
     pub(crate) const ACCEPTED: Field<Acceptance<'static>> = Field::new("accepted");
-    pub(crate) const NOW: Field<Now> = Field::new("now");
+    pub(crate) const NOW: Field<BuildLocation> = Field::new("now");
     pub(crate) const BASE: Field<BaseChoice> = Field::new("base");
     pub(crate) const PUSHING: Field<bool> = Field::new("pushing");
-    pub(crate) const END: Field<End> = Field::new("end");
+    pub(crate) const END: Field<FinalResult> = Field::new("end");
     pub(crate) const LINK: Field<String> = Field::new("link");
     /// The answer that must not be sent twice. The server acts on a message within two minutes of its sending.
     pub(crate) const CLAIM: ClaimField = ClaimField::new("claim", Duration::from_secs(120));
-    pub(crate) const TOLD: Field<Timestamp> = Field::new("told");
+    pub(crate) const PUBLISHED_AT: Field<Timestamp> = Field::new("told");
     pub(crate) const REDRIVEN: Field<u32> = Field::new("redriven");
-    /// Of the record of a repository.
+    /// In the record of a repository.
     pub(crate) const SHARED_WAIT: Field<SharedWait> = Field::new("waits");
     pub(crate) const WAIT_LOGGED: Field<Timestamp> = Field::new("wait_logged");
 }
@@ -435,48 +449,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn state_is_the_furthest_that_a_build_came_to() {
+    fn state_is_the_last_one_that_the_build_reached() {
         let at = Timestamp::UNIX_EPOCH;
-        let event = |what| Event {
+        let event = |kind| Event {
             at,
             process: String::new(),
-            what,
+            kind,
         };
         let step = |step| {
-            Some(Now {
+            Some(BuildLocation {
                 queue: String::new(),
                 since: at,
                 step,
             })
         };
         let mut record = BuildRecord {
-            events: vec![event(What::Accepted {
+            events: vec![event(BuildEventKind::Accepted {
                 source: Source::Harbormaster,
             })],
-            now: step(Step::Ready),
+            now: step(QueueState::Ready),
             ..BuildRecord::default()
         };
         assert_eq!(record.state(), BuildState::Accepted);
-        record.now = step(Step::Working {
+        record.now = step(QueueState::Working {
             attempt: 1,
             process: String::new(),
         });
         assert_eq!(record.state(), BuildState::Loading);
-        record.events.push(event(What::Loaded {
+        record.events.push(event(BuildEventKind::Loaded {
             revisions: Vec::new(),
             landed: Vec::new(),
             base: None,
         }));
         assert_eq!(record.state(), BuildState::Applying);
-        record.now = step(Step::Delayed {
+        record.now = step(QueueState::Delayed {
             until: at,
             reason: String::new(),
             attempt: 0,
         });
         assert_eq!(record.state(), BuildState::Deferred);
-        (record.now, record.pushing) = (step(Step::Ready), true);
+        (record.now, record.pushing) = (step(QueueState::Ready), true);
         assert_eq!(record.state(), BuildState::Pushing);
-        record.told = Some(at);
+        record.published_at = Some(at);
         assert_eq!(record.state(), BuildState::Published);
     }
 }

@@ -1,4 +1,4 @@
-//! The outcome of a build.
+//! Reports: the results of a build, as they are published on its target.
 
 use bus::Message;
 use serde::{Deserialize, Serialize};
@@ -6,12 +6,12 @@ use tracing::{Span, field::display};
 
 use super::BuildRequest;
 
-/// What is published on a build target; travels in `build:publish`.
+/// A report to be published on a build target; travels in `build:publish`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Update {
-    /// Which build.
+    /// The request of the build.
     pub request: BuildRequest,
-    /// What to say.
+    /// The report to publish.
     pub report: Report,
 }
 
@@ -23,38 +23,39 @@ impl Message for Update {
     }
 }
 
-/// What is said on a build target.
+/// A result of a build. All but `Working` end it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Report {
     /// The stack is loaded and the work goes on.
     Working,
     /// The head is on Try.
     Pushed(Box<Pushed>),
-    /// The patch cannot be built, by its author's or its parents' fault.
+    /// The patch cannot be built, through a fault of it or of its parents.
     PatchFailed(PatchFailure),
     /// We failed; the patch is not to blame.
-    InfrastructureFailed(Blame),
-    /// There is nothing to do, and that is all right.
+    InfrastructureFailed(InfraFailure),
+    /// There is nothing to build, and no failure.
     Neutral(Neutral),
-    /// The revision may not be spoken of.
-    Withheld,
+    /// The revision is private: the report names nothing. Stored as `Withheld`.
+    #[serde(rename = "Withheld")]
+    Private,
 }
 
-/// Why there is nothing to do.
+/// An end without a build: its reason, for operators and for the author.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "NeutralForm")]
 pub struct Neutral {
-    /// Why, for operators.
+    /// The reason for operators, in records and metrics.
     pub reason: NeutralReason,
-    /// Why, for the author: a sentence. It is remarkup.
+    /// The reason for the author: a sentence in remarkup.
     pub text: String,
 }
 
-/// Why there is nothing to do.
+/// The reason for which a build is skipped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NeutralReason {
-    /// It was written down before reasons were told apart.
+    /// An earlier release recorded the end without a reason.
     #[default]
     Unrecorded,
     /// The diff is too old.
@@ -71,13 +72,13 @@ pub enum NeutralReason {
     Landed,
     /// An operator ended it.
     Cancelled,
-    /// Its author has given the revision up.
+    /// Its author abandoned the revision.
     Abandoned,
     /// Its target has ended in Harbormaster, or has a newer one: nothing can be published on it.
     EndedElsewhere,
 }
 
-/// How an older release wrote it, or this one.
+/// The stored forms of [`Neutral`]: of an earlier release, and of this one.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum NeutralForm {
@@ -98,7 +99,7 @@ impl From<NeutralForm> for Neutral {
 }
 
 impl Report {
-    /// There is nothing to do, for this reason.
+    /// A neutral report. `text` is a sentence in remarkup.
     pub fn neutral(reason: NeutralReason, text: impl Into<String>) -> Self {
         Self::Neutral(Neutral {
             reason,
@@ -117,9 +118,9 @@ impl Report {
 pub struct Pushed {
     /// The head's changeset, 40 hex digits.
     pub revision: String,
-    /// Where its jobs are shown.
+    /// The address of the page that shows its jobs.
     pub treeherder_url: String,
-    /// How many patches were applied.
+    /// The number of patches that were applied.
     pub patches: usize,
     /// The revisions of these patches, in the order in which they were applied; empty when an older worker wrote this.
     #[serde(default)]
@@ -130,9 +131,9 @@ pub struct Pushed {
     /// Those of the applied revisions, below the one that was built, that their authors have abandoned.
     #[serde(default)]
     pub abandoned: Vec<u64>,
-    /// What they were applied on.
+    /// The changeset that they were applied on.
     pub base: BaseChoice,
-    /// Seconds from taking the build to the end of the push.
+    /// Seconds from the delivery of the build to the end of its push.
     pub seconds: f64,
 }
 
@@ -143,7 +144,7 @@ pub struct BaseChoice {
     pub used: String,
     /// The base that the stack names, when it is another one. Hostile.
     pub instead_of: Option<String>,
-    /// Why it was used.
+    /// The rule that chose it.
     #[serde(default)]
     pub reason: BaseReason,
     /// The changeset on which the stack did not apply before this one was used, 40 hex digits.
@@ -151,11 +152,11 @@ pub struct BaseChoice {
     pub tried: Option<String>,
 }
 
-/// Why a changeset was chosen as a base.
+/// The rule by which a changeset was chosen as a base.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BaseReason {
-    /// The choice was written down before reasons were.
+    /// An earlier release recorded the choice without a reason.
     #[default]
     Unrecorded,
     /// It is the base that the stack names.
@@ -163,7 +164,7 @@ pub enum BaseReason {
     /// The stack names a changeset that the repository does not have, even after a pull: a git commit, or one that was
     /// never pushed. The newest one was used.
     Unknown,
-    /// The stack names something that is no changeset's whole hash. The newest one was used.
+    /// The stack names something other than the whole hash of a changeset. The newest one was used.
     NotAHash,
     /// The stack names no base. The newest one was used.
     Unnamed,
@@ -176,35 +177,35 @@ pub enum BaseReason {
     Latest,
 }
 
-/// Why a patch cannot be built, in words for its author.
+/// The fault of a patch that cannot be built, in words for its author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PatchFailure {
-    /// A sentence: which patch, and that it cannot be built. It is remarkup: our words only, nothing from outside.
+    /// A sentence that names the patch and its fault. Remarkup of our own words: no foreign text.
     pub summary: String,
-    /// What is wrong in detail (file, hunk, the tool's own words), shown as code. May be empty.
+    /// The fault in detail (file, hunk, the tool's own words), shown as code. May be empty.
     pub details: String,
-    /// What the author can do. Remarkup, our words only. May be empty.
+    /// The remedy. Remarkup of our own words. May be empty.
     pub advice: String,
-    /// What the author can type to that end, shown as code. May be empty.
+    /// Commands for the remedy, shown as code. May be empty.
     #[serde(default)]
     pub commands: String,
-    /// What the patch was tried on, if it was.
+    /// The base on which the patch was tried, if it was.
     #[serde(default)]
     pub base: Option<BaseChoice>,
-    /// Seconds that were spent on it.
+    /// The time that was spent on it, in seconds.
     pub seconds: f64,
 }
 
-/// What failed on our side, in words for an author who can do nothing about it.
+/// A failure of ours, in words for an author who can do nothing about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Blame {
-    /// One sentence: what failed. It is remarkup: our words only, nothing from outside.
+pub struct InfraFailure {
+    /// A sentence that names the failure. Remarkup of our own words: no foreign text.
     pub summary: String,
     /// The tool's own words, shown as code. May be empty.
     pub details: String,
-    /// How often it was tried; 0 when that says nothing.
+    /// The number of attempts; 0 when the answer does not mention it.
     #[serde(default)]
     pub attempts: u32,
-    /// Seconds that were spent on it.
+    /// The time that was spent on it, in seconds.
     pub seconds: f64,
 }

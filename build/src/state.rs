@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use super::{NeutralReason, Report};
 
-/// Where a build is.
+/// The state of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BuildState {
     /// Its request is stored.
     Accepted,
-    /// Whether it is eligible is asked, and which patches its stack has.
+    /// A worker checks whether it is eligible, and loads its stack.
     Loading,
-    /// Its stack is known: its patches are loaded and applied, as soon as it is its turn.
+    /// Its stack is known. A worker loads and applies its patches when its turn comes.
     Applying,
     /// Its push has begun, and its head may be on Try.
     Pushing,
     /// Its jobs run.
     Testing,
-    /// Its outcome is published, or need not be.
+    /// Its outcome is published, or needs no publishing.
     Published,
-    /// It waits for something, with a reason.
+    /// It waits for something outside, for a recorded reason.
     Deferred,
 }
 
 impl BuildState {
-    /// All of them, in the order in which a build comes to them; `deferred` is beside it.
+    /// All of them, in the order of a build's life, and `deferred` at the end.
     pub const ALL: [Self; 7] = [
         Self::Accepted,
         Self::Loading,
@@ -38,7 +38,7 @@ impl BuildState {
         Self::Deferred,
     ];
 
-    /// Its name.
+    /// The name in logs, records, commands and pages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -58,7 +58,7 @@ impl fmt::Display for BuildState {
     }
 }
 
-/// How a build ends.
+/// The outcome of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BuildOutcome {
@@ -70,16 +70,16 @@ pub enum BuildOutcome {
     Pushed,
     /// Its patch cannot be built.
     PatchFailed,
-    /// There was nothing to build, for this reason.
+    /// There was nothing to build.
     Skipped(NeutralReason),
-    /// We failed.
+    /// The infrastructure failed, not the patch.
     InfraFailed,
     /// Its revision is private.
     Private,
 }
 
 impl BuildOutcome {
-    /// The names of all, in the order in which they are listed.
+    /// All names, in the order of the documentation.
     pub const NAMES: [&'static str; 7] = [
         "passed",
         "failed",
@@ -90,7 +90,7 @@ impl BuildOutcome {
         "private",
     ];
 
-    /// Its name, without the reason.
+    /// The name, without the reason of `skipped`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -103,7 +103,7 @@ impl BuildOutcome {
         }
     }
 
-    /// Why it was skipped, if it was.
+    /// The reason of `skipped`.
     pub fn reason(self) -> Option<NeutralReason> {
         match self {
             Self::Skipped(reason) => Some(reason),
@@ -123,7 +123,7 @@ impl fmt::Display for BuildOutcome {
 }
 
 impl Report {
-    /// How it ends a build; `None` when the work goes on.
+    /// `None` for [`Report::Working`], which ends nothing.
     pub fn outcome(&self) -> Option<BuildOutcome> {
         Some(match self {
             Self::Working => return None,
@@ -131,13 +131,13 @@ impl Report {
             Self::PatchFailed(_) => BuildOutcome::PatchFailed,
             Self::InfrastructureFailed(_) => BuildOutcome::InfraFailed,
             Self::Neutral(neutral) => BuildOutcome::Skipped(neutral.reason),
-            Self::Withheld => BuildOutcome::Private,
+            Self::Private => BuildOutcome::Private,
         })
     }
 }
 
 impl NeutralReason {
-    /// Its name.
+    /// The name in records, metrics and commands.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unrecorded => "unrecorded",

@@ -13,13 +13,13 @@ pub struct TestResult {
     pub target: Phid,
     /// The test's name, such as `test-linux1804-64-qr/opt-xpcshell-1`. Hostile: pushes name their tests.
     pub label: String,
-    /// How it ended.
+    /// The result of this run.
     pub outcome: TestOutcome,
-    /// Where its author can see more. Our own words.
+    /// Text for the author that leads to more, in remarkup of our own words.
     pub link: Option<String>,
     /// The task that ran it. With the run it names the result.
     pub task_id: String,
-    /// Which run of the task it was, from 0.
+    /// The number of the task's run, from 0.
     pub run: u32,
 }
 
@@ -31,12 +31,12 @@ impl Message for TestResult {
     }
 }
 
-/// How a test ended.
+/// The result of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TestOutcome {
-    /// Well.
+    /// It passed.
     Pass,
-    /// Badly, or not by itself.
+    /// It failed, or was ended from outside.
     Fail,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use build::{BuildLog, BuildRecord, BuildRequest, Outcome, Phid, Report};
+use build::{BuildLog, BuildRecord, BuildRequest, FinalOutcome, Phid, Report};
 use bus::{Admin, Bus, BusError, Envelope, Message, Queue, QueueSpec, Usefulness};
 
 use crate::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUBLISH_TESTS, BUILD_PUSH};
@@ -68,10 +68,9 @@ impl About {
         match self {
             Self::Build(_) => record.end.is_some(),
             Self::Report(_, report) => record.overrules(report),
-            Self::Test(_) => record
-                .end
-                .as_ref()
-                .is_some_and(|end| !matches!(end.outcome, Outcome::Answered(Report::Pushed(_)))),
+            Self::Test(_) => record.end.as_ref().is_some_and(|end| {
+                !matches!(end.outcome, FinalOutcome::Answered(Report::Pushed(_)))
+            }),
         }
     }
 }

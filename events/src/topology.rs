@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use build::{BuildLog, BuildQueues, Phid, eligibility::Rules};
 use bus::{Backoff, Bus, Consumer, Producer};
 use phabricator::{
-    Auditor, Conduit, Directory, DirectoryNames, Eligibility, Lando, LandoWarnings, Publisher,
+    Auditor, Conduit, ConfiguredNames, Eligibility, Lando, LandoWarnings, NameResolver, Publisher,
     ViewPolicies, Workflow, WorkflowSettings,
 };
 use runtime::{Clock, Service, ServiceError, Shutdown, run_services};
@@ -86,7 +86,7 @@ pub struct Worker {
 /// What the configured names mean on Phabricator.
 struct Names {
     repositories: BTreeMap<String, Phid>,
-    directory: Directory,
+    resolver: NameResolver,
     triggers: triggers::Names,
 }
 
@@ -100,7 +100,7 @@ impl Names {
         let repositories = repositories.filter(|name| !self.repositories.contains_key(*name));
         repositories
             .map(|name| format!("repository {name}"))
-            .chain(self.directory.unknown())
+            .chain(self.resolver.unknown())
             .chain(self.triggers.unknown(&config.triggers))
             .collect()
     }
@@ -125,7 +125,7 @@ impl Service for Worker {
         let triggers = triggers::Triggers {
             config: &self.config,
             conduit: &conduit,
-            directory: &names.directory,
+            resolver: &names.resolver,
             names: &names.triggers,
             bus: &self.bus,
             clock: &self.clock,
@@ -150,17 +150,17 @@ impl Names {
             .map(|repository| repository.name.clone())
             .collect();
         let repositories = conduit.repositories(&wanted).await?;
-        let names = DirectoryNames {
+        let names = ConfiguredNames {
             skipped_authors: config.skipped_authors.clone(),
             secure_projects: config.secure_projects.clone(),
         };
-        let directory = Directory::load(conduit, names)
+        let resolver = NameResolver::load(conduit, names)
             .await?
             .with_view_policies(config.view_policies.clone());
         let triggers = triggers::Names::load(conduit, &config.triggers).await?;
         Ok(Self {
             repositories,
-            directory,
+            resolver,
             triggers,
         })
     }
@@ -238,7 +238,7 @@ impl Worker {
             expiry: config.build_expiry,
             repositories: names.repositories.values().cloned().collect(),
         };
-        let eligibility = Eligibility::new(conduit.clone(), names.directory.clone(), rules);
+        let eligibility = Eligibility::new(conduit.clone(), names.resolver.clone(), rules);
         let guard = Arc::new(eligibility.clone());
         let settings = worker(&config.into(), &names.repositories)?;
         let mercurial = Arc::new(Mercurial::new());
@@ -283,7 +283,7 @@ impl Worker {
         );
         let mut services: Vec<Box<dyn Service>> = vec![
             Box::new(worker.clone_manager()),
-            Box::new(names.directory.keeper(conduit.clone(), clock.clone())),
+            Box::new(names.resolver.refresher(conduit.clone(), clock.clone())),
             Box::new(
                 Consumer::new(bus.clone(), clock.clone(), BUILD_LOAD, workflow)
                     .with_room_in(BUILD_PUSH.spec()),

@@ -1,4 +1,4 @@
-//! The Conduit methods that are used here, with types.
+//! Typed calls of the Conduit methods that this crate uses.
 
 mod builds;
 mod directory;
@@ -19,7 +19,7 @@ pub(crate) use listing::{Listed, ListedFields, Object};
 pub use plans::{BuildPlan, NewestBuilds};
 pub(crate) use review::{DiffInfo, RevisionInfo};
 
-/// The most objects that one search returns, and the most that it is asked for at once.
+/// The most objects that one search returns, and the most that one search names.
 pub(crate) const PAGE: usize = 100;
 
 /// One page of a `*.search` method.
@@ -34,7 +34,7 @@ struct Cursor {
     after: Option<String>,
 }
 
-/// A call's parameters, written as a JSON object.
+/// The parameters of a call, from a JSON object.
 fn params(object: Value) -> Map<String, Value> {
     match object {
         Value::Object(map) => map,
@@ -43,8 +43,8 @@ fn params(object: Value) -> Map<String, Value> {
 }
 
 impl Conduit {
-    /// Searches for the objects whose `key` is one of `values`, in as many calls as that takes. Unknown and invisible
-    /// objects are not in the answer.
+    /// Searches for the objects whose `key` is one of `values`, with one call for each [`PAGE`] of them. Unknown and
+    /// invisible objects are left out.
     async fn search<T: DeserializeOwned>(
         &self,
         method: &'static str,
@@ -63,7 +63,7 @@ impl Conduit {
         Ok(found)
     }
 
-    /// What a search finds, page by page, as long as `goes_on` says so of the page that came.
+    /// The results of a search. Loads the next page as long as `goes_on` accepts the last one.
     async fn pages<T: DeserializeOwned>(
         &self,
         method: &'static str,

@@ -1,26 +1,26 @@
-//! Finds builds that nobody works on any more, and builds that never reached us.
+//! The audit: finds builds that are in no queue any more, and builds whose request never arrived.
 //!
-//! Nothing here should ever find anything: a build's message and its record are written in one step. What it finds comes
-//! from outside of that: a message that an operator dropped, a dead letter without a last word, a Redis that came back
-//! without its last second, a request that was answered by a release that had no Redis.
+//! It should never find anything: a build's message and its record are written in one step. Its findings have causes
+//! outside of that: an operator dropped a message, a dead-letter handler failed, Redis restarted without its last second,
+//! or a release without Redis accepted the request.
 //!
 //! # When a build is overdue
 //!
-//! Its record says in which queue its message is, and since when it can be taken. A queue may be long, or paused, so that
-//! alone says little. But a queue also knows its oldest message: when that is younger than the build's, the build's is not
-//! there. Times are compared with a margin, since the queue's are those of Redis.
+//! The record holds the queue of its message, and the time from which on it was ready. A queue may be long, or paused, so
+//! that alone proves nothing. But a queue also knows its oldest message: if that is younger than the build's, the build's
+//! is not there. Times are compared with a margin, since the queue's are those of Redis.
 //!
-//! A delayed message becomes ready when somebody asks for messages. After an outage of all workers that is long after its
-//! time, and it looks younger than it is. A queue knows when that last happened: of what was due before, it says nothing
-//! until its oldest message came after that.
+//! A delayed message becomes ready when a worker next asks for messages. After an outage of all workers that is long after
+//! its time, and it looks younger than it is. A queue knows when that last happened. Messages that were due before count as
+//! present until the oldest one came after that.
 //!
-//! # What was built by somebody else
+//! # Builds that another service pushed
 //!
-//! Records can be gone, or begin beside a service that did this before. So before a build is sent through the pipeline
-//! again, Harbormaster is asked what its target has. One that has the link of a push is not built: it is adopted, with
-//! the end that it was pushed. Where that link leads is in no answer of Harbormaster.
+//! Records can be lost, or begin beside a predecessor. So before the audit sends a build through the pipeline again, it
+//! asks Harbormaster for the links of its target. It adopts a build with the link of a push, as pushed, and does not build
+//! it. Harbormaster does not show the address of that link.
 //!
-//! Several processes may audit at once: what is sent has a key, so that it is sent once.
+//! Several processes may audit at once: each message has a deduplication key, so it is stored once.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,57 +38,59 @@ use tracing::{info, warn};
 
 use crate::{Conduit, ConduitError, api::TargetStatus, publisher::PUSHED_KEY};
 use build::{
-    Blame, BuildLog, BuildRecord, BuildRequest, Now, OPEN, Outcome, Phid, Report, Source, Step,
+    BuildLocation, BuildLog, BuildRecord, BuildRequest, FinalOutcome, InfraFailure, OPEN, Phid,
+    QueueState, Report, Source,
 };
 
-/// How often it is looked, and when first.
+/// The time between two audits, and before the first one of a process.
 const EVERY: Duration = Duration::from_secs(600);
 const FIRST: Duration = Duration::from_secs(60);
 
-/// How long after its time a build's message is left alone.
+/// The time after a message was ready from which on its build may be overdue.
 const GRACE: Duration = Duration::from_secs(600);
-/// How far the clocks of processes and Redis may be apart.
+/// The greatest difference between the clocks of processes and of Redis.
 const MARGIN: Duration = Duration::from_secs(60);
-/// How long a request may be on its way.
+/// The time for which a request may be on its way to us.
 const UNDER_WAY: Duration = Duration::from_secs(300);
-/// How often a build is sent through the pipeline again before it is given up.
+/// The number of times that a build is sent through the pipeline again before it ends as `infra_failed`.
 const REDRIVES: u32 = 2;
-/// What is done about a build that somebody else pushed.
+/// The action for a build that another service pushed.
 const ADOPTED: &str = "it has its link already: recorded as pushed, and not built again";
-/// How many records are looked at in one go.
+/// The number of records that are read at once.
 const PAGE: usize = 500;
 
-/// Compares what is recorded of builds with the queues and with Harbormaster.
+/// Compares the records of builds with the queues and with Harbormaster.
 pub struct Auditor {
     conduit: Conduit,
     log: BuildLog,
-    /// All queues that a build passes.
+    /// All queues that a build passes through.
     queues: Vec<QueueSpec>,
     producer: Producer,
-    /// The build plan that calls us, and how old a diff may be.
+    /// The build plan that calls us.
     plan: Option<Phid>,
+    /// The greatest age of a build in Harbormaster that is taken in.
     build_expiry: Duration,
 }
 
-/// Something that was not as it should be.
+/// A build that the audit had to mend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AuditFinding {
-    /// The build.
+    /// The target that names the build.
     pub target: Phid,
-    /// Its revision.
+    /// The number of its revision.
     pub revision_id: u64,
-    /// Its diff.
+    /// The number of its diff.
     pub diff_id: u64,
-    /// What was found.
+    /// The finding, as a predicate of "the build".
     pub found: String,
-    /// What was done, or would be.
+    /// The action; with `dry_run`, the one that was not taken.
     pub action: String,
 }
 
-/// Why an audit came to no end.
+/// The cause for which an audit was not completed.
 #[derive(Debug, Error)]
 pub enum AuditError {
-    /// Harbormaster cannot be asked.
+    /// A call to Harbormaster failed.
     #[error(transparent)]
     Conduit(#[from] ConduitError),
     /// The records or queues cannot be read or written.
@@ -96,23 +98,23 @@ pub enum AuditError {
     Bus(#[from] BusError),
 }
 
-/// What is to be done about a build.
+/// The action for an overdue build.
 enum Action {
-    /// Nobody waits for an answer, for this reason.
+    /// Close it without an answer, for this reason.
     Close(String),
-    /// Its answer is sent again.
-    SayAgain(Report),
-    /// It is done again.
-    DoAgain,
-    /// Somebody else has pushed it.
+    /// Publish its final report.
+    PublishAgain(Report),
+    /// Build it from the beginning.
+    BuildAgain,
+    /// Record it as pushed by another service.
     Adopt,
-    /// It ends with this.
+    /// End it with this report.
     End(Report),
 }
 
 impl Auditor {
-    /// An auditor of the builds on the producer's bus, which pass `queues`. With a `plan`, it also looks for builds of that plan that wait in
-    /// Harbormaster and are not known here, of the last `build_expiry`.
+    /// An auditor of the builds on the producer's bus, which pass through `queues`. With a `plan`, it also searches
+    /// Harbormaster for builds of that plan, of the last `build_expiry`, that wait and have no record.
     pub fn new(
         conduit: Conduit,
         log: BuildLog,
@@ -131,7 +133,7 @@ impl Auditor {
         }
     }
 
-    /// Looks at everything once, and mends what is wrong unless it is a `dry_run`.
+    /// Audits all builds once. Mends the findings, unless it is a `dry_run`.
     pub async fn audit(&self, dry_run: bool) -> Result<Vec<AuditFinding>, AuditError> {
         let mut findings = self.overdue(dry_run).await?;
         if let Some(plan) = &self.plan {
@@ -154,12 +156,12 @@ impl Auditor {
                 .tagged(bus, OPEN, page * PAGE..(page + 1) * PAGE)
                 .await?;
             let records = self.log.find(bus, &targets).await?;
-            // A request that is repeated after days opens a build again that has its end.
+            // A request that is repeated after days opens a closed build again.
             closed.extend(
                 targets
                     .iter()
                     .zip(&records)
-                    .filter(|(_, record)| record.told.is_some())
+                    .filter(|(_, record)| record.published_at.is_some())
                     .map(|(one, _)| one.clone()),
             );
             let late = records
@@ -197,7 +199,7 @@ impl Auditor {
         Ok(findings)
     }
 
-    /// Those of the targets that have the link of a push.
+    /// The targets that have the link of a push.
     async fn pushed(&self, targets: &[Phid]) -> Result<HashSet<Phid>, ConduitError> {
         let found = self.conduit.artifacts(targets).await?;
         Ok(found
@@ -228,36 +230,40 @@ impl Auditor {
             (Some(status), _) if status.has_ended() => {
                 Action::Close(format!("the target was {} already", status.name()))
             }
-            // It was accepted again, or sent again in the very moment in which it was said.
-            _ if record.told.is_some() => Action::Close("it was published before".to_owned()),
-            (Some(_), Some(Outcome::Answered(report))) => Action::SayAgain(report.clone()),
+            // It was accepted again, or sent again while its report was being published.
+            _ if record.published_at.is_some() => {
+                Action::Close("it was published before".to_owned())
+            }
+            (Some(_), Some(FinalOutcome::Answered(report))) => Action::PublishAgain(report.clone()),
             (Some(_), None) if pushed => Action::Adopt,
-            (Some(_), None) if record.redriven < REDRIVES => Action::DoAgain,
+            (Some(_), None) if record.redriven < REDRIVES => Action::BuildAgain,
             (Some(_), None) => Action::End(given_up(&request, now)),
-            // What is not shown is private now, as far as we can tell.
-            (None, None) => Action::End(Report::Withheld),
+            // A target that Harbormaster does not show counts as private.
+            (None, None) => Action::End(Report::Private),
             _ => Action::Close("harbormaster does not show the target".to_owned()),
         };
-        let words = match &action {
+        let done = match &action {
             Action::Close(_) => "closed",
-            Action::SayAgain(_) => "its answer is sent again",
-            Action::DoAgain => "it is built again",
+            Action::PublishAgain(_) => "its answer is sent again",
+            Action::BuildAgain => "it is built again",
             Action::Adopt => ADOPTED,
-            Action::End(Report::Withheld) => "withheld: its target cannot be seen",
-            Action::End(_) => "given up, and answered as our failure",
+            Action::End(Report::Private) => {
+                "ended as private: harbormaster does not show its target"
+            }
+            Action::End(_) => "ended as infra_failed",
         };
         let (target, revision_id, diff_id) =
             (request.target.clone(), request.revision_id, request.diff_id);
         if !dry_run {
             self.act(request, record, action).await?;
-            warn!(build = %target, "the build of diff {diff_id} of D{revision_id} {found}: {words}");
+            warn!(build = %target, "the build of diff {diff_id} of D{revision_id} {found}: {done}");
         }
         Ok(AuditFinding {
             target,
             revision_id,
             diff_id,
             found,
-            action: words.to_owned(),
+            action: done.to_owned(),
         })
     }
 
@@ -272,12 +278,12 @@ impl Auditor {
         let key = format!("audit:{times}:{}", request.target);
         let reason = "the audit found it in no queue";
         match action {
-            Action::Close(reason) => log.close_elsewhere(producer, &request, &reason).await,
-            Action::SayAgain(report) => {
+            Action::Close(reason) => log.close_externally(producer, &request, &reason).await,
+            Action::PublishAgain(report) => {
                 log.redrive(producer, request, Some(report), reason, times, Some(&key))
                     .await
             }
-            Action::DoAgain => {
+            Action::BuildAgain => {
                 log.redrive(producer, request, None, reason, times, Some(&key))
                     .await
             }
@@ -289,7 +295,7 @@ impl Auditor {
         }
     }
 
-    /// Builds that wait in Harbormaster for an answer from us, and that we know nothing of.
+    /// Takes in, or adopts, the builds that wait in Harbormaster for an answer from us and have no record.
     async fn unknown(&self, plan: &Phid, dry_run: bool) -> Result<Vec<AuditFinding>, AuditError> {
         let now = self.producer.clock().now();
         let since = now.checked_sub(self.build_expiry).unwrap_or(Timestamp::MIN);
@@ -322,12 +328,12 @@ impl Auditor {
             let adopt = pushed.contains(&request.target);
             let (found, action) = match adopt {
                 true => (
-                    "waits in harbormaster with the link of a push, and is not known here",
+                    "waits in harbormaster with the link of a push, and has no record",
                     ADOPTED,
                 ),
                 false => (
-                    "waits in harbormaster, and its request never came",
-                    "it is taken in",
+                    "waits in harbormaster, and its request never arrived",
+                    "accepted",
                 ),
             };
             let finding = AuditFinding {
@@ -352,7 +358,7 @@ impl Auditor {
                     continue;
                 }
                 let (diff, revision) = (finding.diff_id, finding.revision_id);
-                warn!(state = "accepted", build = %finding.target, "the request for diff {diff} of D{revision} never came, it is taken in");
+                warn!(state = "accepted", build = %finding.target, "accepted diff {diff} of D{revision}: it waits in harbormaster, and its request never arrived");
             }
             findings.push(finding);
         }
@@ -365,15 +371,15 @@ fn is_overdue(
     statuses: &HashMap<&'static str, QueueStatus>,
     now: Timestamp,
 ) -> bool {
-    if record.told.is_some() {
+    if record.published_at.is_some() {
         return false;
     }
-    let Some(Now { queue, since, step }) = &record.now else {
+    let Some(BuildLocation { queue, since, step }) = &record.now else {
         return true;
     };
     let ready_at = match step {
-        Step::Ready | Step::Working { .. } => *since,
-        Step::Delayed { until, .. } => *until,
+        QueueState::Ready | QueueState::Working { .. } => *since,
+        QueueState::Delayed { until, .. } => *until,
     };
     let waited = Duration::try_from(now.duration_since(ready_at)).unwrap_or(Duration::ZERO);
     if waited <= GRACE {
@@ -389,7 +395,7 @@ fn is_overdue(
 }
 
 fn given_up(request: &BuildRequest, now: Timestamp) -> Report {
-    Report::InfrastructureFailed(Blame {
+    Report::InfrastructureFailed(InfraFailure {
         summary: "The build got lost on its way, more than once.".to_owned(),
         details: String::new(),
         attempts: REDRIVES + 1,
@@ -413,18 +419,18 @@ impl Service for Auditor {
                 () = shutdown.stopping() => return Ok(()),
             }
             pause = EVERY;
-            // Each thing that it does is one step, so it may end between any two.
+            // Each action is one step, so the audit may be dropped between any two.
             let audited = tokio::select! {
                 audited = self.audit(false) => audited,
                 () = shutdown.cancelled() => return Ok(()),
             };
             match audited {
                 Ok(findings) if findings.is_empty() => {}
-                Ok(findings) => info!(findings = findings.len(), "the audit is done"),
+                Ok(findings) => info!(findings = findings.len(), "audit completed with findings"),
                 Err(error) => {
                     warn!(
                         error = error_chain(&error),
-                        "the audit could not be done, the next is in ten minutes"
+                        "audit failed; retrying in ten minutes"
                     )
                 }
             }

@@ -1,38 +1,38 @@
-//! What Phabricator knows of a build that decides whether it is (still) to be built.
+//! Collects from Phabricator the facts that decide on a build's eligibility.
 
 use async_trait::async_trait;
 use build::{
-    Build, BuildRequest, Hidden, Ineligible, Phid, PushGuard, PushGuardError,
+    Build, BuildRequest, Ineligible, NotPublic, Phid, PushGuard, PushGuardError,
     eligibility::{DiffFacts, Facts, Rules, Stage},
 };
 use futures::future::try_join;
 use jiff::Timestamp;
 
 use crate::{
-    Conduit, ConduitError, Directory,
+    Conduit, ConduitError, NameResolver,
     api::{DiffInfo, RevisionInfo, TargetEnd},
 };
 
-/// Asks Phabricator for what [`Rules::decide`] decides on.
+/// Checks eligibility: loads the [`Facts`] from Phabricator, and applies the [`Rules`] to them.
 #[derive(Clone)]
 pub struct Eligibility {
     conduit: Conduit,
-    directory: Directory,
+    resolver: NameResolver,
     rules: Rules,
 }
 
-/// A build that is to be built.
+/// The revision and diff of an eligible build.
 pub(crate) struct Eligible {
     pub(crate) revision: RevisionInfo,
     pub(crate) diff: DiffInfo,
 }
 
 impl Eligibility {
-    /// Asks `conduit`; `directory` says who is skipped and what is private, `rules` what is built.
-    pub fn new(conduit: Conduit, directory: Directory, rules: Rules) -> Self {
+    /// `resolver` knows the skipped authors and the private projects.
+    pub fn new(conduit: Conduit, resolver: NameResolver, rules: Rules) -> Self {
         Self {
             conduit,
-            directory,
+            resolver,
             rules,
         }
     }
@@ -41,25 +41,25 @@ impl Eligibility {
         &self.conduit
     }
 
-    pub(crate) fn directory(&self) -> &Directory {
-        &self.directory
+    pub(crate) fn resolver(&self) -> &NameResolver {
+        &self.resolver
     }
 
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// Whether the stack of a build is to be loaded.
+    /// Checks a build before its stack is loaded.
     pub(crate) async fn on_load(
         &self,
         request: &BuildRequest,
         now: Timestamp,
     ) -> Result<Result<Eligible, Ineligible>, ConduitError> {
         let Some(found) = self.conduit.revision(request.revision_id).await? else {
-            return Ok(Err(Ineligible::Private(Hidden::Revision)));
+            return Ok(Err(Ineligible::Private(NotPublic::Revision)));
         };
-        let Some(revision) = self.directory.privacy().public(vec![found]).pop() else {
-            return Ok(Err(Ineligible::Private(Hidden::Restricted)));
+        let Some(revision) = self.resolver.privacy().public(vec![found]).pop() else {
+            return Ok(Err(Ineligible::Private(NotPublic::Restricted)));
         };
         let (target, diff) =
             try_join(self.target(request), self.conduit.diff(request.diff_id)).await?;
@@ -76,11 +76,11 @@ impl Eligibility {
         Ok(match (self.rules.decide(Stage::Load, &facts, now), diff) {
             (None, Some(diff)) => Ok(Eligible { revision, diff }),
             (Some(ineligible), _) => Err(ineligible),
-            (None, None) => Err(Ineligible::Private(Hidden::Revision)),
+            (None, None) => Err(Ineligible::Private(NotPublic::Revision)),
         })
     }
 
-    /// Whether the head of a build is to be pushed.
+    /// Checks a build before its push. `None` when the head may be pushed.
     async fn on_push(
         &self,
         build: &Build,
@@ -93,12 +93,12 @@ impl Eligibility {
         ids.dedup();
         let (found, target) =
             try_join(self.conduit.revisions_by_id(&ids), self.target(request)).await?;
-        let public = self.directory.privacy().public(found);
+        let public = self.resolver.privacy().public(found);
         let Some(revision) = public
             .iter()
             .find(|revision| revision.id == request.revision_id)
         else {
-            return Ok(Some(Ineligible::Private(Hidden::Revision)));
+            return Ok(Some(Ineligible::Private(NotPublic::Revision)));
         };
         let diff = DiffFacts {
             is_of_revision: true,
@@ -124,7 +124,7 @@ impl Eligibility {
             target,
             diff,
             repository: revision.fields.repository.clone(),
-            author_is_skipped: self.directory.skips(&revision.fields.author),
+            author_is_skipped: self.resolver.skips(&revision.fields.author),
             landed: revision.landed(),
             abandoned: revision.abandoned(),
             newest_diff: None,
@@ -132,7 +132,7 @@ impl Eligibility {
         }
     }
 
-    /// Why nothing can be published on the target, if so.
+    /// The reason for which nothing can be published on the target.
     async fn target(&self, request: &BuildRequest) -> Result<Option<Ineligible>, ConduitError> {
         let ended = self.conduit.end_of_target(&request.target).await?;
         Ok(ended.map(|end| match end {
@@ -143,7 +143,7 @@ impl Eligibility {
         }))
     }
 
-    /// The number of the revision's newest diff, if it is not `ours`.
+    /// The number of the revision's newest diff; `None` when that is `ours`.
     async fn newest_diff(
         &self,
         revision: &RevisionInfo,

@@ -1,6 +1,6 @@
-//! Warnings on Lando, where a reviewed revision is landed: that its checks are not through, or did not run.
+//! Warnings on Lando, where a reviewed revision is landed: its checks are still running, or did not run.
 //!
-//! A warning is a kindness. It travels in a queue of its own, so that a Lando that fails never touches a build.
+//! Warnings travel in a queue of their own, so that a failing Lando never affects a build.
 
 use async_trait::async_trait;
 use bus::{Context, Handler, Message, Outcome, Retry, Retryable};
@@ -14,23 +14,23 @@ use url::Url;
 
 use build::Report;
 
-/// The group that our warnings belong to; Lando shows each group apart.
+/// The group of our warnings; Lando shows each group on its own.
 const GROUP: &str = "LINT";
-/// The state of a warning that is shown. One that was taken back is listed no more, or in another state.
+/// The status of a warning that Lando shows. A withdrawn one is not listed, or has another status.
 const ACTIVE: &str = "ACTIVE";
 /// The header that holds the api token of our Phabricator user.
 const KEY_HEADER: &str = "X-Phabricator-API-Key";
 /// The longest list of warnings that is read, in bytes: a diff has a few.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE: usize = 1 << 20;
 
 /// A warning to be shown beside a diff on Lando; travels in `lando`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LandoWarning {
-    /// The number of the revision. It is public: nothing is said of others.
+    /// The number of the revision, which is public: private ones get no warning.
     pub revision_id: u64,
     /// The number of the diff that was to be checked.
     pub diff_id: u64,
-    /// What is shown, a sentence of ours.
+    /// The warning, a sentence of ours.
     pub text: String,
 }
 
@@ -38,7 +38,7 @@ impl Message for LandoWarning {
     const VERSION: u16 = 1;
 }
 
-/// The warning that a report calls for. One that we failed to build counts only with `publish_failure`.
+/// The warning for a report. An infrastructure failure gets one only with `publish_failure`.
 pub fn warning_for(report: &Report, publish_failure: bool) -> Option<&'static str> {
     match report {
         Report::Working => Some("Static analysis and linting are still in progress."),
@@ -51,57 +51,56 @@ pub fn warning_for(report: &Report, publish_failure: bool) -> Option<&'static st
         Report::InfrastructureFailed(_)
         | Report::Pushed(_)
         | Report::Neutral(_)
-        | Report::Withheld => None,
+        | Report::Private => None,
     }
 }
 
-/// Handles `lando`: shows a warning, unless it is shown already.
+/// Handles `lando`: adds a warning, unless Lando shows it already.
 pub struct Lando {
-    /// Its route of warnings.
+    /// The route for warnings.
     url: Url,
     api_key: SecretString,
     http: reqwest::Client,
 }
 
-/// Why a warning could not be shown. None of these holds the token.
+/// The cause for which a warning could not be added. No variant holds the token.
 #[derive(Debug, Error)]
 pub enum LandoError {
-    /// There was no answer.
-    #[error("lando cannot be reached to {doing}")]
+    /// There was no response.
+    #[error("cannot {doing}: lando cannot be reached")]
     Unreachable {
-        /// What was tried.
+        /// The call, as an infinitive.
         doing: &'static str,
-        /// The failure, without its address.
+        /// The failure, without the address.
         #[source]
         source: reqwest::Error,
     },
-    /// The token is not accepted.
+    /// Lando does not accept the token.
     #[error(
-        "lando does not accept the api token to {doing} (http status {status}): \
+        "cannot {doing}: lando does not accept the api token (http status {status}); \
          set a PHABRICATOR.api_key that this lando knows"
     )]
     InvalidToken {
-        /// What was tried.
+        /// The call, as an infinitive.
         doing: &'static str,
-        /// The status.
+        /// The HTTP status.
         status: u16,
     },
-    /// It answered with another status than it is known to.
-    #[error("lando answered with http status {status} to {doing}")]
+    /// Lando responded with an unexpected status.
+    #[error("cannot {doing}: lando responded with http status {status}")]
     Status {
-        /// What was tried.
+        /// The call, as an infinitive.
         doing: &'static str,
-        /// The status.
+        /// The HTTP status.
         status: u16,
     },
-    /// Its list of warnings is none.
-    #[error(
-        "lando's list of warnings cannot be read, check that LANDO.url is the address of its api"
-    )]
+    /// The response is not a list of warnings.
+    #[error("cannot read lando's list of warnings; check that LANDO.url is the address of its api")]
     Undecodable(#[source] serde_json::Error),
-    /// Its list of warnings is longer than anything that could be used.
+    /// The list of warnings is longer than [`MAX_RESPONSE`].
     #[error(
-        "lando's list of warnings is longer than {MAX_ANSWER} bytes, check that LANDO.url is the address of its api"
+        "cannot read lando's list of warnings: it is longer than {MAX_RESPONSE} bytes; \
+         check that LANDO.url is the address of its api"
     )]
     TooLarge,
 }
@@ -152,7 +151,7 @@ impl Lando {
         Self { url, api_key, http }
     }
 
-    /// Whether this warning is shown already.
+    /// Whether Lando shows this warning already.
     async fn shows(&self, warning: &LandoWarning) -> Result<bool, LandoError> {
         const DOING: &str = "list the warnings of a diff";
         let mut url = self.url.clone();
@@ -163,7 +162,7 @@ impl Lando {
         let mut response = self.send(DOING, self.http.get(url), StatusCode::OK).await?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable(DOING))? {
-            if body.len() + chunk.len() > MAX_ANSWER {
+            if body.len() + chunk.len() > MAX_RESPONSE {
                 return Err(LandoError::TooLarge);
             }
             body.extend_from_slice(&chunk);
@@ -220,8 +219,8 @@ fn unreachable(doing: &'static str) -> impl Fn(reqwest::Error) -> LandoError {
 impl Handler<LandoWarning> for Lando {
     type Error = LandoError;
 
-    /// A repeated message finds its warning shown. Only a warning that Lando took in without our hearing of it, and
-    /// that it lists late, could be shown twice.
+    /// A repeated message finds its warning in the list. Lando can show a warning twice only if its response was lost and
+    /// the warning is listed late.
     async fn handle(&self, warning: LandoWarning, _cx: &Context) -> Result<Outcome, LandoError> {
         let LandoWarning {
             revision_id,
@@ -229,11 +228,13 @@ impl Handler<LandoWarning> for Lando {
             text,
         } = &warning;
         if self.shows(&warning).await? {
-            info!("lando shows already for diff {diff_id} of D{revision_id}: {text}");
+            info!(
+                "skipping the warning: lando shows it already for diff {diff_id} of D{revision_id}: {text}"
+            );
             return Ok(Outcome::Done);
         }
         self.add(&warning).await?;
-        info!("lando shows for diff {diff_id} of D{revision_id}: {text}");
+        info!("added a warning on lando for diff {diff_id} of D{revision_id}: {text}");
         Ok(Outcome::Done)
     }
 }

@@ -1,4 +1,4 @@
-//! Who and what configured names are on Phabricator, kept up to date while the process runs.
+//! Resolves the configured names of users and projects to PHIDs, and keeps them up to date while the process runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,12 +19,12 @@ use crate::{
 };
 use build::Phid;
 
-/// How often the names are looked up again.
+/// The time between two refreshes.
 const REFRESH: Duration = Duration::from_secs(3600);
 
-/// The names that a [`Directory`] knows.
+/// The names that a [`NameResolver`] resolves.
 #[derive(Debug, Clone)]
-pub struct DirectoryNames {
+pub struct ConfiguredNames {
     /// Usernames of the authors whose revisions are not built.
     pub skipped_authors: Vec<String>,
     /// Slugs of the projects whose revisions are private, whatever their policy says. Without one, every revision that
@@ -32,10 +32,10 @@ pub struct DirectoryNames {
     pub secure_projects: Vec<String>,
 }
 
-/// What names mean on Phabricator. Clones share what they know.
+/// The PHIDs of the configured names. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Directory {
-    names: Arc<DirectoryNames>,
+pub struct NameResolver {
+    names: Arc<ConfiguredNames>,
     policies: ViewPolicies,
     known: Arc<RwLock<Known>>,
 }
@@ -57,7 +57,7 @@ impl fmt::Display for Name {
     }
 }
 
-impl DirectoryNames {
+impl ConfiguredNames {
     async fn look_up(&self, conduit: &Conduit) -> Result<Known, ConduitError> {
         let users = conduit.users(&self.skipped_authors).await?;
         let mut known: Known = users
@@ -72,7 +72,7 @@ impl DirectoryNames {
         Ok(known)
     }
 
-    /// Those that mean nothing.
+    /// The names without a PHID.
     fn unknown(&self, known: &Known) -> BTreeSet<Name> {
         let users = self.skipped_authors.iter().cloned().map(Name::User);
         let projects = self.secure_projects.iter().cloned().map(Name::Project);
@@ -83,9 +83,9 @@ impl DirectoryNames {
     }
 }
 
-impl Directory {
-    /// Asks Phabricator what `names` mean.
-    pub async fn load(conduit: &Conduit, names: DirectoryNames) -> Result<Self, ConduitError> {
+impl NameResolver {
+    /// Resolves `names` on Phabricator. A name that Phabricator does not know is no error; see [`NameResolver::unknown`].
+    pub async fn load(conduit: &Conduit, names: ConfiguredNames) -> Result<Self, ConduitError> {
         let known = names.look_up(conduit).await?;
         Ok(Self {
             names: Arc::new(names),
@@ -100,7 +100,7 @@ impl Directory {
         Self { policies, ..self }
     }
 
-    /// The names that mean nothing, such as `user alice` and `project secure-revision`.
+    /// The names without a PHID, such as `user alice` and `project secure-revision`.
     pub fn unknown(&self) -> Vec<String> {
         self.names
             .unknown(&self.known())
@@ -109,10 +109,10 @@ impl Directory {
             .collect()
     }
 
-    /// Looks the names up again every hour, for all clones of this directory.
-    pub fn keeper(&self, conduit: Conduit, clock: Arc<dyn Clock>) -> DirectoryKeeper {
-        DirectoryKeeper {
-            directory: self.clone(),
+    /// A service that resolves the names again every hour, for all clones of this resolver.
+    pub fn refresher(&self, conduit: Conduit, clock: Arc<dyn Clock>) -> NameRefresher {
+        NameRefresher {
+            resolver: self.clone(),
             conduit,
             clock,
             fails: false,
@@ -126,7 +126,7 @@ impl Directory {
             .any(|(name, phid)| matches!(name, Name::User(_)) && phid == author)
     }
 
-    /// What makes a revision private, as it is now.
+    /// The rules that make a revision private, as they are now.
     pub(crate) fn privacy(&self) -> Privacy {
         let known = self.known();
         let projects = known
@@ -139,38 +139,38 @@ impl Directory {
         }
     }
 
-    /// What is known is whole between any two statements, so a panic elsewhere does not spoil it.
+    /// The PHIDs of the names.
     fn known(&self) -> RwLockReadGuard<'_, Known> {
         self.known.read()
     }
 
-    /// Takes over what `fresh` knows. A name that it does not know keeps its meaning: a user who was renamed is the
-    /// same user, and a private revision must not become public because our user lost sight of its project.
+    /// Takes over the PHIDs in `fresh`. A name that `fresh` lacks keeps its PHID: a renamed user is the same user, and a
+    /// private revision must not become public because our user does not see its project any more.
     fn learn(&self, fresh: Known) {
         let mut known = self.known.write();
         for (name, phid) in fresh {
             if known.get(&name) != Some(&phid) {
-                info!("{name} is now {phid}");
+                info!("resolved {name} to {phid}");
                 known.insert(name, phid);
             }
         }
     }
 }
 
-/// Keeps a [`Directory`] up to date.
-pub struct DirectoryKeeper {
-    directory: Directory,
+/// Keeps a [`NameResolver`] up to date.
+pub struct NameRefresher {
+    resolver: NameResolver,
     conduit: Conduit,
     clock: Arc<dyn Clock>,
-    /// Whether the last look failed.
+    /// Whether the last refresh failed.
     fails: bool,
-    /// The names that the last look did not find.
+    /// The names that the last refresh did not find.
     lost: BTreeSet<Name>,
 }
 
-impl DirectoryKeeper {
+impl NameRefresher {
     async fn refresh(&mut self) {
-        let names = &self.directory.names;
+        let names = &self.resolver.names;
         let fresh = match names.look_up(&self.conduit).await {
             Ok(fresh) => fresh,
             Err(error) => {
@@ -178,7 +178,7 @@ impl DirectoryKeeper {
                     let error = error_chain(&error);
                     warn!(
                         error,
-                        "phabricator does not tell what the configured names are now, so they stay as they were"
+                        "cannot refresh the configured names from phabricator; keeping the previous ones"
                     );
                 }
                 self.fails = true;
@@ -186,23 +186,23 @@ impl DirectoryKeeper {
             }
         };
         if self.fails {
-            info!("phabricator tells what the configured names are again");
+            info!("refreshed the configured names from phabricator again");
         }
         self.fails = false;
         let lost = names.unknown(&fresh);
         for name in lost.difference(&self.lost) {
             error!(
-                "phabricator does not know {name} any more: it stays what it was, but the next start will fail; \
+                "phabricator does not know {name} any more; keeping its previous PHID, but the next start will fail; \
                  correct the name, or let our user see it"
             );
         }
         self.lost = lost;
-        self.directory.learn(fresh);
+        self.resolver.learn(fresh);
     }
 }
 
 #[async_trait]
-impl Service for DirectoryKeeper {
+impl Service for NameRefresher {
     fn name(&self) -> &str {
         "directory"
     }

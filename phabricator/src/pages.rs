@@ -1,20 +1,20 @@
-//! Where people read what is known of a build.
+//! Addresses of pages about builds.
 
 use url::Url;
 
 use build::Phid;
 
-/// The addresses of pages about builds, as far as the deployment has such.
+/// The addresses of pages about builds that a deployment configures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BuildPages {
-    /// Where the deployment's own pages begin.
+    /// The base address of the deployment's own pages.
     pub public_url: Option<Url>,
     /// A page for authors that explains how builds end, for a deployment without pages of its own.
     pub docs_url: Option<Url>,
 }
 
 impl BuildPages {
-    /// The page of a build: `<public_url>/builds/<target>`.
+    /// `<public_url>/builds/<target>`; `None` without a `public_url`.
     pub fn build(&self, target: &Phid) -> Option<String> {
         let base = self.public_url.as_ref()?;
         Some(format!(
@@ -23,7 +23,7 @@ impl BuildPages {
         ))
     }
 
-    /// Where an author reads why a build was not pushed: the build's page, else the page that explains all of them.
+    /// The page that explains to an author why a build was not pushed: the build's own, else `docs_url`.
     pub fn why(&self, target: &Phid) -> Option<String> {
         self.build(target)
             .or_else(|| self.docs_url.as_ref().map(Url::to_string))
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_of_a_build_comes_before_the_page_of_the_documentation() {
+    fn own_page_of_a_build_is_preferred_to_the_documentation() {
         let target = Phid::parse("PHID-HMBT-00000000000000000001").unwrap();
         let url = |text: &str| Some(Url::parse(text).unwrap());
         let docs = "https://docs.example.com/builds#ends";

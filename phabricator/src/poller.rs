@@ -1,33 +1,32 @@
-//! Finds new diffs by asking for them, and sends each once.
+//! Polls Phabricator for new diffs, and sends each once.
 //!
-//! # What is taken
+//! # Selection
 //!
-//! The search for diffs is followed from the newest diff of the very first start on: the *cursor* is the last one that
-//! was come across. A diff that is not public at that moment is passed by, and nothing of it is kept: the server does not
-//! show it, or its revision is in a secure project, or its author's client has not yet said which revision it belongs to
-//! (it does so in a second call, in which the revision may still turn out to be private).
+//! A poll follows the search for diffs from the newest diff of the very first start on: the *cursor* is the last diff that
+//! it reached. It skips a diff that is not public at that moment, and keeps nothing of it. Such a diff is not shown by the
+//! server, or its revision is in a secure project, or its author's client has not yet attached it to a revision (a second
+//! call does that, and the revision may still turn out to be private).
 //!
-//! What was passed by is found by its state: each round also looks at the revisions that changed since the round before,
-//! and takes the current diff of one that is public, if that diff was never seen and came after the first start. To become
-//! public is a change of the revision. Of several diffs that a revision got while it was private only the last one is
-//! wanted.
+//! A second search finds the skipped diffs: each poll also loads the revisions that changed since the poll before, since
+//! becoming public is a change. It takes the current diff of a public one, if that diff was never seen and is newer than
+//! the first start. Of several diffs that a revision got while it was private, only the last one is taken.
 //!
 //! A diff counts as *seen* once it was public, whether or not its repository was enabled: a repository that is enabled
-//! later begins with new diffs. What was seen is remembered for ninety days. An older diff is not taken by its state, since
-//! nobody could tell whether it was sent, so a revision that was private for longer stays with us unseen until it gets a
-//! new diff.
+//! later begins with new diffs. Seen diffs are remembered for ninety days. The second search takes no older diff, since no
+//! record could show whether it was sent. So a revision that was private for longer is found with its next diff.
 //!
-//! # Who sends what, and when
+//! # Steps and processes
 //!
-//! A diff's message, the note that it was seen, and the cursor behind it are one step, so a crash between any two steps
-//! neither loses a diff nor repeats one. One instance polls, by a [`LeaderLease`]; losing it drops the round wherever it is.
-//! An instance that was stopped and goes on as if it held the lease does no harm either: its messages bear keys and were
-//! stored before, the cursor is swapped and does not go back, and it stops when it does not find the value that it wrote.
+//! A diff's message, the mark that it was seen, and the advanced cursor are one step, so a crash between any two steps
+//! neither loses a diff nor repeats one. One process polls, under a [`LeaderLease`]; when it loses the lease, it drops the
+//! poll at any point. A process that was suspended and continues without the lease does no harm: its messages bear
+//! deduplication keys, the cursor is changed by compare-and-set and does not go back, and the process stops when it does not
+//! find the cursor that it wrote.
 //!
-//! The cursor must name a diff that the server shows, or it refuses the search. A diff that became private, or was
-//! destroyed, is stepped around by searching from the other end.
+//! The server refuses a search after a diff that it does not show. If the diff at the cursor became private or was
+//! destroyed, the poll searches from the newest diff down instead.
 
-mod place;
+mod cursor;
 mod round;
 
 use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
@@ -37,29 +36,29 @@ use bus::{BusError, LeaderLease, Producer, Queue};
 use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 use tracing::{info, warn};
 
-use self::round::Rounds;
-use crate::{Conduit, Directory};
+use self::round::PollRun;
+use crate::{Conduit, NameResolver};
 use build::{NewDiff, Phid};
 
-/// Looks for new diffs: one poller for a deployment, however many processes run it.
+/// Polls for new diffs. Several processes may run it; one polls at a time.
 pub struct DiffPoller {
-    rounds: Rounds,
+    run: PollRun,
     interval: Duration,
     lease: LeaderLease,
     clock: Arc<dyn Clock>,
-    looking: Trouble,
-    beating: Trouble,
+    poll_failures: FailureLog,
+    lease_failures: FailureLog,
 }
 
 impl DiffPoller {
-    /// How often it looks, unless told otherwise.
+    /// The default time between two polls.
     pub const INTERVAL: Duration = Duration::from_secs(60);
 
-    /// Sends the diffs of `repositories` to `queue`, looking every `interval`. `directory` says what is private; the place
-    /// is kept on the producer's bus.
+    /// Sends the diffs of `repositories` to `queue`, polling every `interval`. `resolver` knows the private projects. The
+    /// cursor is a record on the producer's bus.
     pub fn new(
         conduit: Conduit,
-        directory: Directory,
+        resolver: NameResolver,
         repositories: BTreeSet<Phid>,
         queue: Queue<NewDiff>,
         producer: Producer,
@@ -71,66 +70,64 @@ impl DiffPoller {
             Arc::clone(&clock),
             "diff-poller",
         );
-        let rounds = Rounds {
+        let run = PollRun {
             conduit,
-            directory,
+            resolver,
             repositories,
             queue,
             producer,
         };
-        let (looking, beating) = (
-            Trouble::new("look for new diffs"),
-            Trouble::new("ask who looks for new diffs"),
-        );
+        let poll_failures = FailureLog::new("poll for new diffs");
+        let lease_failures = FailureLog::new("acquire the lease to poll for new diffs");
         Self {
-            rounds,
+            run,
             interval,
             lease,
             clock,
-            looking,
-            beating,
+            poll_failures,
+            lease_failures,
         }
     }
 
     async fn poll(&mut self) {
         loop {
             let held = self.lease.try_acquire().await;
-            if self.beating.note(held) == Some(true) {
-                info!("this process looks for new diffs");
-                self.preside().await;
-                info!("this process does not look for new diffs any more");
+            if self.lease_failures.record(held) == Some(true) {
+                info!("this process polls for new diffs");
+                self.poll_while_leader().await;
+                info!("this process stopped polling for new diffs: it lost the lease");
             }
             self.clock.sleep(LeaderLease::RENEW_INTERVAL).await;
         }
     }
 
-    /// Looks as long as the lease is held.
-    async fn preside(&mut self) {
+    /// Polls as long as this process holds the lease.
+    async fn poll_while_leader(&mut self) {
         let Self {
-            rounds,
+            run,
             interval,
             lease,
             clock,
-            looking,
-            beating,
+            poll_failures,
+            lease_failures,
         } = self;
-        let looks = async {
+        let polls = async {
             loop {
-                looking.note(rounds.round().await);
+                poll_failures.record(run.poll_once().await);
                 clock.sleep(*interval).await;
             }
         };
-        let beats = async {
+        let renewals = async {
             loop {
                 clock.sleep(LeaderLease::RENEW_INTERVAL).await;
-                if beating.note(lease.try_acquire().await) != Some(true) {
+                if lease_failures.record(lease.try_acquire().await) != Some(true) {
                     return;
                 }
             }
         };
         tokio::select! {
-            () = looks => {}
-            () = beats => {}
+            () = polls => {}
+            () = renewals => {}
         }
     }
 }
@@ -142,41 +139,45 @@ impl Service for DiffPoller {
     }
 
     async fn run(mut self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
-        // What it does is whole between any two steps, so it may end there.
+        // Each step is complete in itself, so the poll may be dropped between any two.
         tokio::select! {
             () = self.poll() => {}
             () = shutdown.stopping() => {}
         }
-        // Without that the next one waits a little longer.
+        // If the release fails, the next process waits until the lease expires.
         let _: Result<(), BusError> = self.lease.release().await;
         Ok(())
     }
 }
 
-/// Something that may fail for a while, and is logged when that begins and when it ends.
-struct Trouble {
-    what: &'static str,
-    lasts: bool,
+/// Logs the first of several failures in a row, and the success after them.
+struct FailureLog {
+    action: &'static str,
+    is_failing: bool,
 }
 
-impl Trouble {
-    fn new(what: &'static str) -> Self {
-        Self { what, lasts: false }
+impl FailureLog {
+    fn new(action: &'static str) -> Self {
+        Self {
+            action,
+            is_failing: false,
+        }
     }
 
-    fn note<T, E: Error + 'static>(&mut self, done: Result<T, E>) -> Option<T> {
-        let what = self.what;
+    /// Returns the value of a success.
+    fn record<T, E: Error + 'static>(&mut self, done: Result<T, E>) -> Option<T> {
+        let action = self.action;
         match &done {
-            Ok(_) if self.lasts => info!("can {what} again, from where it stopped"),
-            Err(error) if !self.lasts => {
+            Ok(_) if self.is_failing => info!("can {action} again; continuing where it stopped"),
+            Err(error) if !self.is_failing => {
                 warn!(
                     error = error_chain(error),
-                    "cannot {what}; retrying; nothing is skipped"
+                    "cannot {action}; retrying; no diff is skipped"
                 );
             }
             _ => {}
         }
-        self.lasts = done.is_err();
+        self.is_failing = done.is_err();
         done.ok()
     }
 }

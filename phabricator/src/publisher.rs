@@ -1,27 +1,27 @@
-//! Reports the outcome of a build on its target.
+//! Publishes the outcome of a build on its target.
 //!
-//! # Said once
+//! # One answer, sent once
 //!
 //! A link is made once, since its key is unique on its target, and the first message that ends a target is the one that
-//! counts. Units have neither: the server appends them each time. A unit and the message that it comes with are stored by
-//! the server in one step, and no call lists units. So a unit is claimed in the record of the build before it is sent,
-//! as [`bus::Claim`] has it. A delivery that finds another one's claim waits until the claim's time is over, and then:
+//! counts. Units have no such guard: the server appends them each time. The server stores a unit and its message in one
+//! step, and no call lists units. So a delivery claims the unit in the record of the build before it sends it (see
+//! [`bus::Claim`]). A delivery that finds the claim of another one waits until that claim expires, and then:
 //!
-//! * If the message ends the target, the target has told, since the server acts some seconds after it took a message. If
-//!   the target still waits, it is said again.
-//! * If it does not, as for a push, nothing tells, and the unit is left: the link is the answer, and a unit that is shown
-//!   twice would be worse than one that may be missing.
+//! * If the message ends the target, the target's status shows whether it arrived: the server acts some seconds after it
+//!   took a message. While the target still waits, the delivery sends the answer again.
+//! * If the message ends nothing, as for a push, no call shows whether it arrived. The delivery leaves the unit out: the
+//!   link is the answer, and a unit that is shown twice would be worse than one that may be missing.
 //!
-//! A call that the server surely did not act on releases the claim.
+//! A call that certainly had no effect on the server releases the claim.
 //!
 //! # Links
 //!
-//! A link's key is unique on its target, and Harbormaster shows the keys, but not where a link leads. So the record says
-//! beforehand which address is about to be given to the link. A target that has the key already, while the record does
-//! not say so, has the link of somebody else: that is a conflict, which is logged and recorded.
+//! A link's key is unique on its target. Harbormaster shows the keys, but not the addresses of links. So the publisher
+//! records the address before it creates a link. A target that has the key already without such a record has the link of
+//! another service: the publisher logs and records this conflict.
 //!
-//! Each end without a push gives its target a link as well, before the message that ends it: Phorge shows links on the
-//! revision page, and hides units that passed or were skipped.
+//! An end without a push gets a link as well, before the message that ends the target: Phorge shows links on the revision
+//! page, and hides units that passed or were skipped.
 
 mod answer;
 mod remarkup;
@@ -46,19 +46,22 @@ use crate::{
     api::{MessageType, Unit},
     lando::{self, LandoWarning},
 };
-use build::{Answer, BuildLog, BuildRecord, Neutral, NeutralReason, Phid, Report, Update, What};
+use build::{
+    Answer, BuildEventKind, BuildLog, BuildRecord, Neutral, NeutralReason, Phid, Report, Update,
+};
 
-/// The key of the link to the jobs on Try. A target that has it was pushed.
+/// The key of the link to the jobs on Try. A target with this link was pushed.
 pub(crate) const PUSHED_KEY: &str = "treeherder";
-/// Its name, as it is shown.
+/// The name of that link on Phabricator.
 const PUSHED_NAME: &str = "CI (Treeherder) Jobs";
 /// The key of the link of a build that was not pushed.
 const WHY_KEY: &str = "code-review-why";
-/// Its name, as it is shown.
+/// The name of that link on Phabricator.
 const WHY_NAME: &str = "Why this was not built";
 
-/// What is waited for while another delivery has the claim.
-const UNDER_WAY: &str = "another delivery was about to send this answer: waiting for harbormaster to act on it, if it came";
+/// The reason for deferring an answer that another delivery has claimed.
+const UNDER_WAY: &str =
+    "another delivery claimed this answer: waiting for harbormaster to act on it, if it arrived";
 
 /// Handles `build:publish`.
 pub struct Publisher {
@@ -69,24 +72,24 @@ pub struct Publisher {
     lando: Option<LandoWarnings>,
 }
 
-/// Which warnings go to Lando.
+/// The warnings that go to Lando.
 #[derive(Debug, Clone, Copy)]
 pub struct LandoWarnings {
-    /// Where they are sent from.
+    /// The queue that the sender of warnings reads.
     pub queue: Queue<LandoWarning>,
-    /// Whether there is one for a build that we failed, too.
+    /// Whether a build that ends as `infra_failed` gets a warning, too.
     pub failures: bool,
 }
 
-/// Why something could not be said.
+/// The cause for which a report could not be published.
 #[derive(Debug, Error)]
 pub enum PublishError {
-    /// Phabricator gave no answer.
+    /// A call to Phabricator failed.
     #[error(transparent)]
     Conduit(#[from] ConduitError),
-    /// There is no such target for us.
+    /// Harbormaster shows our user no such target.
     #[error(
-        "build target {0} does not exist or is not visible, so its answer cannot be given: \
+        "cannot publish on build target {0}: it does not exist or is not visible; \
          check the request, and what the api token may see"
     )]
     UnknownTarget(Phid),
@@ -105,9 +108,9 @@ impl Retryable for PublishError {
     }
 }
 
-/// One call for a target.
+/// A call that publishes a part of a report.
 #[derive(Debug, PartialEq)]
-enum Say<'a> {
+enum PublishCall<'a> {
     Message(MessageType, Option<Unit>),
     Link(Link<'a>),
 }
@@ -120,26 +123,26 @@ struct Link<'a> {
     url: &'a str,
 }
 
-/// How the publishing of an end went.
-enum Told {
-    /// It is over.
-    Ended(What),
-    /// The same answer of another delivery may be on its way. When to look again.
-    UnderWay(Duration),
+/// The result of publishing a final report.
+enum EndPublication {
+    /// Nothing is left to do. The event that closes the build.
+    Closed(BuildEventKind),
+    /// Another delivery may have sent the answer. The time until its claim expires.
+    ClaimedElsewhere(Duration),
 }
 
-/// How a link came to be on its target, or did not.
+/// The result of creating a link.
 enum Linked {
-    /// It is there, by us.
+    /// The target has our link.
     Ours,
-    /// There is one with this key, by somebody else.
-    Conflict(What),
-    /// There is no such target, or it is not visible.
+    /// The target has another link with this key. The event to record.
+    Conflict(BuildEventKind),
+    /// Harbormaster shows our user no such target.
     UnknownTarget,
 }
 
 impl Publisher {
-    /// A publisher through `conduit`; without `publish` it only logs what it would publish.
+    /// A publisher that calls `conduit`. Without `publish` it only logs the reports.
     pub fn new(conduit: Conduit, publish: bool, log: BuildLog) -> Self {
         Self {
             conduit,
@@ -150,13 +153,13 @@ impl Publisher {
         }
     }
 
-    /// Links builds that were not pushed to their page.
+    /// Adds links to `pages` for builds that were not pushed.
     #[must_use]
     pub fn with_pages(self, pages: BuildPages) -> Self {
         Self { pages, ..self }
     }
 
-    /// Has Lando warn, too.
+    /// Sends warnings to Lando as well, if given.
     #[must_use]
     pub fn with_lando(self, lando: Option<LandoWarnings>) -> Self {
         Self { lando, ..self }
@@ -180,15 +183,15 @@ impl Publisher {
         )
     }
 
-    /// Publishes an end.
-    async fn tell(
+    /// Publishes a final report.
+    async fn publish_end(
         &self,
         update: &Update,
         record: &BuildRecord,
         cx: &Context,
-    ) -> Result<Told, PublishError> {
+    ) -> Result<EndPublication, PublishError> {
         let (target, what) = (&update.request.target, name(&update.report));
-        let told = What::Told {
+        let published = BuildEventKind::Published {
             what: what.to_owned(),
         };
         if let Report::Neutral(Neutral {
@@ -196,7 +199,7 @@ impl Publisher {
             text,
         }) = &update.report
         {
-            return Ok(Told::Ended(not_told(text)));
+            return Ok(EndPublication::Closed(not_published(text)));
         }
         let status = match self
             .conduit
@@ -206,77 +209,87 @@ impl Publisher {
         {
             Some(found) => found.status,
             // The target of a private revision is as private as the revision.
-            None if update.report == Report::Withheld => {
-                return Ok(Told::Ended(not_told("the target is private, too")));
+            None if update.report == Report::Private => {
+                return Ok(EndPublication::Closed(not_published(
+                    "the target is private, too",
+                )));
             }
             None => return Err(PublishError::UnknownTarget(target.clone())),
         };
         let page = self.pages.why(target);
-        let words = words(&update.report, page.as_deref());
+        let calls = calls_for(&update.report, page.as_deref());
         if status.has_ended() {
             if record.claimed_at.is_some() && !matches!(update.report, Report::Pushed(_)) {
-                for say in words {
-                    self.sent(target, say, record, cx)?;
+                for call in calls {
+                    self.record_sent(target, call, record, cx)?;
                 }
-                return Ok(Told::Ended(told));
+                return Ok(EndPublication::Closed(published));
             }
             let status = status.name();
-            info!("not published, the target is {status} already: {what}");
-            return Ok(Told::Ended(not_told(&format!(
+            info!("skipping publication: the target is {status} already: {what}");
+            return Ok(EndPublication::Closed(not_published(&format!(
                 "the target was {status} already"
             ))));
         }
-        for say in words {
-            match &say {
-                Say::Link(link) => match self.link(target, *link, cx).await? {
+        for call in calls {
+            match &call {
+                PublishCall::Link(link) => match self.link(target, *link, cx).await? {
                     Linked::Ours => {}
                     Linked::UnknownTarget => {
                         return Err(PublishError::UnknownTarget(target.clone()));
                     }
                     Linked::Conflict(conflict) if link.key == PUSHED_KEY => {
-                        return Ok(Told::Ended(conflict));
+                        return Ok(EndPublication::Closed(conflict));
                     }
                     Linked::Conflict(conflict) => {
-                        self.log.conflicts(cx, target, conflict)?;
+                        self.log.record_conflict(cx, target, conflict)?;
                         continue;
                     }
                 },
-                Say::Message(kind, unit) => match self.log.claim_answer(cx, target).await? {
-                    Claim::Held { look_again, .. } => return Ok(Told::UnderWay(look_again)),
-                    Claim::Acquired(claim) if *kind == MessageType::Work && claim.is_takeover() => {
-                        warn!("what was applied may have been sent before, it is not sent again");
-                        return Ok(Told::Ended(What::Told {
-                            what: format!("{what}; what was applied may be missing"),
-                        }));
-                    }
-                    Claim::Acquired(claim) => {
-                        let sent = self.send(target, *kind, unit.as_slice(), claim, cx);
-                        if !sent.await? {
-                            return Err(PublishError::UnknownTarget(target.clone()));
+                PublishCall::Message(kind, unit) => {
+                    match self.log.claim_answer(cx, target).await? {
+                        Claim::Held { look_again, .. } => {
+                            return Ok(EndPublication::ClaimedElsewhere(look_again));
                         }
+                        Claim::Acquired(claim)
+                            if *kind == MessageType::Work && claim.is_takeover() =>
+                        {
+                            warn!("skipping the unit of a push: another delivery may have sent it");
+                            return Ok(EndPublication::Closed(BuildEventKind::Published {
+                                what: format!(
+                                    "{what}; the unit that says what was applied may be missing"
+                                ),
+                            }));
+                        }
+                        Claim::Acquired(claim) => {
+                            let sent = self.send(target, *kind, unit.as_slice(), claim, cx);
+                            if !sent.await? {
+                                return Err(PublishError::UnknownTarget(target.clone()));
+                            }
+                        }
+                        Claim::Done(()) => {}
                     }
-                    Claim::Done(()) => {}
-                },
+                }
             }
-            self.sent(target, say, record, cx)?;
+            self.record_sent(target, call, record, cx)?;
         }
         info!(state = "published", "published on the build target: {what}");
-        Ok(Told::Ended(told))
+        Ok(EndPublication::Closed(published))
     }
 
-    /// Records what is on the target now, once.
-    fn sent(
+    /// Records that the target has this answer, once for each answer.
+    fn record_sent(
         &self,
         target: &Phid,
-        say: Say<'_>,
+        call: PublishCall<'_>,
         record: &BuildRecord,
         cx: &Context,
     ) -> Result<(), BusError> {
-        let answer = Answer::from(say);
+        let answer = Answer::from(call);
         if record.sent().any(|(_, before)| *before == answer) {
             return Ok(());
         }
-        self.log.sent(cx, target, answer)
+        self.log.record_sent(cx, target, answer)
     }
 
     async fn link(
@@ -293,27 +306,27 @@ impl Publisher {
             .iter()
             .any(|known| known == key)
         {
-            // Whoever makes a link writes it down before. This is read after the link was seen.
-            let noted = self.log.read(cx, target).await?.link;
-            if noted.as_deref() == Some(url) {
+            // A publisher records the address before it creates the link. So read the record after the link is seen.
+            let recorded = self.log.read(cx, target).await?.link;
+            if recorded.as_deref() == Some(url) {
                 return Ok(Linked::Ours);
             }
-            let theirs = noted
+            let theirs = recorded
                 .as_deref()
                 .unwrap_or("an address that harbormaster does not show");
             error!(
                 key,
                 ours = url,
                 theirs,
-                "the target has another link with this key already, so ours is not published"
+                "cannot publish our link: the target has another link with this key already"
             );
-            return Ok(Linked::Conflict(What::Conflict {
+            return Ok(Linked::Conflict(BuildEventKind::Conflict {
                 key: key.to_owned(),
                 ours: url.to_owned(),
-                theirs: noted,
+                theirs: recorded,
             }));
         }
-        self.log.links(cx, target, url).await?;
+        self.log.record_link(cx, target, url).await?;
         let known = self.conduit.create_link(target, key, name, url).await?;
         Ok(if known {
             Linked::Ours
@@ -322,7 +335,7 @@ impl Publisher {
         })
     }
 
-    /// Sends a message by this delivery alone, and says whether its target exists.
+    /// Sends a message under `claim`. Returns `false` when Harbormaster shows no such target.
     async fn send(
         &self,
         target: &Phid,
@@ -340,17 +353,17 @@ impl Publisher {
 }
 
 impl Publisher {
-    /// Closes a build whose end was published, or need not be.
-    fn close(&self, update: &Update, what: What, cx: &Context) -> Result<(), BusError> {
+    /// Closes a build whose final report was published, or needs no publishing.
+    fn close(&self, update: &Update, kind: BuildEventKind, cx: &Context) -> Result<(), BusError> {
         if let Some(outcome) = update.report.outcome() {
             metrics::counter!("builds_total", "outcome" => outcome.name()).increment(1);
         }
-        self.log.close(cx, &update.request.target, what)
+        self.log.close(cx, &update.request.target, kind)
     }
 }
 
-fn not_told(reason: &str) -> What {
-    What::NotTold {
+fn not_published(reason: &str) -> BuildEventKind {
+    BuildEventKind::NotPublished {
         reason: reason.to_owned(),
     }
 }
@@ -363,21 +376,25 @@ impl Handler<Update> for Publisher {
         let (target, what) = (&update.request.target, name(&update.report));
         let record = self.log.read(cx, target).await?;
         if record.overrules(&update.report) {
-            debug!("not published, its end was decided otherwise or published before: {what}");
+            debug!(
+                "skipping publication: the build has another end, or was published before: {what}"
+            );
             return Ok(Outcome::Done);
         }
         self.warn(&update, cx)?;
         if !self.publish {
-            info!("not published, PHABRICATOR.publish is false: {what}");
+            info!("skipping publication: PHABRICATOR.publish is false: {what}");
             if update.report.is_end() {
-                self.close(&update, not_told("publish is false"), cx)?;
+                self.close(&update, not_published("publish is false"), cx)?;
             }
             return Ok(Outcome::Done);
         }
         if update.report.is_end() {
-            match self.tell(&update, &record, cx).await? {
-                Told::Ended(what) => self.close(&update, what, cx)?,
-                Told::UnderWay(look_again) => return Ok(Outcome::defer(look_again, UNDER_WAY)),
+            match self.publish_end(&update, &record, cx).await? {
+                EndPublication::Closed(kind) => self.close(&update, kind, cx)?,
+                EndPublication::ClaimedElsewhere(look_again) => {
+                    return Ok(Outcome::defer(look_again, UNDER_WAY));
+                }
             }
         } else if self
             .conduit
@@ -385,7 +402,7 @@ impl Handler<Update> for Publisher {
             .await?
         {
             info!("published on the build target: {what}");
-            self.log.sent_working(cx, target, what)?;
+            self.log.record_working(cx, target, what)?;
         } else {
             return Err(PublishError::UnknownTarget(target.clone()));
         }
@@ -400,7 +417,8 @@ impl Handler<Update> for Publisher {
     ) -> Result<(), PublishError> {
         if update.report.is_end() {
             let target = &update.request.target;
-            self.log.not_published(cx, target, &cause.to_string())?;
+            self.log
+                .give_up_publishing(cx, target, &cause.to_string())?;
         }
         Ok(())
     }
@@ -416,16 +434,18 @@ impl Handler<Update> for Publisher {
             self.log.queues().publish.spec().name,
         );
         if update.report.is_end() {
-            self.log.requeued(cx, target, queue, &requeue, None).await?;
+            self.log
+                .record_requeue(cx, target, queue, &requeue, None)
+                .await?;
         }
         Ok(())
     }
 }
 
-/// The calls that publish a report, in their order. `page` explains an end without a push.
-fn words<'a>(report: &'a Report, page: Option<&'a str>) -> Vec<Say<'a>> {
+/// The calls that publish a report, in order. `page` is the address that explains an end without a push.
+fn calls_for<'a>(report: &'a Report, page: Option<&'a str>) -> Vec<PublishCall<'a>> {
     let (kind, unit) = match report {
-        Report::Working => return vec![Say::Message(MessageType::Work, None)],
+        Report::Working => return vec![PublishCall::Message(MessageType::Work, None)],
         Report::Pushed(pushed) => {
             let link = Link {
                 key: PUSHED_KEY,
@@ -433,28 +453,28 @@ fn words<'a>(report: &'a Report, page: Option<&'a str>) -> Vec<Say<'a>> {
                 url: &pushed.treeherder_url,
             };
             return vec![
-                Say::Link(link),
-                Say::Message(MessageType::Work, Some(text::applied(pushed))),
+                PublishCall::Link(link),
+                PublishCall::Message(MessageType::Work, Some(text::applied(pushed))),
             ];
         }
         Report::PatchFailed(failure) => (MessageType::Fail, text::patch_failed(failure)),
         Report::InfrastructureFailed(blame) => (MessageType::Fail, text::broken(blame)),
         Report::Neutral(neutral) => (MessageType::Pass, text::neutral(&neutral.text)),
-        Report::Withheld => (MessageType::Pass, text::withheld()),
+        Report::Private => (MessageType::Pass, text::private()),
     };
     let link = page.map(|url| {
-        Say::Link(Link {
+        PublishCall::Link(Link {
             key: WHY_KEY,
             name: WHY_NAME,
             url,
         })
     });
     link.into_iter()
-        .chain([Say::Message(kind, Some(unit))])
+        .chain([PublishCall::Message(kind, Some(unit))])
         .collect()
 }
 
-/// Names a report in logs.
+/// The name of a report in logs.
 fn name(report: &Report) -> &'static str {
     match report {
         Report::Working => "the work goes on",
@@ -462,6 +482,6 @@ fn name(report: &Report) -> &'static str {
         Report::PatchFailed(_) => "failed, the patch",
         Report::InfrastructureFailed(_) => "failed, the infrastructure",
         Report::Neutral(_) => "nothing to build",
-        Report::Withheld => "private revision",
+        Report::Private => "private revision",
     }
 }

@@ -1,4 +1,4 @@
-//! Which revisions may be spoken of.
+//! The visibility of revisions: public ones may be named in logs, records and answers, private ones may not.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use build::Phid;
 /// View policies with which a revision counts as public.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ViewPolicies {
-    /// Any: whatever our user sees.
+    /// Any policy: a revision that our user sees is public.
     Any,
     /// These, as Phabricator names them: `public`, `users`, or the PHID of a project or of a custom policy.
     Only(BTreeSet<String>),
@@ -22,7 +22,7 @@ impl Default for ViewPolicies {
 }
 
 impl ViewPolicies {
-    /// The usual ones, and `more`.
+    /// `public`, `users` and `more`.
     pub fn also(more: &[String]) -> Self {
         let usual = ["public", "users"].map(str::to_owned);
         Self::Only(usual.into_iter().chain(more.iter().cloned()).collect())
@@ -36,7 +36,7 @@ impl ViewPolicies {
     }
 }
 
-/// What makes a revision private, as it is now.
+/// The rules that make a revision private, as they are now.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Privacy {
     /// Projects whose revisions are private, whatever their policy says.
@@ -46,7 +46,7 @@ pub(crate) struct Privacy {
 }
 
 impl Privacy {
-    /// Those of `revisions` that are public.
+    /// The public ones of `revisions`.
     pub(crate) fn public(&self, mut revisions: Vec<RevisionInfo>) -> Vec<RevisionInfo> {
         revisions.retain(|revision| {
             let secure = revision

@@ -1,4 +1,4 @@
-//! From what Harbormaster asked for to a build that can be applied, or to an answer that needs no build.
+//! The first step of a build: from the request to a loaded stack, or to an answer that needs no build.
 
 use std::time::Duration;
 
@@ -15,20 +15,21 @@ use crate::{
     stack::{self, StackError},
 };
 use build::{
-    Blame, Build, BuildLog, BuildRecord, BuildRequest, Hidden, Ineligible, Report, Revision,
+    Build, BuildLog, BuildRecord, BuildRequest, Ineligible, InfraFailure, NotPublic, Report,
+    Revision,
 };
 
-/// What the workflow goes by.
+/// Settings of the workflow.
 #[derive(Debug, Clone)]
 pub struct WorkflowSettings {
-    /// How many times a revision is looked at before it counts as private.
+    /// The number of checks after which a revision that is not public counts as private.
     pub visibility_checks: u32,
-    /// The unit of the waits between these looks: after the n-th it is 2^n times this.
+    /// The unit of the waits between these checks: after the n-th check, 2^n times this.
     pub visibility_sleep: Duration,
 }
 
 impl Default for WorkflowSettings {
-    /// Looks at once and after 20, 40, 80 and 160 s.
+    /// Five checks: at once, and then after 20, 40, 80 and 160 s.
     fn default() -> Self {
         Self {
             visibility_checks: 5,
@@ -37,20 +38,20 @@ impl Default for WorkflowSettings {
     }
 }
 
-/// Handles `build:load`: waits until the revision is public, loads its stack, and hands the build on.
+/// Handles `build:load`: waits until the revision is public, loads its stack, and sends the build on.
 pub struct Workflow {
     eligibility: Eligibility,
     settings: WorkflowSettings,
     log: BuildLog,
 }
 
-/// Why a build could not be looked at.
+/// The cause for which a build could not be evaluated.
 #[derive(Debug, Error)]
 pub enum WorkflowError {
-    /// Phabricator gave no answer.
+    /// A call to Phabricator failed.
     #[error(transparent)]
     Conduit(#[from] ConduitError),
-    /// Something cannot be sent.
+    /// The record or the queues cannot be read or written.
     #[error(transparent)]
     Bus(#[from] BusError),
 }
@@ -64,10 +65,10 @@ impl Retryable for WorkflowError {
     }
 }
 
-/// What a look at a build says.
-enum Finding {
-    /// The revision may not be spoken of, perhaps not yet.
-    Hidden(Hidden),
+/// The result of evaluating a request.
+enum Evaluation {
+    /// The revision is not public. It may become public later.
+    NotPublic(NotPublic),
     /// The build ends here.
     End(Report),
     /// The build can be applied.
@@ -75,7 +76,7 @@ enum Finding {
 }
 
 impl Workflow {
-    /// A workflow that builds what `eligibility` says, and records the progress of builds.
+    /// A workflow that builds what `eligibility` allows, and records the progress of builds in `log`.
     pub fn new(eligibility: Eligibility, settings: WorkflowSettings, log: BuildLog) -> Self {
         Self {
             eligibility,
@@ -84,12 +85,12 @@ impl Workflow {
         }
     }
 
-    async fn look(
+    async fn evaluate(
         &self,
         request: &BuildRequest,
         is_last: bool,
         cx: &Context,
-    ) -> Result<Finding, ConduitError> {
+    ) -> Result<Evaluation, ConduitError> {
         let started = cx.clock().now();
         let found = self.eligibility.on_load(request, started).await?;
         if !matches!(found, Err(Ineligible::Private(_))) {
@@ -97,12 +98,12 @@ impl Workflow {
         }
         let Eligible { revision, diff } = match found {
             Ok(eligible) => eligible,
-            Err(Ineligible::Private(hidden)) => return Ok(Finding::Hidden(hidden)),
-            Err(ineligible) => return Ok(Finding::End(ineligible.report())),
+            Err(Ineligible::Private(hidden)) => return Ok(Evaluation::NotPublic(hidden)),
+            Err(ineligible) => return Ok(Evaluation::End(ineligible.report())),
         };
-        let privacy = self.eligibility.directory().privacy();
+        let privacy = self.eligibility.resolver().privacy();
         match stack::load(self.eligibility.conduit(), &privacy, &revision, &diff).await {
-            Ok(stack) => Ok(Finding::Ready(Box::new(Build {
+            Ok(stack) => Ok(Evaluation::Ready(Box::new(Build {
                 request: request.clone(),
                 revision: revision_of(&revision),
                 diff: stack::diff_of(&diff),
@@ -110,58 +111,60 @@ impl Workflow {
                 landed: stack.landed,
             }))),
             // The revisions of a stack become public one after another.
-            Err(StackError::HiddenParent(_)) if !is_last => Ok(Finding::Hidden(Hidden::Parent)),
+            Err(StackError::HiddenParent(_)) if !is_last => {
+                Ok(Evaluation::NotPublic(NotPublic::Parent))
+            }
             Err(StackError::HiddenParent(child)) => {
                 let revision = revision.id;
                 let hidden = Ineligible::HiddenParent { revision, child };
-                Ok(Finding::End(hidden.report()))
+                Ok(Evaluation::End(hidden.report()))
             }
             Err(StackError::Refused(refusal)) => {
                 let seconds = cx.clock().now().duration_since(started).as_secs_f64();
-                Ok(Finding::End(refusal.report(revision.id, seconds)))
+                Ok(Evaluation::End(refusal.report(revision.id, seconds)))
             }
             Err(StackError::Conduit(error)) => Err(error),
         }
     }
 
-    /// Whether nobody waits any longer for the revision to become public. A build that is too old would not be built then.
-    fn is_last_look(&self, request: &BuildRequest, record: &BuildRecord, now: Timestamp) -> bool {
-        record.looks().saturating_add(1) >= self.settings.visibility_checks
+    /// Whether this check is the last one: the checks are used up, or the build has expired and would not be built anyway.
+    fn is_last_check(&self, request: &BuildRequest, record: &BuildRecord, now: Timestamp) -> bool {
+        record.visibility_checks().saturating_add(1) >= self.settings.visibility_checks
             || now.duration_since(request.accepted_at).unsigned_abs()
                 > self.eligibility.rules().expiry
     }
 
-    /// Looks again later, or gives up. Nothing but numbers may be said here.
-    fn hidden(
+    /// Defers the build, or ends it as private. Logs and records get numbers only.
+    fn not_public(
         &self,
         request: BuildRequest,
         record: &BuildRecord,
         is_last: bool,
-        why: Hidden,
+        why: NotPublic,
         cx: &Context,
     ) -> Result<Outcome, BusError> {
         let build = request.target.clone();
-        let looks = self.settings.visibility_checks;
-        let look = record.looks().saturating_add(1);
-        self.log.not_public(cx, &build, look, looks, why)?;
+        let checks = self.settings.visibility_checks;
+        let check = record.visibility_checks().saturating_add(1);
+        self.log.record_not_public(cx, &build, check, checks, why)?;
         if is_last {
             info!(
                 outcome = "private",
-                "D{} did not become public", request.revision_id
+                "D{} did not become public; ending the build as private", request.revision_id
             );
-            self.end(&request, record, Report::Withheld, cx)?;
+            self.end(&request, record, Report::Private, cx)?;
             return Ok(Outcome::Done);
         }
         let wait = self
             .settings
             .visibility_sleep
-            .saturating_mul(2_u32.saturating_pow(look));
+            .saturating_mul(2_u32.saturating_pow(check));
         info!(
             state = "deferred",
-            "D{}: {}; look {} of {looks} follows in {} s",
+            "deferred D{}: {}; check {} of {checks} follows in {} s",
             request.revision_id,
             why.text(),
-            look + 1,
+            check + 1,
             wait.as_secs()
         );
         Ok(Outcome::defer(wait, why.text()))
@@ -182,7 +185,7 @@ impl Workflow {
             Report::InfrastructureFailed(blame) => {
                 error!(outcome = "infra_failed", "{}", blame.summary)
             }
-            Report::Working | Report::Pushed(_) | Report::Withheld => {}
+            Report::Working | Report::Pushed(_) | Report::Private => {}
         }
         self.log.finish(cx, request, record, report)
     }
@@ -196,29 +199,30 @@ impl Handler<BuildRequest> for Workflow {
         let (target, queue) = (&request.target, self.log.queues().load.spec().name);
         let record = self.log.read(cx, target).await?;
         if record.end.is_some() {
-            debug!("its end is decided already");
+            debug!("skipping the build: its end is decided already");
             return Ok(Outcome::Done);
         }
-        self.log.begin(cx, &request, queue).await?;
-        let is_last = self.is_last_look(&request, &record, cx.clock().now());
-        match self.look(&request, is_last, cx).await? {
-            Finding::Hidden(why) => return Ok(self.hidden(request, &record, is_last, why, cx)?),
-            Finding::End(report) => self.end(&request, &record, report, cx)?,
-            Finding::Ready(build) => {
+        self.log.mark_started(cx, &request, queue).await?;
+        let is_last = self.is_last_check(&request, &record, cx.clock().now());
+        match self.evaluate(&request, is_last, cx).await? {
+            Evaluation::NotPublic(why) => {
+                return Ok(self.not_public(request, &record, is_last, why, cx)?);
+            }
+            Evaluation::End(report) => self.end(&request, &record, report, cx)?,
+            Evaluation::Ready(build) => {
                 info!(
                     state = "applying",
                     "loaded a stack of {} patches, base {}",
                     build.stack.len(),
                     build.named_base().as_deref().unwrap_or("(none named)")
                 );
-                self.log.loaded(cx, &build)?;
+                self.log.mark_loaded(cx, &build)?;
             }
         }
         Ok(Outcome::Done)
     }
 
-    /// A build that could not be looked at gets its answer too. The reason may hold words about a private revision,
-    /// so it stays in the dead letter.
+    /// Ends the build as `infra_failed`. The cause may quote a private revision, so it stays in the dead letter.
     async fn on_dead_letter(
         &self,
         request: BuildRequest,
@@ -229,7 +233,7 @@ impl Handler<BuildRequest> for Workflow {
         if record.end.is_some() {
             return Ok(());
         }
-        let blame = Blame {
+        let blame = InfraFailure {
             summary: "The revision and its stack could not be loaded from Phabricator.".to_owned(),
             details: String::new(),
             attempts: cx.attempt(),
@@ -250,11 +254,15 @@ impl Handler<BuildRequest> for Workflow {
     ) -> Result<(), WorkflowError> {
         let (target, queue) = (&request.target, self.log.queues().load.spec().name);
         match requeue.why {
-            // The look is recorded already.
+            // `not_public` has recorded the event.
             RequeueReason::Deferred(reason) => {
-                self.log.waits(cx, target, queue, requeue.after, reason)?;
+                self.log.defer(cx, target, queue, requeue.after, reason)?;
             }
-            _ => self.log.requeued(cx, target, queue, &requeue, None).await?,
+            _ => {
+                self.log
+                    .record_requeue(cx, target, queue, &requeue, None)
+                    .await?
+            }
         }
         Ok(())
     }

@@ -34,7 +34,9 @@ impl Handler<Build> for BuildHandler {
             debug!("its end is decided already");
             return Ok(Outcome::Done);
         }
-        self.log.begin(cx, &build.request, self.queue()).await?;
+        self.log
+            .mark_started(cx, &build.request, self.queue())
+            .await?;
         let delivery = Delivery {
             worker: self,
             cx,
@@ -87,7 +89,7 @@ impl Handler<Build> for BuildHandler {
         let target = &build.request.target;
         Ok(self
             .log
-            .requeued(cx, target, self.queue(), &requeue, blocker)
+            .record_requeue(cx, target, self.queue(), &requeue, blocker)
             .await?)
     }
 

@@ -1,4 +1,4 @@
-//! How the records of builds are found again, and read.
+//! Finds the records of builds, and reads them.
 
 use std::ops::Range;
 
@@ -7,14 +7,14 @@ use bus::{Bus, BusError, Context, DecodeError};
 use super::BuildLog;
 use crate::{Phid, record::BuildRecord};
 
-/// All builds have this tag, and those of their revision and their diff, but for builds whose state is still `accepted`:
-/// these are found by [`OPEN`] alone. Accepting a build is to cost little, and reading its records may.
+/// The tag of all builds but those whose state is still `accepted`. These have [`OPEN`] alone, and no tag of their revision
+/// or diff either: accepting a build must cost little, finding one may cost more.
 pub const ALL: &str = "all";
-/// Builds whose end is not published yet have this tag.
+/// The tag of builds whose final report is not published yet.
 pub const OPEN: &str = "open";
 
 impl BuildLog {
-    /// What is known of a build, within a step.
+    /// The record of a build, as the delivery of a step sees it. Empty when there is none, or none that can be read.
     pub async fn read(&self, cx: &Context, target: &Phid) -> Result<BuildRecord, BusError> {
         Ok(readable(
             target,
@@ -22,7 +22,7 @@ impl BuildLog {
         ))
     }
 
-    /// What is known of builds.
+    /// The records of builds, in the order of `targets`. Empty ones as with [`BuildLog::read`].
     pub async fn find(
         &self,
         bus: &dyn Bus,
@@ -37,7 +37,7 @@ impl BuildLog {
             .collect())
     }
 
-    /// The builds with a tag, the newest first: those at the places of `part`.
+    /// The builds with a tag, the newest first: the positions in `part` of that list.
     pub async fn tagged(
         &self,
         bus: &dyn Bus,
@@ -52,25 +52,25 @@ impl BuildLog {
     }
 }
 
-/// A record of another release may not be readable. The build goes on without it, as one of which nothing is known.
+/// Replaces a record that cannot be read, such as one of another release, by an empty one, and logs that.
 fn readable(target: &Phid, read: Result<BuildRecord, DecodeError>) -> BuildRecord {
     read.unwrap_or_else(|error| {
         let error = runtime::error_chain(&error);
-        tracing::warn!(build = %target, error, "the record of a build cannot be read, going on without it");
+        tracing::warn!(build = %target, error, "cannot read the record of a build; going on as if it had none");
         BuildRecord::default()
     })
 }
 
-/// The tag of the builds of a revision, see [`ALL`].
+/// The tag of the builds of a revision; see [`ALL`].
 pub fn revision_tag(revision: u64) -> String {
     format!("D{revision}")
 }
 
-/// How many diffs share a tag. Diffs that are published together have numbers near each other, and what shares a tag
-/// shares the commands that write it.
+/// The number of diffs that share a tag. Diffs that are published together have numbers near each other, and records that
+/// share a tag are written with one command.
 const DIFFS: u64 = 100;
 
-/// The tag of the builds of a diff and of its neighbours, see [`ALL`]: whoever reads it leaves out those of other diffs.
+/// The tag of the builds of a diff and of its neighbours; see [`ALL`]. The reader leaves out builds of other diffs.
 pub fn diff_tag(diff: u64) -> String {
     format!("diffs:{}", diff / DIFFS)
 }

@@ -1,5 +1,5 @@
-//! What all builds of a repository wait for. It is recorded once, with the build that is first: those behind it are not
-//! touched while they wait.
+//! Waits that all builds of a repository share, such as a closed tree. The first build of the repository records the wait;
+//! the builds behind it are not delivered meanwhile.
 
 use std::time::Duration;
 
@@ -9,21 +9,20 @@ use jiff::Timestamp;
 use super::BuildLog;
 use crate::{
     Phid,
-    record::{BuildRecord, Now, SharedWait, Step, field},
+    record::{BuildLocation, BuildRecord, QueueState, SharedWait, field},
 };
 
-/// What the builds of a repository wait for together: one record for each, called by its PHID.
+/// The shared waits: one record for each repository, named by its PHID.
 const REPOSITORIES: RecordStore = RecordStore {
     name: "repositories",
     retention: Duration::from_secs(3600),
 };
 
-/// How long after its time a shared wait still counts: somebody is about to look again.
+/// The time for which a shared wait counts beyond its end: the next check is under way.
 const SHARED_WAIT_ENDS: Duration = Duration::from_secs(60);
 
 impl BuildLog {
-    /// All builds of the repository wait, for this reason: those that are not first are not touched, and say nothing of it
-    /// themselves.
+    /// Records that all builds of the repository wait `after` from now, for this reason.
     pub fn hold(
         &self,
         cx: &Context,
@@ -40,7 +39,7 @@ impl BuildLog {
         Ok(())
     }
 
-    /// Lets each of these builds that waits for its turn behind another one of its repository say what that one waits for.
+    /// Puts the shared wait of its repository into each of these records whose build waits for its turn to be pushed.
     pub async fn show_shared_waits(
         &self,
         bus: &dyn Bus,
@@ -48,12 +47,12 @@ impl BuildLog {
         at: Timestamp,
     ) -> Result<(), BusError> {
         let push = self.queues.push.spec().name;
-        let mut behind: Vec<(&mut Now, String)> = builds
+        let mut behind: Vec<(&mut BuildLocation, String)> = builds
             .iter_mut()
             .filter_map(|record| {
                 let repository = record.request.as_ref()?.repository.to_string();
                 let now = record.now.as_mut()?;
-                (now.queue == push && now.step == Step::Ready).then_some((now, repository))
+                (now.queue == push && now.step == QueueState::Ready).then_some((now, repository))
             })
             .collect();
         let mut repositories: Vec<String> = behind.iter().map(|(_, id)| id.clone()).collect();
@@ -73,7 +72,7 @@ impl BuildLog {
             }
             let waiting = behind.iter_mut().filter(|(_, id)| id == repository);
             for (now, _) in waiting {
-                now.step = Step::Delayed {
+                now.step = QueueState::Delayed {
                     until: wait.until,
                     reason: wait.reason.clone(),
                     attempt: 0,

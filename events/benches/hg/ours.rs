@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use build::{
-    Build, BuildLog, Ineligible, PatchContent, PatchSource, PatchSourceError, PushGuard,
-    PushGuardError, Report, Update, What,
+    Build, BuildEventKind, BuildLog, Ineligible, PatchContent, PatchSource, PatchSourceError,
+    PushGuard, PushGuardError, Report, Update,
 };
 use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Outcome, Producer};
 use events::queues::{BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
@@ -181,7 +181,7 @@ impl<'w> Ours<'w> {
             let events = &records.expect("a record")[0].events;
             if events
                 .iter()
-                .any(|event| matches!(event.what, What::Parked { .. }))
+                .any(|event| matches!(event.kind, BuildEventKind::Deferred { .. }))
             {
                 break;
             }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::Deployment;
 
-/// How many builds are listed, unless another number is given.
+/// The default length of the list.
 const LISTED: usize = 20;
 
 /// Options of `events why`, `retry` and `cancel`.
@@ -17,7 +17,7 @@ pub struct OneBuild {
     /// Build: its target (PHID-HMBT-…), or the newest build of a revision (D123) or of a diff (its number)
     #[arg(value_name = "BUILD")]
     pub which: Which,
-    /// Whose builds.
+    /// The deployment of the builds.
     #[command(flatten)]
     pub deployment: Deployment,
 }
@@ -25,18 +25,18 @@ pub struct OneBuild {
 /// Options of `events builds`.
 #[derive(Debug, Args)]
 pub struct Builds {
-    /// What to do; without it, builds are listed.
+    /// The action; `list` by default.
     #[command(subcommand)]
     pub action: Option<BuildsAction>,
-    /// Which builds are listed.
+    /// The builds to list.
     #[command(flatten)]
     pub list: BuildList,
-    /// Whose builds.
+    /// The deployment of the builds.
     #[command(flatten)]
     pub deployment: Deployment,
 }
 
-/// What to do with builds.
+/// An action on builds.
 #[derive(Debug, Subcommand)]
 pub enum BuildsAction {
     /// List builds, the newest first
@@ -86,14 +86,14 @@ pub struct BuildList {
 }
 
 impl BuildList {
-    /// Whether a build is to be listed, as far as its record tells.
+    /// Whether a record matches the state and the outcome. The caller matches the revision.
     pub fn names(&self, record: &BuildRecord) -> bool {
         let outcome = record.outcome().map(BuildOutcome::name);
         self.state.is_none_or(|state| record.state() == state)
             && (self.outcome.is_none() || self.outcome.as_deref() == outcome)
     }
 
-    /// Whether nothing was said of what is to be listed.
+    /// Whether all options have their defaults.
     pub fn is_plain(&self) -> bool {
         self.state.is_none()
             && self.outcome.is_none()
@@ -108,23 +108,23 @@ pub struct Audit {
     /// Preview only: nothing is done
     #[arg(long)]
     pub dry_run: bool,
-    /// Whose builds.
+    /// The deployment of the builds.
     #[command(flatten)]
     pub deployment: Deployment,
 }
 
-/// Which builds are meant.
+/// A selection of builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// The one of this target.
+    /// The build of this target.
     Target(Phid),
-    /// Those of this revision.
+    /// The builds of this revision.
     Revision(u64),
-    /// Those of this diff.
+    /// The builds of this diff.
     Diff(u64),
 }
 
-/// Why a text names no build.
+/// The error for a text that names no build.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("expected a build target (PHID-HMBT-…), a revision (D123) or the number of a diff")]
 pub struct NoBuild;
@@ -145,7 +145,7 @@ impl FromStr for Which {
 }
 
 impl Which {
-    /// A tag of the records that are meant, and perhaps of others; `None` when one record is meant.
+    /// A tag of the selected records, and perhaps of others; `None` for a single target.
     pub fn tag(&self) -> Option<String> {
         match self {
             Self::Target(_) => None,
@@ -154,7 +154,7 @@ impl Which {
         }
     }
 
-    /// Whether a build is meant.
+    /// Whether the selection contains a build.
     pub fn names(&self, build: &BuildRequest) -> bool {
         match self {
             Self::Target(target) => build.target == *target,
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_is_named_by_its_target_its_revision_or_its_diff() {
+    fn build_is_selected_by_target_revision_or_diff() {
         let target = "PHID-HMBT-6om2iuajepxcv7v6poue";
         let table = [
             (target, Ok(Which::Target(Phid::parse(target).unwrap()))),

@@ -1,4 +1,4 @@
-//! `events audit`
+//! `events audit`: audits builds once.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ pub async fn audit(options: Audit) -> anyhow::Result<()> {
     if findings.is_empty() {
         let unseen = match config.build_plan {
             Some(_) => "",
-            None => "; without build_plan_phid, requests that were lost are not looked for",
+            None => "; requests that were lost are not checked: set build_plan_phid",
         };
         return crate::print(&format!(
-            "every accepted build has its end, or is on its way to it{unseen}"
+            "every accepted build has ended, or is on its way{unseen}"
         ));
     }
     let headings: &[&str] = match options.dry_run {

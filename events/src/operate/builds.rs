@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use build::{
-    ALL, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState, NeutralReason, Now, OPEN,
-    Outcome, Phid, Report, Step, revision_tag,
+    ALL, BuildLocation, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState,
+    FinalOutcome, NeutralReason, OPEN, Phid, QueueState, Report, revision_tag,
 };
 use bus::{Bus, Producer, RedisBus};
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ use crate::{
     environment, queues, source, topology,
 };
 
-/// How many records are read in one go.
+/// The number of records that are read at once.
 const PAGE: usize = 200;
 
 /// The records of a deployment.
@@ -39,11 +39,11 @@ impl Archive {
         Self::at(source::records(deployment.into()).await?)
     }
 
-    /// The same, for who has a configuration already.
+    /// The records of the deployment with this configuration.
     pub(super) fn at(records: RecordsConfig) -> anyhow::Result<Self> {
         let Some(options) = environment::redis(records.redis_namespace.clone(), 1)? else {
             bail!(
-                "no REDIS_URL: what is known of builds in memory ends with the process that has it; set REDIS_URL to the \
+                "REDIS_URL is not set: a process without it keeps its builds in its own memory; set REDIS_URL to the \
                  redis of the deployment"
             );
         };
@@ -55,7 +55,7 @@ impl Archive {
         })
     }
 
-    /// The builds that are meant, the newest first. There is at least one.
+    /// The builds that match `which`, the newest first. Fails when there is none.
     pub(super) async fn find(
         &self,
         which: &Which,
@@ -77,8 +77,7 @@ impl Archive {
         if found.is_empty() {
             let days = self.records.build_retention.as_secs() / 86_400;
             bail!(
-                "no build of {which} is known: either none was accepted, or the last thing that happened to it is more than \
-                 {days} days ago"
+                "no build of {which} is known: none was accepted, or its last event is more than {days} days ago"
             );
         }
         Ok(found)
@@ -95,7 +94,7 @@ impl Archive {
             .collect())
     }
 
-    /// The builds that no worker has begun with, the newest first: they have no other tag.
+    /// The builds in state `accepted`, the newest first. They have the tag [`OPEN`] alone.
     pub(super) async fn accepted(
         &self,
         wanted: impl Fn(&BuildRequest) -> bool,
@@ -126,7 +125,7 @@ impl Archive {
         Ok((self.read(&targets).await?, targets.len() < PAGE))
     }
 
-    /// The newest of the builds that are meant.
+    /// The newest build that matches `which`.
     pub(super) async fn newest(
         &self,
         which: &Which,
@@ -138,12 +137,14 @@ impl Archive {
             .context("no build is known")
     }
 
-    /// Those queues of these builds from which nothing is taken.
+    /// The paused ones among the queues of these builds.
     async fn paused(
         &self,
         builds: &[(BuildRequest, BuildRecord)],
     ) -> anyhow::Result<BTreeSet<String>> {
-        let open = builds.iter().filter(|(_, record)| record.told.is_none());
+        let open = builds
+            .iter()
+            .filter(|(_, record)| record.published_at.is_none());
         let names: BTreeSet<&str> = open
             .filter_map(|(_, record)| Some(record.now.as_ref()?.queue.as_str()))
             .collect();
@@ -159,7 +160,7 @@ impl Archive {
         Ok(paused)
     }
 
-    /// Sends into the deployment.
+    /// A producer for the queues of the deployment.
     pub(super) fn producer(&self) -> Producer {
         Producer::new(Arc::clone(&self.bus), Arc::new(SystemClock))
     }
@@ -176,14 +177,14 @@ pub async fn builds(
     match action {
         None => list(plain, &deployment).await,
         Some(_) if !plain.is_plain() => {
-            bail!("options of the list come after `list`: events builds list …")
+            bail!("options of the list must follow `list`: events builds list …")
         }
         Some(BuildsAction::List(options)) => list(options, &deployment).await,
         Some(BuildsAction::Restart(options)) => restart(options, &deployment).await,
     }
 }
 
-/// Adds builds that are not there yet: a worker may have begun with one while they were read.
+/// Adds the builds that `found` lacks: a build may be in both lists when a worker began with it between the reads.
 fn add_new(found: &mut Vec<(BuildRequest, BuildRecord)>, more: Vec<(BuildRequest, BuildRecord)>) {
     for (request, record) in more {
         if !found
@@ -204,7 +205,7 @@ async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()>
         .accepted(|build| options.revision.is_none_or(|id| build.revision_id == id))
         .await?;
     found.retain(|(_, record)| options.names(record));
-    // One more than is shown tells whether there are more.
+    // One more than the limit, to know whether there are more.
     let wanted = options.limit.saturating_add(1);
     for page in 0.. {
         let (mut of_page, last) = archive.page(&tag, page).await?;
@@ -222,7 +223,7 @@ async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()>
             .try_for_each(|(request, record)| print_json(&summary(request, record)));
     }
     if found.is_empty() {
-        return crate::print("there are no such builds");
+        return crate::print("no build matches");
     }
     let mut table = Table::new(&[
         "BUILD",
@@ -255,9 +256,13 @@ async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()>
     table.lines().iter().try_for_each(|line| crate::print(line))
 }
 
-/// What an open build waits for, in few words; `paused` are the queues from which nothing is taken.
+/// The thing that an open build waits for, in a few words; empty for a closed one.
 fn waits_for(record: &BuildRecord, paused: &BTreeSet<String>, now: Timestamp) -> String {
-    let Some(place) = record.now.as_ref().filter(|_| record.told.is_none()) else {
+    let Some(place) = record
+        .now
+        .as_ref()
+        .filter(|_| record.published_at.is_none())
+    else {
         return String::new();
     };
     let queue = &place.queue;
@@ -267,18 +272,18 @@ fn waits_for(record: &BuildRecord, paused: &BTreeSet<String>, now: Timestamp) ->
         ""
     };
     match &place.step {
-        Step::Ready => format!("its turn in {queue}{paused}"),
-        Step::Working { process, .. } => format!("{process}, which works on it in {queue}"),
-        Step::Delayed { .. } => format!(
+        QueueState::Ready => format!("its turn in {queue}{paused}"),
+        QueueState::Working { process, .. } => format!("{process}, which works on it in {queue}"),
+        QueueState::Delayed { .. } => format!(
             "{queue}{paused}: {}",
             delayed(place, now).unwrap_or_default()
         ),
     }
 }
 
-/// How many attempts have failed, when the next one is, and why: "attempt 4 of 5, next at 14:32 UTC (in 18 min): reason".
-pub(super) fn delayed(place: &Now, now: Timestamp) -> Option<String> {
-    let Step::Delayed {
+/// The attempts, the time of the next delivery and the reason: "attempt 4 of 5, next at 14:32 UTC (in 18 min): reason".
+pub(super) fn delayed(place: &BuildLocation, now: Timestamp) -> Option<String> {
+    let QueueState::Delayed {
         until,
         reason,
         attempt,
@@ -306,14 +311,14 @@ pub(super) fn delayed(place: &Now, now: Timestamp) -> Option<String> {
     })
 }
 
-/// How many attempts a message of a queue has: " of 5".
+/// The number of attempts that the policy of a queue allows: " of 5". Empty for an unknown queue.
 pub(super) fn of_attempts(queue: &str) -> String {
     let spec = queues::all().into_iter().find(|spec| spec.name == queue);
     spec.map(|spec| format!(" of {}", spec.policy.attempts))
         .unwrap_or_default()
 }
 
-/// The outcome of a build, with its reason; nothing while it is not decided.
+/// The outcome of a build, with its reason; empty until it is decided.
 fn outcome(record: &BuildRecord) -> String {
     let outcome = record.outcome();
     outcome
@@ -330,7 +335,7 @@ pub(super) fn state_and_outcome(record: &BuildRecord) -> String {
     }
 }
 
-/// A build in one JSON object.
+/// The summary of a build, as a JSON object.
 pub(super) fn summary(request: &BuildRequest, record: &BuildRecord) -> serde_json::Value {
     json!({
         "target": request.target,
@@ -342,8 +347,8 @@ pub(super) fn summary(request: &BuildRequest, record: &BuildRecord) -> serde_jso
         "reason": record.outcome().and_then(BuildOutcome::reason),
         "accepted_at": request.accepted_at,
         "ended_at": record.end.as_ref().map(|end| end.at),
-        "told_at": record.told,
-        "now": record.now.as_ref().filter(|_| record.told.is_none()),
+        "told_at": record.published_at,
+        "now": record.now.as_ref().filter(|_| record.published_at.is_none()),
     })
 }
 
@@ -352,15 +357,15 @@ pub async fn retry(options: OneBuild) -> anyhow::Result<()> {
     let archive = Archive::open(&options.deployment).await?;
     let (request, record) = archive.newest(&options.which).await?;
     let target = request.target.clone();
-    if record.told.is_some() {
+    if record.published_at.is_some() {
         bail!(
-            "{target} has its end ({}), and its target takes no other: restart the build in Harbormaster, with \
-             `events builds restart {target}`, which makes a new one",
+            "{target} has ended ({}), and its target takes no other answer; restart the build in Harbormaster with \
+             `events builds restart {target}`, which makes a new target",
             outcome(&record)
         );
     }
     let (answer, action) = match record.end.as_ref().map(|end| end.outcome.clone()) {
-        Some(Outcome::Answered(report)) => (Some(report), "its answer is sent again"),
+        Some(FinalOutcome::Answered(report)) => (Some(report), "its answer is sent again"),
         _ => (None, "it is built again, from the beginning"),
     };
     let (log, producer) = (&archive.log, archive.producer());
@@ -377,21 +382,24 @@ pub async fn cancel(options: OneBuild) -> anyhow::Result<()> {
     let target = request.target.clone();
     if let Some(end) = &record.end {
         bail!(
-            "{target} has its end already: {}",
+            "cannot cancel {target}: it has ended already: {}",
             BuildOutcome::from(&end.outcome)
         );
     }
     if record.pushing {
-        bail!("the push of {target} has begun, and its head may be on Try: it is finished");
+        bail!("cannot cancel {target}: its push has begun, and its head may be on Try");
     }
     let report = Report::neutral(NeutralReason::Cancelled, "Cancelled by an operator.");
     let (log, producer) = (&archive.log, archive.producer());
     log.finish_from(&producer, &request, &record, report.clone(), None)
         .await?;
-    // Whoever decided first has decided.
+    // Another end may have been decided first.
     let (_, now) = archive.newest(&Which::Target(target.clone())).await?;
     if !now.ends_with(&report) {
-        bail!("{target} came to its end at this moment: {}", outcome(&now));
+        bail!(
+            "cannot cancel {target}: it ended at this moment: {}",
+            outcome(&now)
+        );
     }
     done(&options, &target, "it is cancelled")
 }

@@ -1,4 +1,4 @@
-//! `events builds restart`: has builds that ended done again, by Harbormaster.
+//! `events builds restart`: restarts builds that have ended, in Harbormaster.
 
 use std::collections::HashMap;
 
@@ -16,13 +16,13 @@ use crate::{
     source, topology,
 };
 
-/// What happened to one build.
+/// The result for one build.
 enum Done {
     /// It was restarted, or would be.
     Restarted,
-    /// There was no need to, or no sense in it.
+    /// It was not restarted, for this reason.
     Skipped(String),
-    /// Harbormaster refused.
+    /// Harbormaster refused the restart, for this reason.
     Refused(String),
 }
 
@@ -38,7 +38,7 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
         return if deployment.output.json {
             Ok(())
         } else {
-            crate::print("no build was restarted: there are no such builds")
+            crate::print("no build was restarted: no build matches")
         };
     }
     let targets: Vec<Phid> = chosen
@@ -48,7 +48,7 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
     let builds = conduit
         .builds_of(&targets)
         .await
-        .context("cannot ask harbormaster for the builds")?;
+        .context("cannot load the builds from harbormaster")?;
     let builds: HashMap<&Phid, &BuildOfTarget> =
         builds.iter().map(|build| (&build.target, build)).collect();
     let mut table = Table::new(&["BUILD", "REVISION ", "DIFF ", "OUTCOME", "DONE"]);
@@ -67,7 +67,7 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
             Ok(done) => done,
             Err(error) => {
                 failure = Some(error.context(format!(
-                    "cannot restart {}; those after it were not tried",
+                    "cannot restart {}; the builds after it were not tried",
                     request.target
                 )));
                 break;
@@ -123,7 +123,7 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
         crate::print(&format!("{verb} {}", counted(restarted, "build")))?;
         if more {
             crate::print(&format!(
-                "there are more than {}: run it again, or raise --limit",
+                "there are more than {}: run the command again, or raise --limit",
                 options.limit
             ))?;
         }
@@ -138,7 +138,7 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
     }
 }
 
-/// The builds that are meant, the newest first, and whether there are more.
+/// The builds that the options select, the newest first, and whether there are more.
 async fn choose(
     archive: &Archive,
     conduit: &Conduit,
@@ -162,7 +162,7 @@ async fn choose(
         .unwrap_or(Timestamp::MIN);
     let wanted = |(request, record): &(BuildRequest, BuildRecord)| {
         let found = record.outcome().map(BuildOutcome::name);
-        // One that was restarted has a newer target, which is a build of its own.
+        // A restarted build has a newer target, which is a build of its own.
         found == Some(outcome.as_str())
             && !record.was_restarted()
             && record.end.as_ref().is_some_and(|end| end.at >= since)
@@ -187,7 +187,7 @@ async fn repository(conduit: &Conduit, name: &str) -> anyhow::Result<Phid> {
     let found = conduit
         .repositories(&[name.to_owned()])
         .await
-        .context("cannot ask phabricator for the repository")?;
+        .context("cannot load the repository from phabricator")?;
     found
         .get(name)
         .cloned()
@@ -203,11 +203,11 @@ async fn one(
     dry_run: bool,
 ) -> anyhow::Result<Done> {
     let skipped = |why: &str| Ok(Done::Skipped(why.to_owned()));
-    if record.told.is_none() {
-        return skipped("it has no end yet: see `events why`");
+    if record.published_at.is_none() {
+        return skipped("it has not ended yet: see `events why`");
     }
     let Some(build) = build else {
-        return skipped("harbormaster does not show its target to us");
+        return skipped("harbormaster does not show its target to our user");
     };
     if build.restarted {
         return skipped("it was restarted already");
@@ -235,13 +235,13 @@ async fn one(
     }
     archive
         .log
-        .restarted(&archive.producer(), &request.target)
+        .mark_restarted(&archive.producer(), &request.target)
         .await
-        .context("it was restarted, but that cannot be recorded")?;
+        .context("the build was restarted, but the restart cannot be recorded")?;
     Ok(Done::Restarted)
 }
 
-/// What Harbormaster says, and what to do about it.
+/// Harbormaster's refusal, behind its remedy.
 fn refusal(info: &str) -> String {
     let remedy = if info.contains("Build Plan Permission") {
         "let our user edit the build plan, or set the plan's \"Runnable\" to \"If Viewable\". "

@@ -1,6 +1,6 @@
-//! `events why`: the whole story of a build.
+//! `events why`: the history of a build.
 
-use build::{BuildOutcome, BuildRecord, BuildRequest, Event, Source, Step, What};
+use build::{BuildEventKind, BuildOutcome, BuildRecord, BuildRequest, Event, QueueState, Source};
 use bus::QueueStatus;
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
@@ -26,7 +26,7 @@ pub async fn why(options: OneBuild) -> anyhow::Result<()> {
     let queue = record
         .now
         .as_ref()
-        .filter(|_| record.told.is_none())
+        .filter(|_| record.published_at.is_none())
         .map(|now| now.queue.clone());
     let spec = queue
         .as_ref()
@@ -35,7 +35,7 @@ pub async fn why(options: OneBuild) -> anyhow::Result<()> {
         Some(queue) => Some(archive.bus.status(queue).await?),
         None => None,
     };
-    // Without a word of it in the configuration of this command, it is taken to be published.
+    // Assume that the deployment publishes, unless the configuration of this command says otherwise.
     let publish = archive.records.publish.unwrap_or(true);
     if options.deployment.output.json {
         let mut story = summary(request, record);
@@ -79,7 +79,7 @@ pub async fn why(options: OneBuild) -> anyhow::Result<()> {
     lines.iter().try_for_each(|line| crate::print(line))
 }
 
-/// The story for a person.
+/// The history as text for people.
 fn story(
     request: &BuildRequest,
     record: &BuildRecord,
@@ -103,12 +103,12 @@ fn story(
     let mut table = Table::new(&["WHEN (UTC)", "WHAT", "WHERE"]);
     for event in &record.events {
         let when = event.at.strftime("%F %T").to_string();
-        table.row(vec![when, words(event), event.process.clone()]);
+        table.row(vec![when, describe(event), event.process.clone()]);
     }
     lines.extend(table.lines());
     lines.push(String::new());
-    if record.told.is_none() {
-        lines.push(format!("now:  {}", place(record, now)));
+    if record.published_at.is_none() {
+        lines.push(format!("now:  {}", location(record, now)));
         if let Some(status) = status {
             let (ready, held) = (status.depth.ready, status.depth.in_flight);
             let paused = if status.paused { ", and is paused" } else { "" };
@@ -123,19 +123,19 @@ fn story(
         if let Some(at) = record.claimed_at {
             let ago = ago(at);
             lines.push(format!(
-                "      an answer was about to be sent {ago}: whether it arrived is not known yet"
+                "      a worker claimed the answer {ago}: whether it was sent is not known yet"
             ));
         }
     }
     if let Some(end) = &record.end {
         let closed = record
-            .told
+            .published_at
             .map_or_else(String::new, |at| format!(", closed {}", ago(at)));
         let name = BuildOutcome::from(&end.outcome);
         lines.push(format!(
             "outcome: {name}, decided {}{closed}; {}",
             ago(end.at),
-            tame(&published(record))
+            sanitized(&published(record))
         ));
     }
     for (at, answer) in record.sent() {
@@ -145,20 +145,19 @@ fn story(
             answer
                 .to_string()
                 .lines()
-                .map(|line| format!("  {}", tame(line))),
+                .map(|line| format!("  {}", sanitized(line))),
         );
     }
     lines
 }
 
-/// Whether its end was published, and why not. `Told` and `NotTold` are recorded of an end; `Told` of `work` as well,
-/// before there is an end.
+/// A clause on whether the final report was published. A `Published` event before the end is that of `work`.
 fn published(record: &BuildRecord) -> String {
     let events = &record.events;
     let decided = events
         .iter()
-        .position(|event| matches!(event.what, What::Ended(_)));
-    let from = decided.unwrap_or(if record.told.is_some() {
+        .position(|event| matches!(event.kind, BuildEventKind::Ended(_)));
+    let from = decided.unwrap_or(if record.published_at.is_some() {
         0
     } else {
         events.len()
@@ -166,39 +165,41 @@ fn published(record: &BuildRecord) -> String {
     let last = events[from..]
         .iter()
         .rev()
-        .find_map(|event| match &event.what {
-            What::Told { .. } => Some("published".to_owned()),
-            What::NotTold { reason } => Some(format!("not published: {reason}")),
-            What::Adopted { .. } => {
-                Some("nothing published: somebody else had pushed it".to_owned())
+        .find_map(|event| match &event.kind {
+            BuildEventKind::Published { .. } => Some("published".to_owned()),
+            BuildEventKind::NotPublished { reason } => Some(format!("not published: {reason}")),
+            BuildEventKind::Adopted { .. } => {
+                Some("nothing published: another service had pushed it".to_owned())
             }
-            What::Conflict { key, .. } => {
+            BuildEventKind::Conflict { key, .. } => {
                 Some(format!("not published: the target has another link {key}"))
             }
             _ => None,
         });
-    match (last, record.told) {
+    match (last, record.published_at) {
         (Some(last), _) => last,
         (None, None) => "not published yet".to_owned(),
         (None, Some(_)) => "nothing published".to_owned(),
     }
 }
 
-/// A line without what a terminal would obey: texts quote what tools and authors wrote.
-fn tame(line: &str) -> String {
+/// One line without control characters: texts quote tools and authors.
+fn sanitized(line: &str) -> String {
     runtime::sanitize::plain(line).replace('\n', " ")
 }
 
-fn words(event: &Event) -> String {
-    match &event.what {
-        What::Accepted {
+fn describe(event: &Event) -> String {
+    match &event.kind {
+        BuildEventKind::Accepted {
             source: Source::Harbormaster,
         } => "accepted from Harbormaster".to_owned(),
-        What::Accepted {
+        BuildEventKind::Accepted {
             source: Source::Audit,
-        } => "found waiting in Harbormaster, its request was lost".to_owned(),
-        What::Hidden { look, looks, why } => format!("look {look} of {looks}: {}", why.text()),
-        What::Loaded {
+        } => "accepted by the audit: it waits in Harbormaster, and its request was lost".to_owned(),
+        BuildEventKind::NotPublicYet { check, checks, why } => {
+            format!("check {check} of {checks}: {}", why.text())
+        }
+        BuildEventKind::Loaded {
             revisions,
             landed,
             base,
@@ -217,67 +218,69 @@ fn words(event: &Event) -> String {
             };
             format!("public; loaded {} (base {base}{landed})", names(revisions))
         }
-        What::Failed {
+        BuildEventKind::Failed {
             queue,
             attempt,
             reason,
         } => format!("attempt {attempt} in {queue} failed: {reason}"),
-        What::Parked { queue, reason, .. } => format!("waits in {queue}: {reason}"),
-        What::Based(base) => format!("put on {}", base.used),
-        What::Ended(outcome) => format!("outcome: {outcome}"),
-        What::Sent(answer) => match &answer.heading {
+        BuildEventKind::Deferred { queue, reason, .. } => format!("waits in {queue}: {reason}"),
+        BuildEventKind::BaseChosen(base) => format!("base chosen: {}", base.used),
+        BuildEventKind::Ended(outcome) => format!("outcome: {outcome}"),
+        BuildEventKind::Sent(answer) => match &answer.heading {
             Some(heading) => format!("sent to its target: [{}] {heading}", answer.act),
             None => format!("sent to its target: [{}]", answer.act),
         },
-        What::Told { what } => format!("published: {what}"),
-        What::NotTold { reason } => format!("not published: {reason}"),
-        What::Adopted { key } => format!("its target has the link {key} already: not built again"),
-        What::Conflict { key, ours, theirs } => {
+        BuildEventKind::Published { what } => format!("published: {what}"),
+        BuildEventKind::NotPublished { reason } => format!("not published: {reason}"),
+        BuildEventKind::Adopted { key } => {
+            format!("adopted: its target has the link {key} already")
+        }
+        BuildEventKind::Conflict { key, ours, theirs } => {
             let theirs = theirs
                 .as_deref()
                 .unwrap_or("an address that Harbormaster does not show");
             format!("conflict: its target has another link {key} ({theirs}), ours is {ours}")
         }
-        What::Restarted => {
+        BuildEventKind::Restarted => {
             "restarted in Harbormaster by an operator: it has a new target".to_owned()
         }
-        What::Redriven { reason } => format!("sent again: {reason}"),
+        BuildEventKind::Redriven { reason } => format!("sent again: {reason}"),
     }
 }
 
-/// Where it is.
-fn place(record: &BuildRecord, now: Timestamp) -> String {
+/// The location of the build's message.
+fn location(record: &BuildRecord, now: Timestamp) -> String {
     let Some(place) = &record.now else {
-        return "nobody knows: see `events audit`".to_owned();
+        return "in no queue: run `events audit`".to_owned();
     };
     let since = span(now.duration_since(place.since).unsigned_abs());
     match &place.step {
-        Step::Ready => format!("in {}, to be taken, for {since}", place.queue),
-        Step::Working { attempt, process } => {
+        QueueState::Ready => format!("in {}, ready, for {since}", place.queue),
+        QueueState::Working { attempt, process } => {
             format!(
                 "in {}, attempt {attempt}{} by {process}, for {since}",
                 place.queue,
                 of_attempts(&place.queue)
             )
         }
-        Step::Delayed { .. } => {
+        QueueState::Delayed { .. } => {
             format!(
                 "in {}, {}",
                 place.queue,
-                tame(&delayed(place, now).unwrap_or_default())
+                sanitized(&delayed(place, now).unwrap_or_default())
             )
         }
     }
 }
 
-/// What comes next.
+/// The next step; `None` when the build is closed.
 fn next(record: &BuildRecord, publish: bool) -> Option<&'static str> {
-    if record.told.is_some() {
+    if record.published_at.is_some() {
         return None;
     }
     let ends = match publish {
-        true => "its end is published on its build target",
-        false => "its end is recorded, and not published: publish is false",
+        true => "its outcome is published on its build target",
+        false => "its outcome is recorded, and not published: publish is false",
     };
     if record.end.is_some() {
         return Some(ends);
@@ -285,7 +288,7 @@ fn next(record: &BuildRecord, publish: bool) -> Option<&'static str> {
     let queue = record.now.as_ref().map(|now| now.queue.as_str());
     Some(match queue {
         Some(queue) if queue == BUILD_LOAD.spec().name => {
-            "its revision is looked at; when it is public, its stack is loaded"
+            "its revision is checked; when it is public, its stack is loaded"
         }
         Some(queue) if queue == BUILD_PUSH.spec().name => {
             "its stack is applied on a clone and pushed to Try"

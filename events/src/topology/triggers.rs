@@ -8,7 +8,7 @@ use std::{
 
 use build::{NewDiff, Phid};
 use bus::{Bus, Consumer, Producer, Queue, RecordStore};
-use phabricator::{Conduit, ConduitError, DiffPoller, Directory, TestResultPublisher};
+use phabricator::{Conduit, ConduitError, DiffPoller, NameResolver, TestResultPublisher};
 use pulse::{Listener, PulseMessage, PulseSettings, Route, Topic};
 use runtime::{Clock, Service, ServiceError, error_chain};
 use taskcluster::{
@@ -114,7 +114,7 @@ fn repositories(hook: &HookConfig) -> &[String] {
 pub(super) struct Triggers<'a> {
     pub(super) config: &'a Config,
     pub(super) conduit: &'a Conduit,
-    pub(super) directory: &'a Directory,
+    pub(super) resolver: &'a NameResolver,
     pub(super) names: &'a Names,
     pub(super) bus: &'a Arc<dyn Bus>,
     pub(super) clock: &'a Arc<dyn Clock>,
@@ -402,10 +402,10 @@ impl Triggers<'_> {
         }
         if let Some(every) = every {
             services.push(self.consumer(DIFFS, Each(diffs)));
-            let (conduit, directory) = (self.conduit.clone(), self.directory.clone());
+            let (conduit, resolver) = (self.conduit.clone(), self.resolver.clone());
             services.push(Box::new(DiffPoller::new(
                 conduit,
-                directory,
+                resolver,
                 watched,
                 DIFFS,
                 self.producer(),

@@ -5,13 +5,13 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use build::{
-    BaseChoice, BaseReason, Blame, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState,
-    NeutralReason, Phid, Pushed, Report, Source,
+    BaseChoice, BaseReason, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState,
+    InfraFailure, NeutralReason, Phid, Pushed, Report, Source,
 };
 use bus::{Consumer, MemoryBus, Producer, QueueAdmin, QueueSpec};
 use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
 use phabricator::{
-    Conduit, Directory, DirectoryNames, Eligibility, Publisher, Workflow, WorkflowSettings,
+    Conduit, ConfiguredNames, Eligibility, NameResolver, Publisher, Workflow, WorkflowSettings,
 };
 use runtime::{Clock, ManualClock};
 use testkit::phabricator::{
@@ -52,17 +52,17 @@ impl Office {
         );
         let http = observe::http::client(Duration::from_secs(10)).unwrap();
         let conduit = Conduit::new(fake.url().clone(), fake.token(), http);
-        let names = DirectoryNames {
+        let names = ConfiguredNames {
             skipped_authors: Vec::new(),
             secure_projects: vec!["secure-revision".to_owned()],
         };
-        let directory = Directory::load(&conduit, names).await.unwrap();
+        let resolver = NameResolver::load(&conduit, names).await.unwrap();
         let repositories = BTreeSet::from([repository.clone()]);
         let rules = build::eligibility::Rules {
             expiry: Duration::from_secs(24 * 3600),
             repositories,
         };
-        let eligibility = Eligibility::new(conduit.clone(), directory, rules);
+        let eligibility = Eligibility::new(conduit.clone(), resolver, rules);
         let bus = Arc::new(MemoryBus::new(clock.clone()));
         let workflow = Workflow::new(eligibility, WorkflowSettings::default(), build_log());
         let publisher = Publisher::new(conduit, true, build_log());
@@ -151,7 +151,7 @@ impl Office {
 
 fn broken() -> Report {
     let (summary, details) = ("Try is away.".to_owned(), String::new());
-    Report::InfrastructureFailed(Blame {
+    Report::InfrastructureFailed(InfraFailure {
         summary,
         details,
         attempts: 3,

@@ -93,8 +93,10 @@ impl Handler<BuildRequest> for Steps {
     type Error = BusError;
 
     async fn handle(&self, request: BuildRequest, cx: &Context) -> Result<Outcome, BusError> {
-        self.log.begin(cx, &request, BUILD_LOAD.spec().name).await?;
-        self.log.loaded(cx, &build(request))?;
+        self.log
+            .mark_started(cx, &request, BUILD_LOAD.spec().name)
+            .await?;
+        self.log.mark_loaded(cx, &build(request))?;
         Ok(Outcome::Done)
     }
 }
@@ -105,7 +107,7 @@ impl Handler<Update> for Steps {
 
     async fn handle(&self, update: Update, cx: &Context) -> Result<Outcome, BusError> {
         self.log
-            .sent_working(cx, &update.request.target, "the work goes on")?;
+            .record_working(cx, &update.request.target, "the work goes on")?;
         Ok(Outcome::Done)
     }
 }
@@ -117,7 +119,7 @@ impl Handler<Build> for Steps {
     async fn handle(&self, build: Build, cx: &Context) -> Result<Outcome, BusError> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         self.log
-            .begin(cx, &build.request, BUILD_PUSH.spec().name)
+            .mark_started(cx, &build.request, BUILD_PUSH.spec().name)
             .await?;
         Ok(Outcome::hold(HOLD, "try is closed: Bug 1 - infra"))
     }
@@ -129,7 +131,9 @@ impl Handler<Build> for Steps {
         cx: &Context,
     ) -> Result<(), BusError> {
         let (target, queue) = (&build.request.target, BUILD_PUSH.spec().name);
-        self.log.requeued(cx, target, queue, &requeue, None).await
+        self.log
+            .record_requeue(cx, target, queue, &requeue, None)
+            .await
     }
 }
 

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use build::{Blame, BuildLog, BuildRecord, BuildRequest, Phid, Report, Source, Update, What};
+use build::{
+    BuildEventKind, BuildLog, BuildRecord, BuildRequest, InfraFailure, Phid, Report, Source, Update,
+};
 use bus::{BusError, Consumer, Context, Handler, MessageSelector, Outcome, Producer};
 use events::queues::BUILD_QUEUES;
 use runtime::{Clock, ManualClock, SystemClock};
@@ -20,7 +22,7 @@ fn build_log() -> BuildLog {
 
 fn broken() -> Report {
     let summary = "The key of Try is not accepted.".to_owned();
-    Report::InfrastructureFailed(Blame {
+    Report::InfrastructureFailed(InfraFailure {
         summary,
         details: String::new(),
         attempts: 5,
@@ -31,7 +33,7 @@ fn broken() -> Report {
 /// Publishes nothing, and records that it did.
 struct Closed {
     log: BuildLog,
-    what: What,
+    kind: BuildEventKind,
 }
 
 #[async_trait]
@@ -40,7 +42,7 @@ impl Handler<Update> for Closed {
 
     async fn handle(&self, update: Update, cx: &Context) -> Result<Outcome, BusError> {
         let target = &update.request.target;
-        self.log.close(cx, target, self.what.clone())?;
+        self.log.close(cx, target, self.kind.clone())?;
         Ok(Outcome::Done)
     }
 }
@@ -70,7 +72,7 @@ impl World {
             .unwrap();
         let closed = Closed {
             log,
-            what: What::Told {
+            kind: BuildEventKind::Published {
                 what: "failed".to_owned(),
             },
         };
@@ -118,7 +120,7 @@ async fn builds_that_we_failed_since_then_are_restarted_once() {
             HOUR,
         )
         .await;
-    world.ended(&private, &Report::Withheld, HOUR).await;
+    world.ended(&private, &Report::Private, HOUR).await;
     world.phabricator.start_build(open.diff.id);
 
     let command = [
@@ -159,7 +161,7 @@ async fn builds_that_we_failed_since_then_are_restarted_once() {
 
     assert_eq!(
         world.events(&command).await.lines(),
-        ["no build was restarted: there are no such builds"]
+        ["no build was restarted: no build matches"]
     );
     assert_eq!(world.restarted().len(), 2);
 }
@@ -268,13 +270,13 @@ async fn a_restart_without_a_choice_or_with_an_unknown_outcome_is_not_understood
     }
     assert_eq!(
         world.events(&["builds"]).await.lines(),
-        ["there are no such builds"]
+        ["no build matches"]
     );
     assert_eq!(
         world
             .events(&["builds", "list", "--limit", "3"])
             .await
             .lines(),
-        ["there are no such builds"]
+        ["no build matches"]
     );
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use build::{BuildLog, BuildOutcome, BuildRecord, Event, NeutralReason, What};
+use build::{BuildEventKind, BuildLog, BuildOutcome, BuildRecord, Event, NeutralReason};
 use bus::{MessageSelector, QueueAdmin, RedisBus};
 use events::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH};
 use runtime::{Clock, SystemClock};
@@ -138,7 +138,8 @@ impl Stage {
     pub async fn until_hidden(&self, build: &BuildVariables, looks: usize) {
         self.until("the revision to be looked at", async || {
             self.look_again_now().await;
-            let hidden = |event: &&Event| matches!(&event.what, What::Hidden { .. });
+            let hidden =
+                |event: &&Event| matches!(&event.kind, BuildEventKind::NotPublicYet { .. });
             self.record(build)
                 .await
                 .events
@@ -157,7 +158,7 @@ impl Stage {
             record
                 .events
                 .iter()
-                .any(|event| matches!(event.what, What::Failed { .. }))
+                .any(|event| matches!(event.kind, BuildEventKind::Failed { .. }))
                 && self.bus.depth(&BUILD_PUSH.spec()).await.unwrap().delayed == 1
         })
         .await;
@@ -178,7 +179,7 @@ impl Stage {
         for build in builds {
             self.until("the end of a build", async || {
                 self.look_again_now().await;
-                self.record(build).await.told.is_some()
+                self.record(build).await.published_at.is_some()
             })
             .await;
         }

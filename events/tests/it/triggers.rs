@@ -213,7 +213,7 @@ async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its
         other.until_logged(line).await;
     }
     until("one of them to look for diffs", &worker, || {
-        (worker.log() + &other.log()).contains("looks for new diffs")
+        (worker.log() + &other.log()).contains("polls for new diffs")
     })
     .await;
     until("its first look", &worker, || {

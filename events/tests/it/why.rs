@@ -62,7 +62,7 @@ async fn the_story_of_a_pushed_build_is_reported_from_its_request_to_its_answer(
         "published: pushed, accepted",
         "accepted from Harbormaster",
         "public; loaded D1, D2, D3",
-        "put on ",
+        "base chosen: ",
         "outcome: pushed",
         "sent to its target: [link] CI (Treeherder) Jobs",
         "sent to its target: [work] mercurial: pass",
@@ -127,13 +127,13 @@ async fn the_story_of_a_pushed_build_is_reported_from_its_request_to_its_answer(
         world
             .complaint(&["cancel", "D3"])
             .await
-            .contains("has its end already: pushed")
+            .contains("it has ended already: pushed")
     );
     assert!(
         world
             .told(&["audit"])
             .await
-            .contains("every accepted build has its end")
+            .contains("every accepted build has ended")
     );
     worker.stop().await;
     web.stop().await;
@@ -160,10 +160,7 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     .await;
 
     let story = world.told(&["why", "D3"]).await;
-    assert!(
-        story.contains("now:  in build:push, to be taken"),
-        "{story}"
-    );
+    assert!(story.contains("now:  in build:push, ready"), "{story}");
     assert!(
         story.contains("2 ready and 0 in flight, and is paused"),
         "{story}"
@@ -192,7 +189,7 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     );
     assert_eq!(
         world.told(&["builds", "--outcome", "pushed"]).await,
-        "there are no such builds\n"
+        "no build matches\n"
     );
     assert!(
         world

@@ -1,4 +1,4 @@
-//! Builds as Harbormaster knows them: the outcome of a target, and which targets wait for an answer.
+//! Calls about builds in Harbormaster: the status of targets, the targets that wait for an answer, and restarts.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,25 +13,25 @@ use super::{params, review::epoch};
 use crate::{Conduit, ConduitError};
 use build::Phid;
 
-/// What is read of a build target.
+/// The fields of a build target that we read.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "Wire<TargetFields>")]
 pub(crate) struct TargetInfo {
     pub(crate) phid: Phid,
     /// The build that it is part of.
     pub(crate) build: Phid,
-    /// Which run of its build it belongs to. A restart begins the next one, with new targets; those of earlier runs
-    /// keep their status for ever and ignore messages.
+    /// The number of the run of its build. A restart begins the next run, with new targets; those of earlier runs keep
+    /// their status permanently and ignore messages.
     pub(crate) generation: u64,
     pub(crate) status: TargetStatus,
     /// `None` while it is pending.
     pub(crate) started_at: Option<Timestamp>,
 }
 
-/// How far a build target is.
+/// The status of a build target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(crate) enum TargetStatus {
-    /// Not begun.
+    /// It has not begun.
     #[serde(rename = "target/pending")]
     Pending,
     /// Its request is on the way.
@@ -40,22 +40,22 @@ pub(crate) enum TargetStatus {
     /// It waits for a message.
     #[serde(rename = "target/waiting")]
     Waiting,
-    /// Ended well.
+    /// It passed.
     #[serde(rename = "target/passed")]
     Passed,
-    /// Ended badly.
+    /// It failed.
     #[serde(rename = "target/failed")]
     Failed,
-    /// Given up before it could end.
+    /// It was aborted before it could end.
     #[serde(rename = "target/aborted")]
     Aborted,
-    /// A word that is not known here.
+    /// A status that this release does not know.
     #[serde(other)]
     Other,
 }
 
 impl TargetStatus {
-    /// Whether nothing more can be said on it.
+    /// Whether Harbormaster ignores further messages for it.
     pub(crate) fn has_ended(self) -> bool {
         matches!(self, Self::Passed | Self::Failed | Self::Aborted)
     }
@@ -68,15 +68,15 @@ impl TargetStatus {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::Aborted => "aborted",
-            Self::Other => "in a state that is not known here",
+            Self::Other => "in an unknown state",
         }
     }
 }
 
-/// Why nothing can be published on a target any more.
+/// The reason for which nothing can be published on a target any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TargetEnd {
-    /// It has ended in Harbormaster, without us.
+    /// It ended in Harbormaster, without us.
     Ended(TargetStatus),
     /// Its build was restarted, and so has a newer target.
     Restarted,
@@ -85,15 +85,15 @@ pub(crate) enum TargetEnd {
 /// The build in Harbormaster that a target is part of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildOfTarget {
-    /// The target.
+    /// The target's PHID.
     pub target: Phid,
-    /// Its build.
+    /// The build's PHID.
     pub build: Phid,
-    /// Whether the build was restarted since: it has a newer target.
+    /// Whether the build was restarted after this target: it has a newer one.
     pub restarted: bool,
 }
 
-/// A build target that waits for an answer, and what it is a build of.
+/// A build target that waits for an answer, with the diff that it builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WaitingBuild {
     pub(crate) target: Phid,
@@ -103,7 +103,7 @@ pub(crate) struct WaitingBuild {
     pub(crate) repository: Phid,
 }
 
-/// What a build is of.
+/// The diff that a build is for, with its revision.
 #[derive(Clone)]
 struct Subject {
     diff_id: u64,
@@ -167,7 +167,7 @@ struct BuildStatusField {
     value: BuildStatus,
 }
 
-/// A build's status, as far as it matters here.
+/// The status of a build: each end, and one variant for all that are open.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum BuildStatus {
@@ -196,8 +196,8 @@ fn maybe_epoch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, 
 }
 
 impl Conduit {
-    /// Those of the build targets that are visible. One whose build was aborted counts as aborted: Harbormaster lets it
-    /// wait for ever, and takes no notice of what is said on it.
+    /// The visible ones of these targets. A target whose build was aborted counts as aborted: Harbormaster keeps it waiting
+    /// permanently, and ignores messages for it.
     pub(crate) async fn targets(&self, phids: &[Phid]) -> Result<Vec<TargetInfo>, ConduitError> {
         let mut targets: Vec<TargetInfo> = self
             .search("harbormaster.target.search", "phids", phids, json!({}))
@@ -220,8 +220,8 @@ impl Conduit {
         Ok(targets)
     }
 
-    /// Why nothing can be published on a target any more, if so: it has ended, or its build was restarted. `None` also for a
-    /// target that is not visible.
+    /// The reason for which nothing can be published on a target any more. `None` for an open target, and for one that is
+    /// not visible.
     pub(crate) async fn end_of_target(
         &self,
         target: &Phid,
@@ -263,8 +263,8 @@ impl Conduit {
         Ok(found.into_iter().map(of_target).collect())
     }
 
-    /// Restarts a build: Harbormaster makes a new target and sends a new request for it. A lost answer may hide that it
-    /// was done, see [`ConduitError::had_no_effect`].
+    /// Restarts a build: Harbormaster makes a new target and sends a new request for it. After an error the restart may
+    /// still have happened; see [`ConduitError::had_no_effect`].
     pub async fn restart(&self, build: &Phid) -> Result<(), ConduitError> {
         let request = params(json!({ "receiver": build, "type": "restart" }));
         self.call_once::<IgnoredAny>("harbormaster.sendmessage", request)
@@ -273,10 +273,9 @@ impl Conduit {
     }
 
     /// The targets that wait for an answer, of builds of `plan` that were created at `since` or later, newest build
-    /// first. Builds of a diff that belongs to no visible revision, or of a revision without a repository, are left
-    /// out: nothing could be said of them.
+    /// first. Leaves out builds of a diff without a visible revision, or of a revision without a repository.
     ///
-    /// A restart does not make a build newer, so one that is older than `since` is not found again by restarting it.
+    /// A restart does not change the creation date of a build, so it does not bring an older one into the list.
     pub(crate) async fn waiting_builds(
         &self,
         plan: &Phid,
@@ -318,7 +317,7 @@ impl Conduit {
         Ok(found.collect())
     }
 
-    /// What each buildable is about, by its PHID; one is missing when not all of it is visible.
+    /// The subject of each buildable, by its PHID. Leaves out a buildable whose diff or revision is not visible.
     async fn subjects(
         &self,
         builds: &[Wire<BuildFields>],
@@ -394,7 +393,7 @@ fn waiting_by_build(targets: Vec<TargetInfo>) -> HashMap<Phid, Vec<TargetInfo>> 
     waiting
 }
 
-/// Each once: several builds may be of one diff, and diffs of one revision.
+/// Removes duplicates: several builds may be for one diff, and several diffs for one revision.
 fn unique<'a>(phids: impl Iterator<Item = &'a Phid>) -> Vec<Phid> {
     phids
         .collect::<BTreeSet<_>>()

@@ -1,4 +1,4 @@
-//! Who and what there is: users, projects, repositories, and ourselves.
+//! Calls about users, projects and repositories, and about our own user.
 
 use std::collections::BTreeMap;
 
@@ -38,14 +38,14 @@ struct RepositoryFields {
 }
 
 impl Conduit {
-    /// Checks that Phabricator answers and accepts the token (`conduit.ping` would ignore a bad one).
+    /// Checks that Phabricator responds and accepts the token (`conduit.ping` would ignore a bad one).
     pub async fn check(&self) -> Result<(), ConduitError> {
         self.call::<IgnoredAny>("user.whoami", Map::new())
             .await
             .map(|_| ())
     }
 
-    /// The name of the user that the token is of.
+    /// The name of the user that the token belongs to.
     pub async fn whoami(&self) -> Result<String, ConduitError> {
         #[derive(Deserialize)]
         struct Ourselves {
@@ -58,8 +58,7 @@ impl Conduit {
             .name)
     }
 
-    /// The users of these names; a name that is not a key of the answer is unknown. The case of letters does not
-    /// matter to Phabricator, and the answer has the names as they were asked for.
+    /// The PHIDs of these users, by the given names. Leaves out unknown names. Phabricator ignores the case of letters.
     pub async fn users(
         &self,
         usernames: &[String],
@@ -79,13 +78,12 @@ impl Conduit {
             .collect())
     }
 
-    /// The repositories with these short names or, where there is no such short name, names. A name that is not a key
-    /// of the answer is unknown.
+    /// The PHIDs of the repositories with these short names, or else these names. Leaves out unknown names.
     pub async fn repositories(
         &self,
         names: &[String],
     ) -> Result<BTreeMap<String, Phid>, ConduitError> {
-        // There is no constraint for names, so every page is looked through.
+        // The search has no constraint for names, so load every page.
         let all: Vec<RepositoryInfo> = self
             .pages("diffusion.repository.search", Map::new(), |_| true)
             .await?;
@@ -103,7 +101,8 @@ impl Conduit {
             .collect())
     }
 
-    /// The name of a repository. `None` when our user does not see it.
+    /// The short name, or else the name, of a repository. `None` when our user does not see it, or the name could harm the
+    /// sentence that quotes it.
     pub(crate) async fn repository_name(
         &self,
         repository: &Phid,
@@ -112,7 +111,6 @@ impl Conduit {
         let found: Vec<RepositoryInfo> = self
             .search("diffusion.repository.search", "phids", asked, json!({}))
             .await?;
-        // It becomes a part of our sentence.
         let plain = |name: &String| {
             name.chars()
                 .all(|c| c.is_alphanumeric() || "-_./ ".contains(c))

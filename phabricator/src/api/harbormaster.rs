@@ -1,4 +1,4 @@
-//! What is said on a build target.
+//! Calls that publish on a build target: messages, units and links.
 
 use std::borrow::Cow;
 
@@ -9,15 +9,15 @@ use super::params;
 use crate::{Conduit, ConduitError};
 use build::Phid;
 
-/// What a message does to its target.
+/// The effect of a message on its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum MessageType {
-    /// Nothing: the work goes on.
+    /// None: the work goes on.
     Work,
-    /// Ends it well.
+    /// The target passes.
     Pass,
-    /// Ends it badly.
+    /// The target fails.
     Fail,
 }
 
@@ -31,10 +31,9 @@ impl MessageType {
     }
 }
 
-/// A unit test result, Harbormaster's form for anything that is to be read on a build.
+/// A unit test result, Harbormaster's form for any text on a build.
 ///
-/// The server refuses explicit nulls, and a text over 255 characters as `namespace` is a crash there, so that is a
-/// constant.
+/// The server refuses explicit nulls. A `namespace` over 255 characters crashes it, so ours is a constant.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Unit {
     pub(crate) namespace: &'static str,
@@ -48,19 +47,19 @@ pub(crate) struct Unit {
     pub(crate) details: String,
 }
 
-/// How a unit ended. The server does not check it, so a wrong word would be shown as it is.
+/// The result of a unit. The server does not check it, and shows any word as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum UnitResult {
-    /// All is well.
+    /// No fault was found.
     Pass,
-    /// It failed, by the patch's fault.
+    /// It failed, through a fault of the patch.
     Fail,
-    /// It was not run, and that is all right.
+    /// It was not run, without a fault.
     Skip,
-    /// It could not be run.
+    /// It could not be run, through a failure of ours.
     Broken,
-    /// It means less than it seems to.
+    /// Its result is less reliable than it seems.
     Unsound,
 }
 
@@ -80,7 +79,7 @@ impl Conduit {
     /// Sends a message to a build target. `false` when there is no such target, or it is not visible. Messages to a
     /// target that has ended are accepted and without effect.
     ///
-    /// Units are appended each time they are sent, in one step with the message: with units it is called once only.
+    /// The server appends units each time they arrive, in one step with the message. So a call with units is not repeated.
     pub(crate) async fn send_message(
         &self,
         target: &Phid,
@@ -98,13 +97,13 @@ impl Conduit {
         known(sent, "Unable to load object")
     }
 
-    /// The keys of what is shown on a build target. What it says, such as the address of a link, is in no answer.
+    /// The keys of the artifacts of a build target. No call returns their contents, such as the address of a link.
     pub(crate) async fn artifact_keys(&self, target: &Phid) -> Result<Vec<String>, ConduitError> {
         let found = self.artifacts(std::slice::from_ref(target)).await?;
         Ok(found.into_iter().map(|artifact| artifact.key).collect())
     }
 
-    /// What is shown on these build targets.
+    /// The artifacts of these build targets.
     pub(crate) async fn artifacts(
         &self,
         targets: &[Phid],
@@ -120,8 +119,8 @@ impl Conduit {
         Ok(found.into_iter().map(|listed| listed.fields).collect())
     }
 
-    /// Shows a link on a build target; done when the target has one with this `key` already. `false` when there is no
-    /// such target, or it is not visible.
+    /// Creates a link on a build target. An existing link with this `key` stays as it is, and counts as success. `false` when
+    /// there is no such target, or it is not visible.
     pub(crate) async fn create_link(
         &self,
         target: &Phid,
@@ -149,7 +148,7 @@ impl Conduit {
     }
 }
 
-/// What is read of something that is shown on a build target.
+/// The fields of an artifact that we read.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct ArtifactInfo {
     #[serde(rename = "buildTargetPHID")]
@@ -163,7 +162,7 @@ struct Listed {
     fields: ArtifactInfo,
 }
 
-/// `false` for the refusal that begins with `unknown`; the code is the same for most refusals.
+/// `false` for a refusal whose text begins with `unknown`: most refusals share one code.
 fn known(answer: Result<IgnoredAny, ConduitError>, unknown: &str) -> Result<bool, ConduitError> {
     match answer {
         Ok(_) => Ok(true),

@@ -1,4 +1,4 @@
-//! What is new: diffs in the order in which they were made, and revisions as they change.
+//! Searches for the poller: diffs in the order of their creation, and revisions in the order of their changes.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use build::Phid;
 const DIFFS: &str = "differential.diff.search";
 const REVISIONS: &str = "differential.revision.search";
 
-/// What a search for diffs shows: diffs, and perhaps something else.
+/// A result of a search for diffs.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Listed {
     pub(crate) id: u64,
@@ -24,14 +24,14 @@ pub(crate) struct Listed {
 pub(crate) enum Object {
     #[serde(rename = "DIFF")]
     Diff { phid: Phid, fields: ListedFields },
-    /// A type that is not known here.
+    /// A type that this release does not know.
     #[serde(other)]
     Other,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct ListedFields {
-    /// `None` until its author's client has made or updated the revision, which is a call of its own.
+    /// `None` until its author's client attaches the diff to a revision, with a call of its own.
     #[serde(rename = "revisionPHID")]
     pub(crate) revision: Option<Phid>,
     #[serde(rename = "repositoryPHID")]
@@ -49,8 +49,8 @@ impl Conduit {
         }
         let mut found = match self.call::<Page<Listed>>(DIFFS, request).await {
             Ok(page) => page.data,
-            // The server goes on only after a diff that it shows, and this one may have become private, or was
-            // destroyed. It says so with a code that it has for much else.
+            // The server searches only after a diff that it shows; this one may have become private, or was destroyed.
+            // The code of that refusal stands for many others, too.
             Err(ConduitError::Refused { code, .. }) if code == "ERR-CONDUIT-CORE" && id > 0 => {
                 self.diffs_down_to(id).await?
             }
@@ -62,7 +62,7 @@ impl Conduit {
         Ok(found)
     }
 
-    /// The same without naming a diff: from the newest on, down to number `id`, in as many pages as that takes.
+    /// The same without naming a diff: from the newest one down to number `id`, page by page.
     async fn diffs_down_to(&self, id: u64) -> Result<Vec<Listed>, ConduitError> {
         let request = params(json!({ "order": "newest", "limit": PAGE }));
         self.pages(DIFFS, request, |page: &[Listed]| {
@@ -79,13 +79,13 @@ impl Conduit {
         Ok(page.data.first().map_or(0, |listed| listed.id))
     }
 
-    /// Those of the diffs that are visible.
+    /// The visible ones of these diffs.
     pub(crate) async fn listed_diffs(&self, phids: &[&Phid]) -> Result<Vec<Listed>, ConduitError> {
         self.search(DIFFS, "phids", phids, json!({})).await
     }
 
-    /// The visible revisions that changed at `since` or later, by the server's clock. One that changes meanwhile may be
-    /// there twice.
+    /// The visible revisions that changed at `since` or later, by the server's clock. A revision that changes during the
+    /// search may be listed twice.
     pub(crate) async fn revisions_since(
         &self,
         since: Timestamp,
@@ -103,7 +103,7 @@ impl Conduit {
         Ok(found)
     }
 
-    /// When a visible revision changed last, by the server's clock; `None` when there is none.
+    /// The time of the last change of a visible revision, by the server's clock; `None` when there is none.
     pub(crate) async fn last_change(&self) -> Result<Option<Timestamp>, ConduitError> {
         let attachments = json!({ "projects": true, "reviewers": true });
         let request = params(json!({ "order": "updated", "limit": 1, "attachments": attachments }));

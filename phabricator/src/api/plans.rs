@@ -1,4 +1,4 @@
-//! Build plans, as far as Conduit shows them.
+//! Calls about build plans.
 
 use std::collections::HashMap;
 
@@ -9,33 +9,33 @@ use super::{Page, params};
 use crate::{Conduit, ConduitError};
 use build::Phid;
 
-/// How many of the newest builds are looked at.
+/// The number of newest builds that are read.
 const NEWEST: usize = 20;
 
 /// A build plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildPlan {
-    /// What people call it.
+    /// The name that people see.
     pub name: String,
-    /// Whether it runs.
+    /// Whether Harbormaster runs it.
     pub is_enabled: bool,
-    /// What "Hold Drafts" says: `always`, `building` or `never`. `None` where the server does not show it.
+    /// The value of "Hold Drafts": `always`, `building` or `never`. `None` where the server does not show it.
     pub hold_drafts: Option<String>,
 }
 
-/// What the newest builds of a plan show.
+/// Counts of the newest builds of a plan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NewestBuilds {
-    /// How many there are.
+    /// The number of builds, at most 20.
     pub builds: usize,
-    /// How many a rule of Herald has started.
+    /// The number of those that a rule of Herald started.
     pub by_herald: usize,
-    /// How many targets of the newest one our user sees.
+    /// The number of targets of the newest build that our user sees.
     pub targets: usize,
 }
 
 impl NewestBuilds {
-    /// Whether there is none.
+    /// Whether the plan has no visible build.
     pub fn is_empty(&self) -> bool {
         self.builds == 0
     }
@@ -88,7 +88,7 @@ struct BuildFields {
 }
 
 impl Conduit {
-    /// The build plan, if there is one that our user sees.
+    /// The build plan; `None` when our user does not see it.
     pub async fn build_plan(&self, plan: &Phid) -> Result<Option<BuildPlan>, ConduitError> {
         let found: Vec<Wire<PlanFields>> = self
             .search("harbormaster.buildplan.search", "phids", &[plan], json!({}))
@@ -110,7 +110,7 @@ impl Conduit {
 
     /// The names of the plan's steps.
     pub async fn build_steps(&self, plan: &Phid) -> Result<Vec<String>, ConduitError> {
-        // There is no constraint for plans, so every page is looked through.
+        // The search has no constraint for plans, so load every page.
         let all: Vec<Wire<StepFields>> = self
             .pages(
                 "harbormaster.step.search",
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn initiator_of_a_recorded_build_is_a_rule() {
+    fn recorded_build_of_herald_has_a_rule_as_initiator() {
         #[derive(Deserialize)]
         struct Recorded {
             response: Answer,

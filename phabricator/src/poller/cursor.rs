@@ -1,4 +1,4 @@
-//! What the poller remembers, on the bus: how far it is, and which diffs it has seen.
+//! The records of the poller: its cursor, and the diffs that it has seen.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use build::Phid;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a seen diff is remembered.
+/// The time for which a seen diff is remembered.
 const SEEN_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 
-const PLACE: RecordStore = RecordStore {
+const POSITION: RecordStore = RecordStore {
     name: "diff-poller",
     retention: Duration::from_secs(365 * 24 * 3600),
 };
@@ -27,23 +27,23 @@ const CURSOR: Field<u64> = Field::new("cursor");
 const RECONCILED: Field<i64> = Field::new("reconciled");
 const AT: Field<i64> = Field::new("at");
 
-/// How far the poller is. Each value has a slot of its own, as a plain number, so that what another release wrote can be
-/// swapped.
+/// The position of the poller. Each value is a field of its own, a plain number, so that compare-and-set works on values of
+/// other releases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The newest diff when it was first started; of those up to here nothing is wanted.
+pub(super) struct PollCursor {
+    /// The newest diff at the first start. Diffs up to this one are not taken.
     pub(super) start: u64,
-    /// The newest diff that the search was followed to.
+    /// The last diff that the search reached.
     pub(super) cursor: u64,
-    /// Revisions that changed before were looked at, in seconds of the server's clock.
+    /// The last change of a revision that was checked, in seconds of the server's clock.
     pub(super) reconciled: i64,
 }
 
-impl Place {
-    /// `None` before the very first start.
+impl PollCursor {
+    /// The stored position; `None` before the very first start.
     pub(super) async fn read(bus: &dyn Bus) -> Result<Option<Self>, BusError> {
         let record = bus
-            .records(&PLACE, &[RECORD.to_owned()])
+            .records(&POSITION, &[RECORD.to_owned()])
             .await?
             .pop()
             .unwrap_or_default();
@@ -64,32 +64,32 @@ impl Place {
             }))
     }
 
-    /// Begins here, unless it began before.
-    pub(super) fn begins(&self) -> Result<Vec<RecordUpdate>, BusError> {
+    /// Stores this position as the first one, unless there is one.
+    pub(super) fn start(&self) -> Result<Vec<RecordUpdate>, BusError> {
         Ok(vec![
-            PLACE.set_once(RECORD, START, &self.start)?,
-            PLACE.set_once(RECORD, CURSOR, &self.cursor)?,
-            PLACE.set_once(RECORD, RECONCILED, &self.reconciled)?,
+            POSITION.set_once(RECORD, START, &self.start)?,
+            POSITION.set_once(RECORD, CURSOR, &self.cursor)?,
+            POSITION.set_once(RECORD, RECONCILED, &self.reconciled)?,
         ])
     }
 
-    /// Follows the search to `cursor`, unless somebody else did meanwhile.
-    pub(super) fn moves_to(&self, cursor: u64) -> Result<RecordUpdate, BusError> {
-        Ok(PLACE
+    /// Advances the cursor, unless another process did so first.
+    pub(super) fn advance_to(&self, cursor: u64) -> Result<RecordUpdate, BusError> {
+        Ok(POSITION
             .compare_and_set(RECORD, CURSOR, Some(&self.cursor), Some(&cursor))?
             .into())
     }
 
-    /// Revisions that changed before `at` were looked at, unless somebody else did that meanwhile.
+    /// Records that revisions were checked that changed before `at`, unless another process did so first.
     pub(super) fn reconciled_to(&self, at: i64) -> Result<RecordUpdate, BusError> {
-        Ok(PLACE
+        Ok(POSITION
             .compare_and_set(RECORD, RECONCILED, Some(&self.reconciled), Some(&at))?
             .into())
     }
 }
 
-/// Remembers that a diff was seen.
-pub(super) fn sees(diff: &Phid, at: Timestamp) -> Result<RecordUpdate, BusError> {
+/// Records that a diff was seen.
+pub(super) fn mark_seen(diff: &Phid, at: Timestamp) -> Result<RecordUpdate, BusError> {
     SEEN.set_once(diff.as_str(), AT, &at.as_second())
 }
 
@@ -104,9 +104,9 @@ pub(super) async fn were_seen(bus: &dyn Bus, diffs: &[&Phid]) -> Result<Vec<bool
         .collect())
 }
 
-/// Whether a diff of that time would still be remembered, had it been seen.
+/// Whether a diff that was created at `created_at` would still be remembered, if it had been seen.
 pub(super) fn is_remembered(created_at: Timestamp, now: Timestamp) -> bool {
     let age = Duration::try_from(now.duration_since(created_at)).unwrap_or(Duration::ZERO);
-    // The server's clock may be another one.
+    // The clocks of the server and of this process may differ.
     age + DAY < SEEN_FOR
 }

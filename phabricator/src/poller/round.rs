@@ -1,4 +1,4 @@
-//! One look at Phabricator: what is new, and what became public.
+//! One poll of Phabricator: the new diffs, and the diffs that became public.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,37 +10,37 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tracing::info;
 
-use super::place::{Place, is_remembered, sees, were_seen};
+use super::cursor::{PollCursor, is_remembered, mark_seen, were_seen};
 use crate::{
-    Conduit, ConduitError, Directory,
+    Conduit, ConduitError, NameResolver,
     api::{Listed, ListedFields, Object, PAGE, RevisionInfo},
 };
 use build::{NewDiff, Phid};
 
-/// How long a change of a revision may take to show after the time that it bears: a transaction is dated before it is
+/// The longest delay between the date of a revision's change and its appearance: a transaction is dated before it is
 /// committed, and the server may be several machines.
 const MARGIN: Duration = Duration::from_secs(600);
 
-/// Why a look came to no end. The next one goes on where it stopped.
+/// The cause for which a poll was not completed. The next poll continues where it stopped.
 #[derive(Debug, Error)]
 pub(super) enum PollError {
-    /// Phabricator cannot be asked.
+    /// A call to Phabricator failed.
     #[error(transparent)]
     Conduit(#[from] ConduitError),
-    /// The place cannot be read, or what was found cannot be stored.
+    /// The position cannot be read, or the diffs cannot be stored.
     #[error(transparent)]
     Bus(#[from] BusError),
 }
 
-pub(super) struct Rounds {
+pub(super) struct PollRun {
     pub(super) conduit: Conduit,
-    pub(super) directory: Directory,
+    pub(super) resolver: NameResolver,
     pub(super) repositories: BTreeSet<Phid>,
     pub(super) queue: Queue<NewDiff>,
     pub(super) producer: Producer,
 }
 
-/// A diff that is shown, and belongs to a revision.
+/// A visible diff that belongs to a revision.
 struct Candidate {
     id: u64,
     phid: Phid,
@@ -69,14 +69,14 @@ impl Candidate {
     }
 }
 
-impl Rounds {
-    /// Looks once.
-    pub(super) async fn round(&self) -> Result<(), PollError> {
-        let Some(place) = Place::read(self.producer.bus().as_ref()).await? else {
+impl PollRun {
+    /// Polls once.
+    pub(super) async fn poll_once(&self) -> Result<(), PollError> {
+        let Some(position) = PollCursor::read(self.producer.bus().as_ref()).await? else {
             return self.begin().await;
         };
-        if self.follow(place).await? {
-            self.reconcile(place).await?;
+        if self.follow(position).await? {
+            self.reconcile(position).await?;
         }
         Ok(())
     }
@@ -88,23 +88,23 @@ impl Rounds {
             .await?
             .map_or(0, Timestamp::as_second);
         let newest = self.conduit.newest_diff().await?;
-        let place = Place {
+        let position = PollCursor {
             start: newest,
             cursor: newest,
             reconciled: changed,
         };
         self.producer
             .bus()
-            .push_with(Vec::new(), place.begins()?)
+            .push_with(Vec::new(), position.start()?)
             .await?;
-        info!("diffs are taken from number {} on", newest + 1);
+        info!("first start: taking diffs from number {} on", newest + 1);
         Ok(())
     }
 
-    /// Takes what comes after the cursor, page by page. Returns `false` when another poller moved the cursor.
-    async fn follow(&self, mut place: Place) -> Result<bool, PollError> {
+    /// Takes the diffs after the cursor, page by page. Returns `false` when another process moved the cursor.
+    async fn follow(&self, mut position: PollCursor) -> Result<bool, PollError> {
         loop {
-            let page = self.conduit.diffs_after(place.cursor).await?;
+            let page = self.conduit.diffs_after(position.cursor).await?;
             let Some(last) = page.last().map(|listed| listed.id) else {
                 return Ok(true);
             };
@@ -114,18 +114,18 @@ impl Rounds {
             let revisions: Vec<Phid> = revisions.into_iter().collect();
             let public = self.public(self.conduit.revisions(&revisions).await?);
             diffs.retain(|diff| public.contains_key(&diff.revision));
-            self.take(diffs, vec![place.moves_to(last)?]).await?;
-            place.cursor = last;
-            let stored = Place::read(self.producer.bus().as_ref()).await?;
+            self.take(diffs, vec![position.advance_to(last)?]).await?;
+            position.cursor = last;
+            let stored = PollCursor::read(self.producer.bus().as_ref()).await?;
             if stored.map(|stored| stored.cursor) != Some(last) {
                 return Ok(false);
             }
         }
     }
 
-    /// Takes the current diff of each revision that changed and is public, if it was never seen.
-    async fn reconcile(&self, place: Place) -> Result<(), PollError> {
-        let before = Timestamp::from_second(place.reconciled).unwrap_or(Timestamp::MIN);
+    /// Takes the current diff of each public revision that changed, if that diff was never seen.
+    async fn reconcile(&self, position: PollCursor) -> Result<(), PollError> {
+        let before = Timestamp::from_second(position.reconciled).unwrap_or(Timestamp::MIN);
         let revisions = self
             .conduit
             .revisions_since(before.checked_sub(MARGIN).unwrap_or(Timestamp::MIN))
@@ -148,33 +148,33 @@ impl Rounds {
             let listed = self.conduit.listed_diffs(chunk).await?;
             let mut diffs: Vec<Candidate> = listed.into_iter().filter_map(Candidate::new).collect();
             diffs.retain(|diff| {
-                diff.id > place.start
+                diff.id > position.start
                     && is_remembered(diff.created_at, now)
                     && public.contains_key(&diff.revision)
             });
             diffs.sort_unstable_by_key(|diff| diff.id);
             self.take(diffs, Vec::new()).await?;
         }
-        if let Some(changed) = changed.filter(|changed| *changed > place.reconciled) {
+        if let Some(changed) = changed.filter(|changed| *changed > position.reconciled) {
             self.producer
                 .bus()
-                .push_with(Vec::new(), vec![place.reconciled_to(changed)?])
+                .push_with(Vec::new(), vec![position.reconciled_to(changed)?])
                 .await?;
         }
         Ok(())
     }
 
-    /// Those of the revisions that may be spoken of, each with its current diff.
+    /// The public ones of these revisions, each with its current diff.
     fn public(&self, revisions: Vec<RevisionInfo>) -> BTreeMap<Phid, Phid> {
-        let public = self.directory.privacy().public(revisions);
+        let public = self.resolver.privacy().public(revisions);
         public
             .into_iter()
             .map(|revision| (revision.phid, revision.fields.diff))
             .collect()
     }
 
-    /// Sends those of `diffs` that were never seen and are of an enabled repository, and remembers all of them, together
-    /// with `updates`, in one step.
+    /// Sends those of `diffs` that were never seen and belong to an enabled repository. Marks all of them as seen and writes
+    /// `updates`, in the same step.
     async fn take(
         &self,
         diffs: Vec<Candidate>,
@@ -194,7 +194,7 @@ impl Rounds {
             .filter(|(_, seen)| !seen)
             .map(|(diff, _)| diff)
         {
-            updates.push(sees(&diff.phid, now)?);
+            updates.push(mark_seen(&diff.phid, now)?);
             metrics::counter!("diff_poller_seen_total").increment(1);
             let Some(repository) = diff
                 .repository
@@ -235,13 +235,13 @@ mod tests {
     use runtime::ManualClock;
 
     use super::*;
-    use crate::DirectoryNames;
+    use crate::ConfiguredNames;
     use testkit::phabricator::{FakePhabricator, NewDiff as Patch, NewRevision};
 
     const FOUND: Queue<NewDiff> = Queue::new("diffs", Policy::DEFAULT);
 
     #[tokio::test]
-    async fn of_two_rounds_at_once_neither_repeats_what_the_other_sent_or_moves_the_cursor_back() {
+    async fn concurrent_polls_send_each_diff_once_and_never_move_the_cursor_back() {
         for method in ["differential.diff.search", "differential.revision.search"] {
             let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
             let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
@@ -260,45 +260,45 @@ mod tests {
             };
             let http = observe::http::client(Duration::from_secs(10)).unwrap();
             let conduit = Conduit::new(fake.url().clone(), fake.token(), http);
-            let names = DirectoryNames {
+            let names = ConfiguredNames {
                 skipped_authors: Vec::new(),
                 secure_projects: Vec::new(),
             };
-            let directory = Directory::load(&conduit, names).await.unwrap();
-            let rounds = || Rounds {
+            let resolver = NameResolver::load(&conduit, names).await.unwrap();
+            let run = || PollRun {
                 conduit: conduit.clone(),
-                directory: directory.clone(),
+                resolver: resolver.clone(),
                 repositories: BTreeSet::from([repository.clone()]),
                 queue: FOUND,
                 producer: Producer::new(bus.clone(), clock.clone()),
             };
-            let (slow, quick) = (rounds(), rounds());
-            slow.round().await.unwrap();
+            let (slow, quick) = (run(), run());
+            slow.poll_once().await.unwrap();
 
             create();
             let mut held = fake.hold_next(method);
             let overtake = async {
                 held.acted().await;
                 create();
-                quick.round().await.unwrap();
+                quick.poll_once().await.unwrap();
                 held.release();
             };
-            let (late, ()) = join!(slow.round(), overtake);
+            let (late, ()) = join!(slow.poll_once(), overtake);
             late.unwrap();
 
             let waiting = bus.peek(&FOUND.spec(), 10).await.unwrap();
             assert_eq!(waiting.len(), 2, "{method}");
-            let place = Place::read(bus.as_ref()).await.unwrap();
+            let position = PollCursor::read(bus.as_ref()).await.unwrap();
             assert_eq!(
-                place,
-                Some(Place {
+                position,
+                Some(PollCursor {
                     start: 0,
                     cursor: 2,
                     reconciled: 0
                 }),
                 "{method}"
             );
-            // One of the late round, which stops when it finds the cursor moved, and two of the other, the last one empty.
+            // One call of the late poll, which stops when it finds the cursor moved, and two of the other, the last one empty.
             let followed = fake
                 .calls()
                 .into_iter()

@@ -1,22 +1,25 @@
-//! What is read on a build target in the end.
+//! The answers on a build target, as records and commands show them.
 
-use super::{Say, words};
+use super::{PublishCall, calls_for};
 use build::{Answer, Report};
 
-/// What the [`super::Publisher`] sends of a report, in its order, but for the link to a page of the deployment.
+/// The answers that the [`super::Publisher`] sends for a report, in order, without the link to a page of the deployment.
 pub fn answer(report: &Report) -> Vec<Answer> {
-    words(report, None).into_iter().map(Answer::from).collect()
+    calls_for(report, None)
+        .into_iter()
+        .map(Answer::from)
+        .collect()
 }
 
-impl From<Say<'_>> for Answer {
-    fn from(say: Say<'_>) -> Self {
-        match say {
-            Say::Message(kind, None) => Self {
+impl From<PublishCall<'_>> for Answer {
+    fn from(call: PublishCall<'_>) -> Self {
+        match call {
+            PublishCall::Message(kind, None) => Self {
                 act: kind.name().to_owned(),
                 heading: None,
                 text: String::new(),
             },
-            Say::Message(kind, Some(unit)) => {
+            PublishCall::Message(kind, Some(unit)) => {
                 let heading = Some(format!("{}: {}", unit.name, unit.result.name()));
                 Self {
                     act: kind.name().to_owned(),
@@ -24,7 +27,7 @@ impl From<Say<'_>> for Answer {
                     text: unit.details,
                 }
             }
-            Say::Link(link) => Self {
+            PublishCall::Link(link) => Self {
                 act: "link".to_owned(),
                 heading: Some(link.name.to_owned()),
                 text: link.url.to_owned(),

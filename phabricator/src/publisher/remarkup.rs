@@ -1,7 +1,7 @@
-//! Foreign text in Phabricator's markup.
+//! Quotes foreign text in Phabricator's markup.
 //!
-//! What comes from outside goes into a code block (every line indented by two spaces: the block ends only at a line
-//! that is not, so nothing in it can end it), or as a name into back quotes on one line.
+//! Foreign text goes into a code block, or as a name into back quotes on one line. In a code block each line is indented by
+//! two spaces. The block ends at the first line that is not, so the text cannot end it.
 
 /// The most bytes of a tool's text that are shown: half from its beginning, half from its end.
 const MAX_TOOL_TEXT: usize = 8000;
@@ -10,7 +10,7 @@ const MAX_SENTENCE: usize = 1000;
 /// The most bytes of a name within a sentence.
 const MAX_NAME: usize = 100;
 
-/// The parts that are not empty, as paragraphs.
+/// Joins the parts that are not empty as paragraphs.
 pub(super) fn paragraphs(parts: &[String]) -> String {
     let parts: Vec<&str> = parts
         .iter()
@@ -20,7 +20,7 @@ pub(super) fn paragraphs(parts: &[String]) -> String {
     parts.join("\n\n")
 }
 
-/// `text` on one line and of a sane length.
+/// `text` on one line of at most [`MAX_SENTENCE`] bytes and an ellipsis.
 pub(super) fn sentence(text: &str) -> String {
     let words: Vec<&str> = text
         .split(|c: char| c.is_whitespace() || c.is_control())
@@ -34,7 +34,7 @@ pub(super) fn sentence(text: &str) -> String {
     }
 }
 
-/// `text` as a name within a sentence.
+/// `text` in back quotes, for a name within a sentence.
 pub(super) fn inline_code(text: &str) -> String {
     let plain: String = text
         .chars()
@@ -43,7 +43,7 @@ pub(super) fn inline_code(text: &str) -> String {
     format!("`{}`", &plain[..plain.floor_char_boundary(MAX_NAME)])
 }
 
-/// `text` as a code block; nothing when there is no text.
+/// `text` as a code block; empty when the text is blank.
 pub(super) fn code_block(text: &str) -> String {
     if text.trim().is_empty() {
         return String::new();
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_breaks_out_of_a_code_block_or_a_line() {
+    fn hostile_text_stays_in_its_code_block_or_line() {
         for hostile in [
             "```\n= Heading\n```",
             "lang=php, name=x\ntext",
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_keep_their_beginning_and_end_and_no_half_letter() {
+    fn long_text_is_cut_in_the_middle_and_between_characters() {
         let text = format!("first {} last", "ü".repeat(MAX_TOOL_TEXT));
         let block = code_block(&text);
         assert!(block.len() < MAX_TOOL_TEXT + 100, "{}", block.len());

@@ -1,16 +1,17 @@
-//! Says on a build target how a test of its push ended.
+//! Publishes the result of a test on the target of its build.
 //!
-//! # Said once
+//! # Published at most once
 //!
-//! As with other units (see `publisher.rs`), the server appends one each time it is sent, and nothing lists them. Before a
-//! result is sent, it is claimed, for as long as the claim is kept. A delivery that finds another one's claim leaves the
-//! result alone: it was said, or is being said, or its delivery died on the way, and a test that is shown twice would be
-//! worse than one that may be missing. A call that the server surely did not act on releases the claim.
+//! As with other units (see `publisher.rs`), the server appends one each time it is sent, and no call lists them. So a
+//! delivery claims a result before it sends it, and the claim does not expire while it is kept. A delivery that finds the
+//! claim of another one leaves the result out: that one has sent it, is sending it, or died on the way. A test that is
+//! shown twice would be worse than one that may be missing. A call that certainly had no effect releases the claim.
 //!
-//! Of many failures that is not sure, and in an outage of hours each result would be left alone after its first. So the
-//! server is asked for the target before, which may be asked again: only a server that answers is sent the result.
+//! After many failures that is uncertain: in an outage of hours, each result would be lost at its first attempt. So the
+//! publisher first searches for the target, a call that may be repeated, and sends the result only to a server that
+//! responds.
 //!
-//! The claims are not in the build's record: a push may have thousands of tests, and the record is read for each of them.
+//! The claims are not in the build's record: a push may have thousands of tests, and each of them reads that record.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -23,14 +24,14 @@ use crate::{
     Conduit, ConduitError,
     api::{MessageType, Unit, UnitResult},
 };
-use build::{BuildLog, BuildRecord, Outcome, Report, TestOutcome, TestResult};
+use build::{BuildLog, BuildRecord, FinalOutcome, Report, TestOutcome, TestResult};
 
-/// Results that were said, by their task and run. A message is not repeated after so long.
-const SAID: RecordStore = RecordStore {
+/// The claims of results, by task and run. Their queue does not deliver a message after the retention.
+const CLAIMED: RecordStore = RecordStore {
     name: "test-results",
     retention: Duration::from_secs(24 * 3600),
 };
-/// Which delivery says it. It does not run out before the record is forgotten.
+/// The delivery that sends the result. The claim expires with its record.
 const CLAIM: ClaimField = ClaimField::new("claim", Duration::MAX);
 
 /// The longest name of a unit, in characters: the server's column ends there.
@@ -44,7 +45,7 @@ pub struct TestResultPublisher {
 }
 
 impl TestResultPublisher {
-    /// A publisher which speaks through `conduit`; without `publish` it only logs what it would say.
+    /// A publisher that calls `conduit`. Without `publish` it only logs.
     pub fn new(conduit: Conduit, publish: bool, log: BuildLog) -> Self {
         Self {
             conduit,
@@ -58,11 +59,11 @@ fn id(result: &TestResult) -> String {
     format!("{}/{}", result.task_id, result.run)
 }
 
-/// Why nothing may be said on the target of this build.
+/// The reason for which nothing may be published on the target of this build.
 fn silenced(record: &BuildRecord) -> Option<&'static str> {
     match record.end.as_ref().map(|end| &end.outcome) {
-        Some(Outcome::Answered(Report::Pushed(_))) => None,
-        Some(Outcome::Answered(Report::Withheld)) => Some("its revision is private"),
+        Some(FinalOutcome::Answered(Report::Pushed(_))) => None,
+        Some(FinalOutcome::Answered(Report::Private)) => Some("its revision is private"),
         Some(_) => Some("its build was not pushed"),
         None => Some("nothing is known of its build"),
     }
@@ -83,14 +84,14 @@ impl Handler<TestResult> for TestResultPublisher {
         if let Some(reason) = silenced(&record) {
             info!(
                 task = task_id,
-                run, "the result of a test is not said: {reason}"
+                run, "skipping the result of a test: {reason}"
             );
             return Ok(bus::Outcome::Done);
         }
         if !self.publish {
             info!(
                 task = task_id,
-                run, "publishing is switched off, the result of a test is not said"
+                run, "skipping the result of a test: PHABRICATOR.publish is false"
             );
             return Ok(bus::Outcome::Done);
         }
@@ -103,10 +104,10 @@ impl Handler<TestResult> for TestResultPublisher {
             warn_of_hidden(&result);
             return Ok(bus::Outcome::Done);
         }
-        let Claim::Acquired(claim) = cx.claim::<()>(&SAID, &id(&result), CLAIM).await? else {
+        let Claim::Acquired(claim) = cx.claim::<()>(&CLAIMED, &id(&result), CLAIM).await? else {
             debug!(
                 task = task_id,
-                run, "the result of a test was said before, or is being said"
+                run, "skipping the result of a test: another delivery has claimed it"
             );
             return Ok(bus::Outcome::Done);
         };
@@ -120,7 +121,7 @@ impl Handler<TestResult> for TestResultPublisher {
         if sent? {
             info!(
                 task = task_id,
-                run, "said on the build target how a test ended"
+                run, "published the result of a test on the build target"
             );
         } else {
             warn_of_hidden(&result);
@@ -132,7 +133,7 @@ impl Handler<TestResult> for TestResultPublisher {
 fn warn_of_hidden(TestResult { task_id, run, .. }: &TestResult) {
     warn!(
         task = task_id,
-        run, "the result of a test is not said: its build target is not visible"
+        run, "skipping the result of a test: its build target is not visible"
     );
 }
 
@@ -161,7 +162,7 @@ mod tests {
     use build::Phid;
 
     #[test]
-    fn a_label_that_the_server_could_not_store_is_cut() {
+    fn label_is_cut_to_the_length_of_the_servers_column() {
         let result = TestResult {
             target: Phid::parse("PHID-HMBT-00000000000000000001").unwrap(),
             label: format!("a\nb\u{7}{}", "ü".repeat(1000)),

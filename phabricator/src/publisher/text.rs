@@ -1,25 +1,25 @@
-//! The words that authors read, as units of a build target.
+//! The texts for authors, as units of a build target.
 
 use std::borrow::Cow;
 
 use super::remarkup::{code_block, inline_code, paragraphs, sentence};
 use crate::api::{Unit, UnitResult};
-use build::{BaseChoice, BaseReason, Blame, PatchFailure, Pushed};
+use build::{BaseChoice, BaseReason, InfraFailure, PatchFailure, Pushed};
 
 const NAMESPACE: &str = "code-review";
-/// The unit for what Mercurial said.
+/// The name of units about patches.
 const MERCURIAL: &str = "mercurial";
-/// The unit for all else.
+/// The name of all other units.
 const GENERAL: &str = "general";
 
-/// Phorge shows a duration in milliseconds, in a narrow column beside the unit's name. One of this many seconds runs
-/// over the name, so it is in the text instead.
+/// The duration, in seconds, from which on the text holds it. Phorge shows a unit's duration in milliseconds, in a narrow
+/// column beside the unit's name; a longer one would run over the name.
 const LONG: f64 = 100.0;
 
 /// The most revisions that are named in a sentence.
 const MAX_NAMED: usize = 10;
 
-/// What was applied, and on what: a `pass`, or `unsound` when that is not what the stack names.
+/// The patches of a push and their base: a `pass`, or `unsound` when the base is not the one that the stack names.
 pub(super) fn applied(pushed: &Pushed) -> Unit {
     let Pushed { base, landed, .. } = pushed;
     let as_named = match base.reason {
@@ -75,12 +75,12 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
     unit(MERCURIAL.into(), result, None, paragraphs(&parts))
 }
 
-/// The patch cannot be built.
+/// A patch that cannot be built: a `fail`.
 pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
     let (details, advice) = (code_block(&failure.details), sentence(&failure.advice));
     let mut parts = vec![sentence(&failure.summary)];
     match &failure.base {
-        // Much may not fit, and what helps must not stand below that.
+        // The details may be long, so the remedy stands above them.
         Some(base) => {
             let tried_on = format!(
                 "It was tried on changeset {}. {}",
@@ -105,10 +105,10 @@ pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
     )
 }
 
-/// We failed.
-pub(super) fn broken(blame: &Blame) -> Unit {
+/// A failure of ours: `broken`.
+pub(super) fn broken(blame: &InfraFailure) -> Unit {
     let told = "The operators of this service have been told. Your patch need not change: restart the build";
-    // What failed at once would fail again.
+    // A failure without retries would repeat until an operator acts.
     let when = if blame.attempts == 1 {
         "when they have mended this"
     } else {
@@ -131,13 +131,13 @@ pub(super) fn broken(blame: &Blame) -> Unit {
     )
 }
 
-/// There is nothing to do.
+/// Nothing to build: a `skip`.
 pub(super) fn neutral(reason: &str) -> Unit {
     unit(GENERAL.into(), UnitResult::Skip, None, sentence(reason))
 }
 
-/// The revision is private.
-pub(super) fn withheld() -> Unit {
+/// A private revision: a `skip` that names nothing.
+pub(super) fn private() -> Unit {
     unit(
         GENERAL.into(),
         UnitResult::Skip,
@@ -166,7 +166,7 @@ pub(super) fn unit(
     }
 }
 
-/// Why this base.
+/// The sentences that explain a base.
 fn why(base: &BaseChoice) -> String {
     let tried = base.tried.as_deref().map(inline_code);
     let tried = tried.map_or_else(String::new, |tried| {
@@ -213,8 +213,8 @@ fn reason(base: &BaseChoice) -> String {
     }
 }
 
-/// How often it was tried, when that says anything.
-fn tried(blame: &Blame) -> String {
+/// A sentence about the attempts; empty when their number is 0.
+fn tried(blame: &InfraFailure) -> String {
     match blame.attempts {
         0 => String::new(),
         1 => "It was tried once.".to_owned(),
@@ -225,7 +225,7 @@ fn tried(blame: &Blame) -> String {
     }
 }
 
-/// How long it took, when that is not beside the unit's name.
+/// A sentence about the duration, when it does not stand beside the unit's name.
 fn took(seconds: f64) -> String {
     if seconds.is_finite() && seconds >= LONG {
         format!("This took {}.", duration(seconds))
@@ -266,8 +266,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_without_a_sane_time_has_none() {
-        let blame = Blame {
+    fn unit_without_a_finite_positive_time_has_no_duration() {
+        let blame = InfraFailure {
             summary: "It broke.".to_owned(),
             details: String::new(),
             attempts: 0,
@@ -279,7 +279,7 @@ mod tests {
             ("general", UnitResult::Broken, None)
         );
         assert_eq!(
-            broken(&Blame {
+            broken(&InfraFailure {
                 seconds: 1.5,
                 ..blame.clone()
             })
@@ -287,7 +287,7 @@ mod tests {
             Some(1.5)
         );
         assert_eq!(
-            broken(&Blame {
+            broken(&InfraFailure {
                 seconds: -1.0,
                 ..blame
             })
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_duration_is_in_the_text_and_not_beside_the_name() {
+    fn long_duration_is_in_the_text_and_not_beside_the_name() {
         let text = || "x".to_owned();
         let failure = PatchFailure {
             summary: text(),
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn advice_stands_above_what_does_not_fit() {
+    fn advice_stands_above_the_details() {
         let base = BaseChoice {
             used: "1".repeat(40),
             instead_of: None,
@@ -361,8 +361,8 @@ mod tests {
     }
 
     #[test]
-    fn what_would_fail_again_is_not_to_be_restarted_before_it_is_mended() {
-        let blame = Blame {
+    fn failure_without_retries_advises_a_restart_after_the_mending() {
+        let blame = InfraFailure {
             summary: "It broke.".to_owned(),
             details: String::new(),
             attempts: 1,
@@ -373,7 +373,7 @@ mod tests {
             once.contains("It was tried once.") && !once.contains("restart the build later"),
             "{once}"
         );
-        let often = broken(&Blame {
+        let often = broken(&InfraFailure {
             attempts: 5,
             ..blame
         })
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_round() {
+    fn durations_are_rounded_to_one_unit() {
         for (seconds, expected) in [
             (59.6, "60 seconds"),
             (1800.0, "30 minutes"),

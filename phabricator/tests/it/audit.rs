@@ -1,6 +1,8 @@
 //! Builds that nobody works on any more, and builds whose request was lost.
 
-use build::{BuildOutcome, BuildRequest, NeutralReason, Outcome, Phid, Report, Source, What};
+use build::{
+    BuildEventKind, BuildOutcome, BuildRequest, FinalOutcome, NeutralReason, Phid, Report, Source,
+};
 use phabricator::AuditFinding;
 use testkit::phabricator::{EVERY_METHOD, Fault, TargetStatus};
 
@@ -26,7 +28,7 @@ async fn accepted(world: &World) -> BuildRequest {
 }
 
 #[tokio::test]
-async fn a_build_whose_message_is_gone_is_built_again_and_given_up_after_the_third_loss() {
+async fn lost_build_is_built_again_twice_and_then_fails() {
     let world = World::new().await;
     let request = accepted(&world).await;
     world.lose_all_messages().await;
@@ -47,7 +49,7 @@ async fn a_build_whose_message_is_gone_is_built_again_and_given_up_after_the_thi
     world.advance(HOUR);
     assert_eq!(
         actions(&audit(&world, None).await),
-        ["given up, and answered as our failure"]
+        ["ended as infra_failed"]
     );
     world.tell().await;
     let target = world.target(&request);
@@ -64,7 +66,7 @@ async fn a_build_whose_message_is_gone_is_built_again_and_given_up_after_the_thi
 }
 
 #[tokio::test]
-async fn a_build_that_waits_behind_others_or_for_its_time_is_left_alone() {
+async fn waiting_build_is_not_overdue() {
     let world = World::new().await;
     // One waits in a long queue, one for its revision to become public.
     let hidden = world.create("hidden");
@@ -84,7 +86,7 @@ async fn a_build_that_waits_behind_others_or_for_its_time_is_left_alone() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_decided_and_never_said_is_said() {
+async fn decided_answer_that_was_not_published_is_published() {
     let world = World::new().await;
     let revision = world.create("revision");
     world
@@ -105,11 +107,11 @@ async fn an_answer_that_was_decided_and_never_said_is_said() {
         record.outcome(),
         Some(BuildOutcome::Skipped(NeutralReason::Landed))
     );
-    assert!(record.told.is_some());
+    assert!(record.published_at.is_some());
 }
 
 #[tokio::test]
-async fn a_build_that_harbormaster_has_ended_or_does_not_show_is_closed_without_a_word() {
+async fn build_that_ended_or_is_invisible_in_harbormaster_is_closed_without_an_answer() {
     let world = World::new().await;
     let aborted = accepted(&world).await;
     let private = world.create("private later");
@@ -124,7 +126,13 @@ async fn a_build_that_harbormaster_has_ended_or_does_not_show_is_closed_without_
         .map(|finding| finding.action)
         .collect();
     actions.sort();
-    assert_eq!(actions, ["closed", "withheld: its target cannot be seen"]);
+    assert_eq!(
+        actions,
+        [
+            "closed",
+            "ended as private: harbormaster does not show its target"
+        ]
+    );
     assert_eq!(
         world.record(&aborted).await.outcome(),
         Some(BuildOutcome::Skipped(NeutralReason::EndedElsewhere))
@@ -141,7 +149,7 @@ async fn a_build_that_harbormaster_has_ended_or_does_not_show_is_closed_without_
 }
 
 #[tokio::test]
-async fn a_build_that_waits_in_harbormaster_and_never_came_is_taken_in_once() {
+async fn build_whose_request_was_lost_is_accepted_once() {
     let world = World::new().await;
     let known = accepted(&world).await;
     let revision = world.create("its request was lost");
@@ -157,7 +165,7 @@ async fn a_build_that_waits_in_harbormaster_and_never_came_is_taken_in_once() {
         "without a plan it is not looked for"
     );
     let found = world.auditor(Some(&plan)).audit(true).await.unwrap();
-    assert_eq!(actions(&found), ["it is taken in"]);
+    assert_eq!(actions(&found), ["accepted"]);
     assert!(
         world.record(&lost).await.request.is_none(),
         "a dry run only looks"
@@ -172,8 +180,8 @@ async fn a_build_that_waits_in_harbormaster_and_never_came_is_taken_in_once() {
     let record = world.record(&lost).await;
     assert!(
         matches!(
-            record.events[0].what,
-            What::Accepted {
+            record.events[0].kind,
+            BuildEventKind::Accepted {
                 source: Source::Audit
             }
         ),
@@ -190,7 +198,7 @@ async fn a_build_that_waits_in_harbormaster_and_never_came_is_taken_in_once() {
 }
 
 #[tokio::test]
-async fn nothing_is_done_while_harbormaster_cannot_be_asked() {
+async fn audit_does_nothing_while_harbormaster_is_down() {
     let world = World::new().await;
     let request = accepted(&world).await;
     world.lose_all_messages().await;
@@ -212,7 +220,7 @@ async fn nothing_is_done_while_harbormaster_cannot_be_asked() {
 
 /// An operator cancels while the build is lost: there is one end, and it is the operator's.
 #[tokio::test]
-async fn what_somebody_else_decided_is_what_is_said() {
+async fn first_decided_answer_is_published() {
     let world = World::new().await;
     let request = accepted(&world).await;
     world
@@ -235,7 +243,7 @@ async fn what_somebody_else_decided_is_what_is_said() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_repeated_after_days_does_not_open_its_build_again() {
+async fn repeated_request_does_not_reopen_its_build() {
     let world = World::new().await;
     let revision = world.create("revision");
     world
@@ -259,7 +267,7 @@ async fn a_request_that_is_repeated_after_days_does_not_open_its_build_again() {
 
 /// A delayed message is put among the ready ones by who looks for it, so after an outage it is younger than its time.
 #[tokio::test]
-async fn a_delayed_build_that_comes_back_late_after_an_outage_of_all_workers_is_left_alone() {
+async fn delayed_build_is_not_overdue_after_an_outage_of_all_workers() {
     let world = World::new().await;
     let hidden = world.create("hidden");
     world.fake.set_visible(hidden.id, false);
@@ -300,7 +308,7 @@ async fn link_by_somebody_else(world: &World, target: &Phid) {
 
 /// The records are new, or were lost: nothing is known here of what the target has.
 #[tokio::test]
-async fn a_build_that_is_not_known_and_has_the_link_of_a_push_is_adopted_and_not_built() {
+async fn unknown_build_with_the_link_of_a_push_is_adopted() {
     let world = World::new().await;
     let plan = world.fake.build_plan();
     let pushed = world.request(world.create("pushed before").diff.id);
@@ -310,7 +318,7 @@ async fn a_build_that_is_not_known_and_has_the_link_of_a_push_is_adopted_and_not
     let adopted = "it has its link already: recorded as pushed, and not built again";
     let mut planned = world.auditor(Some(&plan)).audit(true).await.unwrap();
     planned.sort_by_key(|finding| finding.diff_id);
-    assert_eq!(actions(&planned), [adopted, "it is taken in"]);
+    assert_eq!(actions(&planned), [adopted, "accepted"]);
     assert!(
         world.record(&pushed).await.request.is_none(),
         "a dry run only looks"
@@ -319,17 +327,17 @@ async fn a_build_that_is_not_known_and_has_the_link_of_a_push_is_adopted_and_not
     assert_eq!(audit(&world, Some(&plan)).await.len(), 2);
     let record = world.record(&pushed).await;
     assert_eq!(record.outcome(), Some(BuildOutcome::Pushed));
-    assert_eq!(record.end.as_ref().unwrap().outcome, Outcome::PushedBefore);
+    assert_eq!(
+        record.end.as_ref().unwrap().outcome,
+        FinalOutcome::PushedBefore
+    );
     assert!(
-        record.told.is_some() && record.sent().next().is_none(),
+        record.published_at.is_some() && record.sent().next().is_none(),
         "{record:?}"
     );
-    assert!(
-        record
-            .events
-            .iter()
-            .any(|event| matches!(&event.what, What::Adopted { key } if key == "treeherder"))
-    );
+    assert!(record.events.iter().any(
+        |event| matches!(&event.kind, BuildEventKind::Adopted { key } if key == "treeherder")
+    ));
     assert!(audit(&world, Some(&plan)).await.is_empty());
     while world.work().await > 0 {}
     while world.tell().await > 0 {}
@@ -349,7 +357,7 @@ async fn a_build_that_is_not_known_and_has_the_link_of_a_push_is_adopted_and_not
 }
 
 #[tokio::test]
-async fn a_build_whose_message_is_gone_and_that_has_the_link_of_a_push_is_adopted() {
+async fn lost_build_with_the_link_of_a_push_is_adopted() {
     let world = World::new().await;
     let request = accepted(&world).await;
     world.lose_all_messages().await;
@@ -375,7 +383,7 @@ async fn a_build_whose_message_is_gone_and_that_has_the_link_of_a_push_is_adopte
 
 /// While the artifacts cannot be read, nothing is known of what the target has.
 #[tokio::test]
-async fn nothing_is_built_again_while_harbormaster_does_not_show_artifacts() {
+async fn no_build_is_repeated_while_harbormaster_does_not_list_artifacts() {
     let world = World::new().await;
     let lost = world.request(world.create("its request was lost").diff.id);
     world.advance(HOUR);

@@ -61,7 +61,7 @@ fn shown(error: &ConduitError) -> String {
 }
 
 #[tokio::test]
-async fn requests_have_the_recorded_form_and_answers_are_read() {
+async fn requests_have_the_recorded_form_and_responses_are_read() {
     for name in [
         "user.whoami",
         "differential.revision.search.phid-attachments",
@@ -115,7 +115,7 @@ async fn requests_have_the_recorded_form_and_answers_are_read() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_accepted_is_never_shown() {
+async fn error_about_a_bad_token_does_not_hold_it() {
     let fake = fake().await;
     for token in ["api-0123456789012345678901234567", "api-short"] {
         let conduit = Conduit::new(fake.url().clone(), SecretString::from(token), http());
@@ -164,7 +164,7 @@ async fn no_error_shows_the_token_or_the_password_of_the_address() {
 }
 
 #[tokio::test]
-async fn a_short_outage_is_bridged_within_the_call() {
+async fn short_outage_is_retried_within_the_call() {
     let fake = fake().await;
     fake.fail_next("user.whoami", 1, &Fault::Status(503));
     fake.fail_next("user.whoami", 1, &Fault::Cut);
@@ -173,7 +173,7 @@ async fn a_short_outage_is_bridged_within_the_call() {
 }
 
 #[tokio::test]
-async fn a_long_outage_is_an_error_that_asks_to_be_tried_again() {
+async fn long_outage_is_a_retryable_error() {
     let fake = fake().await;
     fake.fail_next("user.whoami", 3, &Fault::Status(502));
     let error = conduit(&fake).check().await.unwrap_err();
@@ -186,7 +186,7 @@ async fn a_long_outage_is_an_error_that_asks_to_be_tried_again() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_an_error_without_the_address() {
+async fn unreachable_server_is_an_error_without_the_address() {
     let url = Url::parse("http://user:passw0rd@127.0.0.1:1/").unwrap();
     let error = Conduit::new(url, SecretString::from("api-secret"), http())
         .check()
@@ -203,7 +203,7 @@ async fn nobody_there_is_an_error_without_the_address() {
 }
 
 #[tokio::test]
-async fn refusals_are_not_tried_again_within_the_call() {
+async fn refusals_are_not_retried_within_the_call() {
     let fake = fake().await;
     let wrong = conduit(&fake)
         .call::<Value>("user.nosuchmethod", Map::new())
@@ -217,7 +217,7 @@ async fn refusals_are_not_tried_again_within_the_call() {
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_not_read_to_it() {
+async fn endless_response_is_not_read_to_its_end() {
     let (url, received) = serve(200, vec![b' '; 129 << 20]).await;
     let error = Conduit::new(url, SecretString::from("api-secret"), http())
         .check()
@@ -263,7 +263,7 @@ async fn names_are_resolved_and_unknown_ones_left_out() {
 
 /// What must not happen twice is tried once, and says so.
 #[tokio::test]
-async fn an_error_counts_the_tries_that_were_made() {
+async fn error_names_the_number_of_attempts() {
     let fake = fake().await;
     let build = build::Phid::parse("PHID-HMBD-00000000000000000001").unwrap();
     fake.fail_until_mended("user.whoami", &Fault::Cut);

@@ -39,7 +39,7 @@ async fn end_after(change: impl FnOnce(&World)) -> Option<Report> {
 }
 
 #[tokio::test]
-async fn a_build_that_nothing_has_happened_to_is_wanted() {
+async fn unchanged_build_is_eligible() {
     assert_eq!(end_after(|_| {}).await, None);
     let below = end_after(|world| {
         world
@@ -55,7 +55,7 @@ async fn a_build_that_nothing_has_happened_to_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_newer_diff_or_landing_ends_it() {
+async fn newer_diff_or_landing_ends_the_build() {
     let end = end_after(|world| _ = world.fake.update_revision(2, NewDiff::new("newer")))
         .await
         .unwrap();
@@ -71,7 +71,7 @@ async fn a_newer_diff_or_landing_ends_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_public_any_more_is_withheld_and_a_parent_is_not_named() {
+async fn revision_that_became_private_ends_as_private_and_a_parent_is_not_named() {
     let ways: [fn(&World, u64); 3] = [
         |world, id| {
             world
@@ -92,7 +92,7 @@ async fn what_is_not_public_any_more_is_withheld_and_a_parent_is_not_named() {
         let end = end_after(|world| hide(world, id));
         let end = end.await.unwrap();
         if id == 2 {
-            assert_eq!(end, Report::Withheld);
+            assert_eq!(end, Report::Private);
         } else {
             let Report::PatchFailed(failure) = end else {
                 panic!("{end:?}")
@@ -105,7 +105,7 @@ async fn what_is_not_public_any_more_is_withheld_and_a_parent_is_not_named() {
 }
 
 #[tokio::test]
-async fn what_changed_since_the_stack_was_loaded_has_the_same_text_as_before() {
+async fn reason_has_the_same_text_at_both_checks() {
     let expired = "Expired: diff 2 was made 25 hours ago, and diffs older than 24 hours are not built. \
                    Submit it again to have it built.";
     let end = end_after(|world| world.advance(25 * 3600)).await;
@@ -119,7 +119,7 @@ async fn what_changed_since_the_stack_was_loaded_has_the_same_text_as_before() {
 
 /// While nobody can tell, that is no end.
 #[tokio::test]
-async fn nothing_is_certain_while_phabricator_is_away_or_does_not_let_us_in() {
+async fn check_fails_while_phabricator_is_down_or_rejects_the_token() {
     let (world, build) = loaded().await;
     for fault in [
         Fault::Status(500),
@@ -205,7 +205,7 @@ async fn build_that_ended_in_harbormaster_before_its_stack_is_loaded_is_closed_w
         );
         let record = world.record(&request).await;
         assert_eq!(record.outcome(), skipped(NeutralReason::EndedElsewhere));
-        assert!(record.told.is_some());
+        assert!(record.published_at.is_some());
         assert_eq!(world.open().await, []);
     }
 }

@@ -79,7 +79,7 @@ impl Line {
 }
 
 #[tokio::test]
-async fn a_call_fails_before_or_after_it_was_acted_on() {
+async fn call_fails_before_or_after_its_effect() {
     let table: [(Fault, Answer, usize); 5] = [
         (Fault::Status(503), Some((503, Value::Null)), 0),
         (Fault::Cut, None, 0),
@@ -109,7 +109,7 @@ async fn a_call_fails_before_or_after_it_was_acted_on() {
 }
 
 #[tokio::test]
-async fn faults_come_in_their_order_and_to_their_method() {
+async fn faults_apply_in_order_and_by_method() {
     let line = Line::new().await;
     line.fake
         .fail_next("harbormaster.sendmessage", 2, &Fault::Status(502));
@@ -124,7 +124,7 @@ async fn faults_come_in_their_order_and_to_their_method() {
 }
 
 #[tokio::test]
-async fn a_fault_lasts_until_it_is_mended() {
+async fn fault_lasts_until_it_is_mended() {
     let line = Line::new().await;
     line.fake
         .fail_until_mended(EVERY_METHOD, &Fault::Status(503));
@@ -140,7 +140,7 @@ async fn a_fault_lasts_until_it_is_mended() {
 }
 
 #[tokio::test]
-async fn an_answer_is_held_back_though_its_call_was_acted_on() {
+async fn held_response_follows_the_effect_of_its_call() {
     let line = Line::new().await;
     let mut held = line.fake.hold_next("harbormaster.sendmessage");
     let sending = tokio::spawn(line.send());
@@ -154,7 +154,7 @@ async fn an_answer_is_held_back_though_its_call_was_acted_on() {
 }
 
 #[tokio::test]
-async fn an_answer_is_late_by_the_clock() {
+async fn response_is_late_by_the_clock() {
     let line = Line::new().await;
     line.fake.fail_next(
         "harbormaster.sendmessage",
@@ -171,7 +171,7 @@ async fn an_answer_is_late_by_the_clock() {
 }
 
 #[tokio::test]
-async fn while_it_is_down_it_refuses_connections_and_then_knows_all_it_knew() {
+async fn fake_refuses_connections_while_down_and_keeps_its_state() {
     let line = Line::new().await;
     assert_eq!(line.send().await, FINE);
     line.fake.go_down().await.unwrap();

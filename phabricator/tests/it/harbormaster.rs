@@ -66,7 +66,7 @@ impl Build {
 }
 
 #[tokio::test]
-async fn a_restart_makes_a_new_target_and_the_old_one_waits_for_ever() {
+async fn restart_makes_a_new_target_and_leaves_the_old_one_waiting() {
     let build = Build::waiting().await;
     let again = build.world.fake.restart_build(&build.target).target;
     let (old, new) = (build.target(&build.target), build.target(&again));
@@ -88,7 +88,7 @@ async fn a_restart_makes_a_new_target_and_the_old_one_waits_for_ever() {
 }
 
 #[tokio::test]
-async fn a_target_whose_build_was_aborted_takes_no_notice() {
+async fn target_of_an_aborted_build_ignores_messages() {
     let build = Build::waiting().await;
     build.world.fake.abort_build(&build.target);
     build.tell(&build.target, "pass").await;
@@ -97,7 +97,7 @@ async fn a_target_whose_build_was_aborted_takes_no_notice() {
 }
 
 #[tokio::test]
-async fn a_request_on_its_way_is_dropped_with_its_build() {
+async fn request_in_transit_is_dropped_with_its_build() {
     for restart in [false, true] {
         let build = Build::started().await;
         match restart {
@@ -188,7 +188,7 @@ async fn a_build_that_was_restarted_resumes_with_its_new_target() {
 }
 
 #[tokio::test]
-async fn one_bad_unit_refuses_all_of_a_message() {
+async fn message_with_one_bad_unit_is_refused() {
     let build = Build::waiting().await;
     let units = json!([{ "name": "good", "result": "pass" }, { "name": "bad" }]);
     let params = json!({ "receiver": build.target, "type": "fail", "unit": units });

@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::get,
 };
-use build::{Blame, NeutralReason, PatchFailure, Report};
+use build::{InfraFailure, NeutralReason, PatchFailure, Report};
 use bus::{Backoff, Bus, Consumer, Depth, MemoryBus, Policy, Producer, Queue};
 use phabricator::{Lando, LandoWarning, warning_for};
 use runtime::ManualClock;
@@ -232,7 +232,7 @@ fn shape(value: &Value) -> Value {
 }
 
 #[test]
-fn reports_and_their_warnings() {
+fn each_report_has_its_warning() {
     let failure = PatchFailure {
         summary: String::new(),
         details: String::new(),
@@ -241,7 +241,7 @@ fn reports_and_their_warnings() {
         base: None,
         seconds: 0.0,
     };
-    let blame = Blame {
+    let blame = InfraFailure {
         summary: String::new(),
         details: String::new(),
         attempts: 1,
@@ -260,7 +260,7 @@ fn reports_and_their_warnings() {
         ),
         (Report::InfrastructureFailed(blame), [None, Some(generic)]),
         (Report::neutral(NeutralReason::Expired, "reason"), [None; 2]),
-        (Report::Withheld, [None; 2]),
+        (Report::Private, [None; 2]),
     ] {
         assert_eq!(
             [false, true].map(|failures| warning_for(&report, failures)),
@@ -271,7 +271,7 @@ fn reports_and_their_warnings() {
 }
 
 #[tokio::test]
-async fn a_warning_is_shown_by_requests_of_the_recorded_form() {
+async fn warning_is_added_by_requests_of_the_recorded_form() {
     let lando = FakeLando::start().await;
     let world = World::new(&lando, KEY);
     world.warn(&warning()).await;
@@ -297,7 +297,7 @@ async fn a_warning_is_shown_by_requests_of_the_recorded_form() {
 }
 
 #[tokio::test]
-async fn a_repeated_warning_is_shown_once_and_others_beside_it() {
+async fn repeated_warning_is_added_once() {
     let lando = FakeLando::start().await;
     let world = World::new(&lando, KEY);
     let other_text = LandoWarning {
@@ -328,7 +328,7 @@ async fn a_repeated_warning_is_shown_once_and_others_beside_it() {
 }
 
 #[tokio::test]
-async fn a_warning_that_was_taken_in_without_an_answer_is_not_repeated() {
+async fn warning_whose_response_was_lost_is_not_repeated() {
     let lando = FakeLando::start().await;
     let world = World::new(&lando, KEY);
     lando.kept.lock().lose_answer = true;
@@ -342,7 +342,7 @@ async fn a_warning_that_was_taken_in_without_an_answer_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_lando_that_is_down_gets_the_warning_later_or_a_dead_letter_says_why() {
+async fn warning_is_retried_while_lando_is_down_and_then_dead_lettered() {
     let lando = FakeLando::start().await;
     let world = World::new(&lando, KEY);
     lando.fail(503);
@@ -367,13 +367,13 @@ async fn a_lando_that_is_down_gets_the_warning_later_or_a_dead_letter_says_why()
     world.again().await;
     let reason = world.dead().await;
     assert!(
-        reason.contains("lando cannot be reached to list the warnings of a diff"),
+        reason.contains("cannot list the warnings of a diff: lando cannot be reached"),
         "{reason}"
     );
 }
 
 #[tokio::test]
-async fn what_a_lando_refuses_is_a_dead_letter_at_once_and_never_holds_the_token() {
+async fn refused_warning_becomes_a_dead_letter_without_the_token() {
     let lando = FakeLando::start().await;
     let wrong = World::new(&lando, "api-wrong");
     wrong.warn(&warning()).await;
@@ -393,7 +393,7 @@ async fn what_a_lando_refuses_is_a_dead_letter_at_once_and_never_holds_the_token
     elsewhere.warn(&warning()).await;
     let reason = elsewhere.dead().await;
     assert!(
-        reason.contains("lando answered with http status 404"),
+        reason.contains("lando responded with http status 404"),
         "{reason}"
     );
     assert!(lando.shown().is_empty());

@@ -8,11 +8,11 @@
 
 mod audit;
 mod client;
-mod directory;
 mod eligibility;
 mod faults;
 mod harbormaster;
 mod lando;
+mod names;
 mod poller;
 mod publisher;
 mod recorded;

@@ -4,35 +4,35 @@ use std::{pin::Pin, time::Duration};
 
 use build::{Phid, Report};
 use futures::poll;
-use phabricator::{Directory, DirectoryNames};
+use phabricator::{ConfiguredNames, NameResolver};
 use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};
 use testkit::phabricator::{Fault, NewDiff, NewRevision};
 
 use crate::world::{Logs, World, capture_logs, conduit, fake};
 
-/// A directory's keeper that runs as long as the test waits for what it does.
-struct Keeper<'w> {
+/// A refresher that runs as long as the test waits for its effects.
+struct RunningRefresher<'w> {
     world: &'w World,
     logs: Logs,
     running: Pin<Box<dyn Future<Output = Result<(), ServiceError>> + 'w>>,
 }
 
-impl<'w> Keeper<'w> {
+impl<'w> RunningRefresher<'w> {
     fn start(world: &'w World, logs: Logs) -> Self {
-        let keeper = Box::new(
+        let refresher = Box::new(
             world
-                .directory
-                .keeper(conduit(&world.fake), world.clock.clone()),
+                .resolver
+                .refresher(conduit(&world.fake), world.clock.clone()),
         );
         Self {
             world,
             logs,
-            running: Box::pin(keeper.run(Shutdown::new())),
+            running: Box::pin(refresher.run(Shutdown::new())),
         }
     }
 
-    /// How often it has looked the names up: it asks for the project last.
-    fn looks(&self) -> usize {
+    /// The number of refreshes: each one searches for the project last.
+    fn refreshes(&self) -> usize {
         self.world
             .fake
             .calls()
@@ -48,24 +48,24 @@ impl<'w> Keeper<'w> {
         }
     }
 
-    /// Lets the first hour pass, and waits until this was logged. Names are looked up when it is over, and not before.
+    /// Lets the first hour pass, and waits for a log line. The refresh follows the hour, and does not come before.
     async fn first_hour(&mut self, logged: &str) {
         assert!(poll!(&mut self.running).is_pending());
-        let before = self.looks();
+        let before = self.refreshes();
         self.world.advance(3599);
         assert!(poll!(&mut self.running).is_pending());
-        assert_eq!(self.looks(), before);
+        assert_eq!(self.refreshes(), before);
         self.world.advance(1);
-        self.until(|keeper| keeper.logs.text().contains(logged))
+        self.until(|refresher| refresher.logs.text().contains(logged))
             .await;
     }
 
-    /// Lets time pass until the names are looked up once more, the looks before that having ended.
-    async fn look_again(&mut self) {
-        let before = self.looks();
-        self.until(|keeper| {
-            keeper.world.advance(60);
-            keeper.looks() > before
+    /// Lets time pass until the next refresh has begun, and so the one before has ended.
+    async fn next_refresh(&mut self) {
+        let before = self.refreshes();
+        self.until(|refresher| {
+            refresher.world.advance(60);
+            refresher.refreshes() > before
         })
         .await;
     }
@@ -80,26 +80,26 @@ async fn report_on(world: &World, author: &Phid, title: &str) -> Report {
 }
 
 #[tokio::test]
-async fn names_that_mean_nothing_are_told_all_at_once() {
+async fn unknown_names_are_reported_all_at_once() {
     let fake = fake().await;
     fake.add_user("alice", "Alice Example");
     fake.add_project("hidden");
-    let names = DirectoryNames {
+    let names = ConfiguredNames {
         skipped_authors: ["bob", "Alice", "carol"].map(str::to_owned).to_vec(),
         secure_projects: ["secure-revision", "hidden"].map(str::to_owned).to_vec(),
     };
-    let directory = Directory::load(&conduit(&fake), names).await.unwrap();
+    let resolver = NameResolver::load(&conduit(&fake), names).await.unwrap();
     assert_eq!(
-        directory.unknown(),
+        resolver.unknown(),
         ["user bob", "user carol", "project secure-revision"]
     );
 }
 
 #[tokio::test]
-async fn a_user_who_takes_over_a_name_is_skipped_within_the_hour() {
+async fn new_user_with_a_skipped_name_is_skipped_within_the_hour() {
     let (_guard, logs) = capture_logs();
     let world = World::skipping("alice").await;
-    let mut keeper = Keeper::start(&world, logs);
+    let mut refresher = RunningRefresher::start(&world, logs);
     world.fake.rename_user(&world.alice, "alice-the-first");
     let second = world.fake.add_user("alice", "Alice Second");
     assert_eq!(
@@ -107,8 +107,8 @@ async fn a_user_who_takes_over_a_name_is_skipped_within_the_hour() {
         Report::Working
     );
 
-    keeper
-        .first_hour(&format!("user alice is now {second}"))
+    refresher
+        .first_hour(&format!("resolved user alice to {second}"))
         .await;
 
     assert!(matches!(
@@ -122,15 +122,17 @@ async fn a_user_who_takes_over_a_name_is_skipped_within_the_hour() {
 }
 
 #[tokio::test]
-async fn a_user_who_was_renamed_stays_skipped_and_that_is_logged_once() {
+async fn renamed_user_stays_skipped_and_that_is_logged_once() {
     let (_guard, logs) = capture_logs();
     let world = World::skipping("alice").await;
-    let mut keeper = Keeper::start(&world, logs.clone());
+    let mut refresher = RunningRefresher::start(&world, logs.clone());
     world.fake.rename_user(&world.alice, "robert");
 
-    keeper.first_hour("does not know user alice any more").await;
-    keeper.look_again().await;
-    keeper.look_again().await;
+    refresher
+        .first_hour("does not know user alice any more")
+        .await;
+    refresher.next_refresh().await;
+    refresher.next_refresh().await;
     assert!(matches!(
         report_on(&world, &world.alice, "by robert").await,
         Report::Neutral(_)
@@ -144,13 +146,13 @@ async fn a_user_who_was_renamed_stays_skipped_and_that_is_logged_once() {
 }
 
 #[tokio::test]
-async fn a_revision_stays_private_when_our_user_loses_sight_of_its_project() {
+async fn revision_stays_private_when_our_user_does_not_see_its_project_any_more() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
-    let mut keeper = Keeper::start(&world, logs.clone());
+    let mut refresher = RunningRefresher::start(&world, logs.clone());
     world.fake.remove_project(&world.secure);
 
-    keeper
+    refresher
         .first_hour("does not know project secure-revision any more")
         .await;
 
@@ -164,15 +166,15 @@ async fn a_revision_stays_private_when_our_user_loses_sight_of_its_project() {
 }
 
 #[tokio::test]
-async fn a_secure_project_that_takes_over_the_slug_hides_its_revisions_within_the_hour() {
+async fn new_project_with_the_slug_of_a_secure_one_hides_its_revisions_within_the_hour() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
-    let mut keeper = Keeper::start(&world, logs);
+    let mut refresher = RunningRefresher::start(&world, logs);
     world.fake.remove_project(&world.secure);
     let new = world.fake.add_project("secure-revision");
 
-    keeper
-        .first_hour(&format!("project secure-revision is now {new}"))
+    refresher
+        .first_hour(&format!("resolved project secure-revision to {new}"))
         .await;
 
     let revision = world
@@ -184,33 +186,33 @@ async fn a_secure_project_that_takes_over_the_slug_hides_its_revisions_within_th
 }
 
 #[tokio::test]
-async fn names_stay_as_they_were_while_phabricator_does_not_tell_and_that_is_logged_once() {
+async fn names_are_kept_while_phabricator_is_down_and_that_is_logged_once() {
     let (_guard, logs) = capture_logs();
     let world = World::skipping("alice").await;
-    let mut keeper = Keeper::start(&world, logs.clone());
+    let mut refresher = RunningRefresher::start(&world, logs.clone());
     world
         .fake
         .fail_next("project.search", 2, &Fault::Refuse("ERR-CONDUIT-CORE"));
 
-    keeper
-        .first_hour("does not tell what the configured names are")
+    refresher
+        .first_hour("cannot refresh the configured names")
         .await;
     assert!(matches!(
         report_on(&world, &world.alice, "skipped").await,
         Report::Neutral(_)
     ));
-    keeper.look_again().await;
-    keeper.look_again().await;
-    keeper
-        .until(|keeper| {
-            keeper
+    refresher.next_refresh().await;
+    refresher.next_refresh().await;
+    refresher
+        .until(|refresher| {
+            refresher
                 .logs
                 .text()
-                .contains("phabricator tells what the configured names are again")
+                .contains("refreshed the configured names from phabricator again")
         })
         .await;
     assert_eq!(
-        logs.text().matches("does not tell").count(),
+        logs.text().matches("cannot refresh").count(),
         1,
         "{}",
         logs.text()

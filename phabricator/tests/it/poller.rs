@@ -16,7 +16,7 @@ use crate::world::{World, capture_logs, conduit};
 
 const FOUND: Queue<Found> = Queue::new("diffs", Policy::DEFAULT);
 
-/// A process that looks for new diffs. It runs while the test waits for something, and dies when it is dropped.
+/// A process that polls for new diffs. It runs while the test waits for something, and dies when it is dropped.
 struct Process<'w> {
     world: &'w World,
     running: BoxFuture<'static, Result<(), ServiceError>>,
@@ -34,10 +34,10 @@ impl<'w> Process<'w> {
     fn stopped_by(world: &'w World, repositories: &[&Phid], shutdown: Shutdown) -> Self {
         let repositories: BTreeSet<Phid> =
             repositories.iter().map(|phid| (*phid).clone()).collect();
-        let (conduit, directory) = (conduit(&world.fake), world.directory.clone());
+        let (conduit, resolver) = (conduit(&world.fake), world.resolver.clone());
         let poller = DiffPoller::new(
             conduit,
-            directory,
+            resolver,
             repositories,
             FOUND,
             world.producer(),
@@ -120,7 +120,7 @@ fn patch() -> NewDiff {
 }
 
 #[tokio::test]
-async fn what_was_there_at_the_very_first_start_is_not_sent() {
+async fn diffs_from_before_the_first_start_are_not_sent() {
     let world = World::new().await;
     let old = world.create("old");
     let mut process = Process::begin(&world).await;
@@ -131,7 +131,7 @@ async fn what_was_there_at_the_very_first_start_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_phabricator_without_any_diff_is_followed_from_its_first_one_on() {
+async fn first_diff_of_an_empty_phabricator_is_sent() {
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
     let first = world.create("first");
@@ -163,7 +163,7 @@ async fn each_new_diff_is_sent_once_with_its_names() {
 }
 
 #[tokio::test]
-async fn what_was_sent_months_ago_is_not_sent_again_when_somebody_comments_on_it() {
+async fn old_diff_is_not_sent_again_after_a_comment() {
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
     let revision = world.create("one");
@@ -175,7 +175,7 @@ async fn what_was_sent_months_ago_is_not_sent_again_when_somebody_comments_on_it
 }
 
 #[tokio::test]
-async fn many_new_diffs_come_in_pages() {
+async fn many_new_diffs_are_loaded_in_pages() {
     let world = World::new().await;
     let old = world.create("old");
     let mut process = Process::begin(&world).await;
@@ -223,7 +223,7 @@ async fn diffs_of_other_repositories_are_not_sent_even_when_those_are_enabled_la
 }
 
 #[tokio::test]
-async fn what_is_no_diff_is_passed_by() {
+async fn object_of_another_type_is_skipped() {
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
     world
@@ -242,7 +242,7 @@ async fn what_is_no_diff_is_passed_by() {
 }
 
 #[tokio::test]
-async fn the_search_goes_on_when_the_diff_that_it_came_to_is_hidden() {
+async fn search_continues_when_the_diff_at_the_cursor_becomes_private() {
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
     let last = world.create("soon private");
@@ -258,7 +258,7 @@ async fn the_search_goes_on_when_the_diff_that_it_came_to_is_hidden() {
 }
 
 #[tokio::test]
-async fn an_outage_is_logged_once_and_skips_nothing() {
+async fn outage_is_logged_once_and_skips_no_diff() {
     let faults = [
         Fault::Status(503),
         Fault::Cut,
@@ -283,14 +283,14 @@ async fn an_outage_is_logged_once_and_skips_nothing() {
         process.look().await;
         assert_eq!(found(&world).await, expected);
         let text = logs.text();
-        let counts = ["cannot look for new diffs", "can look for new diffs again"]
+        let counts = ["cannot poll for new diffs", "can poll for new diffs again"]
             .map(|line| text.matches(line).count());
         assert_eq!(counts, [1, 1], "{fault:?}: {text}");
     }
 }
 
 #[tokio::test]
-async fn an_outage_in_the_middle_of_a_look_skips_nothing() {
+async fn outage_during_a_poll_skips_no_diff() {
     for method in ["differential.diff.search", "differential.revision.search"] {
         let world = World::new().await;
         let mut process = Process::begin(&world).await;

@@ -2,7 +2,10 @@
 
 mod repeats;
 
-use build::{BaseChoice, BaseReason, Blame, NeutralReason, PatchFailure, Pushed, Report, What};
+use build::{
+    BaseChoice, BaseReason, BuildEventKind, InfraFailure, NeutralReason, PatchFailure, Pushed,
+    Report,
+};
 use phabricator::BuildPages;
 use runtime::Clock;
 use serde_json::json;
@@ -45,7 +48,7 @@ fn patch_failed() -> Report {
 
 fn broken() -> Report {
     let (summary, details) = ("Try is away.".to_owned(), String::new());
-    Report::InfrastructureFailed(Blame {
+    Report::InfrastructureFailed(InfraFailure {
         summary,
         details,
         attempts: 3,
@@ -63,7 +66,7 @@ struct Left {
 }
 
 #[tokio::test]
-async fn each_report_is_said_in_its_way() {
+async fn each_report_makes_its_calls() {
     use TargetStatus::{Failed, Passed, Waiting};
     let left = |status, messages, unit, link| Left {
         status,
@@ -94,7 +97,7 @@ async fn each_report_is_said_in_its_way() {
             left(Passed, &["pass"], Some(("general", "skip")), false),
         ),
         (
-            Report::Withheld,
+            Report::Private,
             left(Passed, &["pass"], Some(("general", "skip")), false),
         ),
     ];
@@ -136,7 +139,7 @@ async fn each_report_is_said_in_its_way() {
 }
 
 #[tokio::test]
-async fn the_units_have_the_words_and_the_seconds_and_no_empty_keys() {
+async fn units_have_text_and_seconds_and_no_empty_keys() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
     world.publish(&request, &patch_failed()).await;
@@ -151,7 +154,7 @@ async fn the_units_have_the_words_and_the_seconds_and_no_empty_keys() {
     });
     assert_eq!(json!(world.target(&request).units), json!([unit]));
     let request = world.request(world.create("revision").diff.id);
-    world.publish(&request, &Report::Withheld).await;
+    world.publish(&request, &Report::Private).await;
     let unit = json!({
         "namespace": "code-review",
         "name": "general",
@@ -163,7 +166,7 @@ async fn the_units_have_the_words_and_the_seconds_and_no_empty_keys() {
 }
 
 #[tokio::test]
-async fn the_first_end_of_a_target_holds() {
+async fn first_end_of_a_target_stands() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
     world.publish(&request, &patch_failed()).await;
@@ -176,7 +179,7 @@ async fn the_first_end_of_a_target_holds() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_target_waits_counts() {
+async fn answer_before_the_target_waits_counts() {
     let world = World::new().await;
     let revision = world.create("revision");
     let request = world.request(revision.diff.id);
@@ -192,13 +195,13 @@ async fn an_answer_before_the_target_waits_counts() {
 }
 
 #[tokio::test]
-async fn a_private_target_is_left_alone_quietly() {
+async fn private_target_gets_no_call_and_no_error() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let revision = world.create("the hidden title");
     let request = world.request(revision.diff.id);
     world.fake.set_visible(revision.id, false);
-    world.publish(&request, &Report::Withheld).await;
+    world.publish(&request, &Report::Private).await;
     assert_eq!(world.results().await, bus::Depth::default());
     assert!(world.target(&request).messages.is_empty());
     assert!(
@@ -209,7 +212,7 @@ async fn a_private_target_is_left_alone_quietly() {
 }
 
 #[tokio::test]
-async fn an_answer_for_an_unknown_target_is_kept_for_the_operator() {
+async fn answer_for_an_unknown_target_becomes_a_dead_letter() {
     let world = World::new().await;
     for report in [Report::Working, patch_failed(), pushed(None)] {
         let revision = world.create("revision");
@@ -218,13 +221,13 @@ async fn an_answer_for_an_unknown_target_is_kept_for_the_operator() {
         world.publish(&request, &report).await;
         let reasons = world.dead_results().await;
         assert!(reasons[0].contains(request.target.as_str()), "{reasons:?}");
-        assert!(world.record(&request).await.told.is_none());
+        assert!(world.record(&request).await.published_at.is_none());
     }
     assert_eq!(world.dead_results().await.len(), 3);
 }
 
 #[tokio::test]
-async fn a_dead_answer_that_an_operator_sends_again_is_said() {
+async fn requeued_dead_answer_is_published() {
     let world = World::new().await;
     let revision = world.create("revision");
     let request = world.build(&revision).await;
@@ -245,11 +248,11 @@ async fn a_dead_answer_that_an_operator_sends_again_is_said() {
         ),
         (TargetStatus::Failed, 1)
     );
-    assert!(world.record(&request).await.told.is_some());
+    assert!(world.record(&request).await.published_at.is_some());
 }
 
 #[tokio::test]
-async fn an_answer_waits_for_a_phabricator_that_is_down() {
+async fn answer_waits_while_phabricator_is_down() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
     world
@@ -261,14 +264,14 @@ async fn an_answer_waits_for_a_phabricator_that_is_down() {
 }
 
 #[tokio::test]
-async fn nothing_is_said_when_publishing_is_off() {
+async fn nothing_is_published_when_publish_is_false() {
     let (_guard, logs) = capture_logs();
     let world = World::with(|_| {}, false).await;
     for report in [
         Report::Working,
         pushed(None),
         patch_failed(),
-        Report::Withheld,
+        Report::Private,
     ] {
         let request = world.request(world.create("revision").diff.id);
         world.publish(&request, &report).await;
@@ -282,7 +285,7 @@ async fn nothing_is_said_when_publishing_is_off() {
     );
     assert!(
         logs.text()
-            .contains("not published, PHABRICATOR.publish is false: failed, the patch"),
+            .contains("skipping publication: PHABRICATOR.publish is false: failed, the patch"),
         "{}",
         logs.text()
     );
@@ -299,7 +302,7 @@ fn count(world: &World, method: &str) -> usize {
 }
 
 #[tokio::test]
-async fn nothing_is_said_on_a_target_that_was_ended_by_somebody_else() {
+async fn nothing_is_published_on_a_target_that_ended_elsewhere() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     for report in [patch_failed(), pushed(None)] {
@@ -308,7 +311,7 @@ async fn nothing_is_said_on_a_target_that_was_ended_by_somebody_else() {
         world.publish(&request, &report).await;
         let record = world.record(&request).await;
         assert!(
-            matches!(&record.events.last().unwrap().what, What::NotTold { reason } if reason.contains("aborted"))
+            matches!(&record.events.last().unwrap().kind, BuildEventKind::NotPublished { reason } if reason.contains("aborted"))
         );
     }
     assert_eq!(
@@ -321,14 +324,14 @@ async fn nothing_is_said_on_a_target_that_was_ended_by_somebody_else() {
     );
     assert!(
         logs.text()
-            .contains("not published, the target is aborted already"),
+            .contains("skipping publication: the target is aborted already"),
         "{}",
         logs.text()
     );
 }
 
 #[tokio::test]
-async fn the_end_that_was_decided_first_is_the_one_that_is_said() {
+async fn first_decided_end_is_published() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
     world.decide(&request, &patch_failed()).await;
@@ -350,7 +353,7 @@ async fn the_end_that_was_decided_first_is_the_one_that_is_said() {
 
 /// However long it takes: the operators are told, and no build is to blame.
 #[tokio::test]
-async fn while_the_token_is_not_accepted_answers_and_builds_are_deferred() {
+async fn answers_and_builds_are_deferred_while_the_token_is_rejected() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
@@ -404,7 +407,7 @@ async fn each_end_without_a_push_links_to_its_page_before_the_target_ends() {
     };
     let world = World::new().await.with_pages(pages);
     let neutral = Report::neutral(NeutralReason::Expired, "Expired.");
-    for report in [patch_failed(), broken(), neutral, Report::Withheld] {
+    for report in [patch_failed(), broken(), neutral, Report::Private] {
         let request = world.build(&world.create("the secret title")).await;
         world.decide(&request, &report).await;
         // The message is refused once, so that it is seen what was there before it.
@@ -462,7 +465,7 @@ async fn each_end_without_a_push_links_to_its_page_before_the_target_ends() {
 }
 
 #[tokio::test]
-async fn what_was_sent_is_recorded_as_it_was_sent_and_nothing_else() {
+async fn record_holds_the_sent_answers_and_no_others() {
     let world = World::new().await;
     let request = world.build(&world.create("revision")).await;
     world.decide(&request, &patch_failed()).await;
@@ -486,10 +489,13 @@ async fn what_was_sent_is_recorded_as_it_was_sent_and_nothing_else() {
     silent.decide(&request, &patch_failed()).await;
     silent.publish(&request, &patch_failed()).await;
     let record = silent.record(&request).await;
-    assert_eq!((record.sent().count(), record.told.is_some()), (0, true));
-    let last = &record.events.last().unwrap().what;
+    assert_eq!(
+        (record.sent().count(), record.published_at.is_some()),
+        (0, true)
+    );
+    let last = &record.events.last().unwrap().kind;
     assert!(
-        matches!(last, What::NotTold { reason } if reason == "publish is false"),
+        matches!(last, BuildEventKind::NotPublished { reason } if reason == "publish is false"),
         "{record:?}"
     );
 }

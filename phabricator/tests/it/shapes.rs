@@ -86,7 +86,7 @@ const EXACT: [&str; 10] = [
 const NUMBERED: [&str; 3] = [".id", ".after", ".before"];
 
 #[tokio::test]
-async fn every_recorded_request_is_answered_as_it_was_then() {
+async fn fake_answers_recorded_requests_as_recorded() {
     let left_out: BTreeMap<&str, &str> = LEFT_OUT.into_iter().collect();
     let names = Recorded::names();
     let unknown: Vec<&str> = left_out

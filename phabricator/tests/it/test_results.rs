@@ -95,7 +95,7 @@ fn result(request: &BuildRequest, task: &str, run: u32, outcome: TestOutcome) ->
 }
 
 #[tokio::test]
-async fn a_test_is_a_unit_on_a_target_that_goes_on_waiting() {
+async fn test_result_is_a_unit_on_a_target_that_still_waits() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     stage
@@ -125,7 +125,7 @@ async fn a_test_is_a_unit_on_a_target_that_goes_on_waiting() {
 }
 
 #[tokio::test]
-async fn a_result_is_shown_once_and_another_run_is_another_result() {
+async fn result_of_each_run_is_published_once() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     for _ in 0..2 {
@@ -141,7 +141,7 @@ async fn a_result_is_shown_once_and_another_run_is_another_result() {
 }
 
 #[tokio::test]
-async fn of_two_deliveries_at_once_one_speaks() {
+async fn only_one_of_two_concurrent_deliveries_sends() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     for _ in 0..2 {
@@ -157,12 +157,12 @@ async fn of_two_deliveries_at_once_one_speaks() {
 }
 
 #[tokio::test]
-async fn of_a_build_that_was_not_pushed_nothing_is_said() {
+async fn result_of_a_build_that_was_not_pushed_is_skipped() {
     let (_guard, logs) = capture_logs();
     let stage = Stage::new().await;
     let skipped = Report::neutral(NeutralReason::Expired, "late");
     for (end, reason) in [
-        (Report::Withheld, "its revision is private"),
+        (Report::Private, "its revision is private"),
         (skipped, "its build was not pushed"),
     ] {
         let request = stage.build(&end).await;
@@ -172,7 +172,7 @@ async fn of_a_build_that_was_not_pushed_nothing_is_said() {
         assert!(stage.units(&request).is_empty());
         assert!(
             logs.text()
-                .contains(&format!("the result of a test is not said: {reason}")),
+                .contains(&format!("skipping the result of a test: {reason}")),
             "{}",
             logs.text()
         );
@@ -190,7 +190,7 @@ async fn of_a_build_that_was_not_pushed_nothing_is_said() {
 
 /// A push can be public, and its revision become private while the tests run.
 #[tokio::test]
-async fn on_a_target_that_is_not_visible_any_more_nothing_is_said() {
+async fn result_on_an_invisible_target_is_skipped() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     stage.world.fake.set_visible(request.revision_id, false);
@@ -202,7 +202,7 @@ async fn on_a_target_that_is_not_visible_any_more_nothing_is_said() {
 }
 
 #[tokio::test]
-async fn a_result_whose_answer_was_lost_is_not_shown_twice() {
+async fn result_whose_response_was_lost_is_not_sent_again() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     stage
@@ -248,7 +248,7 @@ async fn result_of_a_worker_that_died_after_sending_it_is_not_shown_again() {
 
 /// Nobody can tell this from the case above.
 #[tokio::test]
-async fn a_result_that_was_lost_on_its_way_stays_away() {
+async fn result_that_was_lost_in_transit_is_not_sent_again() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     stage
@@ -267,7 +267,7 @@ async fn a_result_that_was_lost_on_its_way_stays_away() {
 }
 
 #[tokio::test]
-async fn a_result_that_was_refused_is_said_at_the_next_try() {
+async fn refused_result_is_sent_at_the_next_attempt() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     stage
@@ -287,7 +287,7 @@ async fn a_result_that_was_refused_is_said_at_the_next_try() {
 }
 
 #[tokio::test]
-async fn a_result_outlives_an_outage_in_which_nobody_knows_what_was_acted_on() {
+async fn result_is_published_after_an_outage_with_lost_responses() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     for method in ["harbormaster.target.search", "harbormaster.sendmessage"] {
@@ -311,7 +311,7 @@ async fn a_result_outlives_an_outage_in_which_nobody_knows_what_was_acted_on() {
 }
 
 #[tokio::test]
-async fn nothing_is_said_when_publishing_is_off() {
+async fn nothing_is_published_when_publish_is_false() {
     let stage = Stage::publishing(false).await;
     let request = stage.build(&pushed()).await;
     stage

@@ -4,7 +4,7 @@ mod stacks;
 
 use std::time::Duration;
 
-use build::{BuildOutcome, BuildRequest, Hidden, Report, Source, Step, What};
+use build::{BuildEventKind, BuildOutcome, BuildRequest, NotPublic, QueueState, Report, Source};
 use phabricator::ViewPolicies;
 use runtime::Clock;
 use testkit::phabricator::{
@@ -47,7 +47,7 @@ async fn only_stack(world: &World) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_public_revision_is_built_at_once() {
+async fn public_revision_is_built_at_once() {
     let world = World::new().await;
     let bob = world.fake.add_user("bob", "Bob Example");
     let diff = NewDiff::new("the patch")
@@ -101,7 +101,7 @@ async fn a_public_revision_is_built_at_once() {
 }
 
 #[tokio::test]
-async fn a_diff_without_commits_takes_the_title_and_no_author() {
+async fn diff_without_commits_gets_the_title_and_no_author() {
     let world = World::new().await;
     let diff = NewDiff::new("patch").without_commit();
     let revision = world
@@ -124,7 +124,7 @@ async fn a_diff_without_commits_takes_the_title_and_no_author() {
 }
 
 #[tokio::test]
-async fn a_revision_that_becomes_public_is_built_then() {
+async fn revision_is_built_when_it_becomes_public() {
     let world = World::new().await;
     let revision = world.create("private at first");
     world.fake.set_visible(revision.id, false);
@@ -143,7 +143,7 @@ async fn a_revision_that_becomes_public_is_built_then() {
 }
 
 #[tokio::test]
-async fn a_revision_that_stays_private_is_withheld_after_five_looks() {
+async fn build_ends_as_private_after_five_checks() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let revision = world.create("the hidden title");
@@ -157,14 +157,14 @@ async fn a_revision_that_stays_private_is_withheld_after_five_looks() {
         world.advance(1);
         assert_eq!(world.work().await, 1, "after {wait} s");
     }
-    assert_eq!(world.reports().await, [Report::Withheld]);
+    assert_eq!(world.reports().await, [Report::Private]);
     assert!(world.builds().await.is_empty());
     assert_eq!(world.requests().await, bus::Depth::default());
     assert!(!logs.text().contains("hidden title"), "{}", logs.text());
 }
 
 #[tokio::test]
-async fn a_secure_revision_is_withheld_though_it_can_be_seen() {
+async fn build_of_a_visible_secure_revision_ends_as_private() {
     let (_guard, logs) = capture_logs();
     let world = World::with(|settings| settings.workflow.visibility_checks = 2, true).await;
     let other = world.fake.add_project("other");
@@ -177,7 +177,7 @@ async fn a_secure_revision_is_withheld_though_it_can_be_seen() {
     world.work().await;
     world.advance(20);
     world.work().await;
-    assert_eq!(world.reports().await, [Report::Withheld]);
+    assert_eq!(world.reports().await, [Report::Private]);
     assert!(!logs.text().contains("secure title"), "{}", logs.text());
     assert!(
         logs.text().contains("outcome=\"private\""),
@@ -188,7 +188,7 @@ async fn a_secure_revision_is_withheld_though_it_can_be_seen() {
 
 /// A revision that our user sees, for others need not be public.
 #[tokio::test]
-async fn a_revision_with_a_restricted_view_policy_is_private_whatever_its_projects() {
+async fn restricted_view_policy_makes_a_revision_private() {
     for (policies, policy, built) in [
         (None, "public", true),
         (None, "users", true),
@@ -219,14 +219,14 @@ async fn a_revision_with_a_restricted_view_policy_is_private_whatever_its_projec
         let expected = if built {
             Report::Working
         } else {
-            Report::Withheld
+            Report::Private
         };
         assert_eq!(world.reports().await, [expected], "{policy}");
     }
 }
 
 #[tokio::test]
-async fn a_project_of_another_slug_hides_nothing() {
+async fn project_with_another_slug_is_not_secure() {
     let world = World::new().await;
     let other = world.fake.add_project("secure-revision-reviewers");
     let revision = world
@@ -238,7 +238,7 @@ async fn a_project_of_another_slug_hides_nothing() {
 }
 
 #[tokio::test]
-async fn a_diff_of_yesterday_is_not_built() {
+async fn expired_diff_is_not_built() {
     for (age, built) in [(24 * 3600, true), (24 * 3600 + 1, false)] {
         let world = World::new().await;
         let created_at = start() - Duration::from_secs(age);
@@ -259,7 +259,7 @@ async fn a_diff_of_yesterday_is_not_built() {
 }
 
 #[tokio::test]
-async fn a_diff_that_was_replaced_is_not_built_and_the_newer_one_is() {
+async fn superseded_diff_is_not_built_and_the_newer_one_is() {
     let world = World::new().await;
     let revision = world.create("changed");
     let newer = world
@@ -279,7 +279,7 @@ async fn a_diff_that_was_replaced_is_not_built_and_the_newer_one_is() {
 }
 
 #[tokio::test]
-async fn a_skipped_author_is_not_built() {
+async fn revision_of_a_skipped_author_is_not_built() {
     let world = World::skipping("alice").await;
     world.build(&world.create("by alice")).await;
     world.work().await;
@@ -290,7 +290,7 @@ async fn a_skipped_author_is_not_built() {
 }
 
 #[tokio::test]
-async fn an_unsupported_repository_is_not_built() {
+async fn unsupported_repository_is_not_built() {
     let world = World::with(|settings| settings.rules.repositories.clear(), true).await;
     world.build(&world.create("elsewhere")).await;
     world.work().await;
@@ -302,7 +302,7 @@ async fn an_unsupported_repository_is_not_built() {
 }
 
 #[tokio::test]
-async fn a_revision_that_has_landed_is_not_built() {
+async fn landed_revision_is_not_built() {
     let world = World::new().await;
     let revision = world.create("landed");
     world
@@ -317,7 +317,7 @@ async fn a_revision_that_has_landed_is_not_built() {
 }
 
 #[tokio::test]
-async fn a_request_that_contradicts_itself_is_answered_and_blames_no_patch() {
+async fn contradictory_request_fails_without_blaming_the_patch() {
     let world = World::new().await;
     let elsewhere = world.fake.add_repository("elsewhere");
     let (first, second) = (world.create("first"), world.create("second"));
@@ -363,7 +363,7 @@ async fn a_request_that_contradicts_itself_is_answered_and_blames_no_patch() {
 }
 
 #[tokio::test]
-async fn a_build_waits_for_a_phabricator_that_is_down() {
+async fn build_waits_while_phabricator_is_down() {
     let world = World::new().await;
     let request = world.build(&world.create("patient")).await;
     world.fake.fail_next("edge.search", 3, &Fault::Status(503));
@@ -376,7 +376,7 @@ async fn a_build_waits_for_a_phabricator_that_is_down() {
 }
 
 #[tokio::test]
-async fn a_build_that_cannot_be_looked_at_is_answered_too() {
+async fn build_that_cannot_be_evaluated_gets_its_answer() {
     let world = World::new().await;
     world.build(&world.create("unlucky")).await;
     world.fake.fail_next(
@@ -400,21 +400,21 @@ async fn a_build_that_cannot_be_looked_at_is_answered_too() {
 }
 
 #[tokio::test]
-async fn the_record_says_which_revision_is_hidden_and_why() {
+async fn record_holds_the_cause_of_privacy() {
     type Hide = fn(&World, u64, u64);
-    let hides: [(Hidden, Hide); 4] = [
-        (Hidden::Revision, |world, _, top| {
+    let hides: [(NotPublic, Hide); 4] = [
+        (NotPublic::Revision, |world, _, top| {
             world.fake.set_visible(top, false)
         }),
-        (Hidden::Restricted, |world, _, top| {
+        (NotPublic::Restricted, |world, _, top| {
             world.fake.set_view_policy(top, "PHID-PROJ-staff")
         }),
-        (Hidden::Restricted, |world, _, top| {
+        (NotPublic::Restricted, |world, _, top| {
             world
                 .fake
                 .set_projects(top, std::slice::from_ref(&world.secure))
         }),
-        (Hidden::Parent, |world, parent, _| {
+        (NotPublic::Parent, |world, parent, _| {
             world.fake.set_visible(parent, false)
         }),
     ];
@@ -428,12 +428,12 @@ async fn the_record_says_which_revision_is_hidden_and_why() {
         let request = world.build(&top).await;
         world.work().await;
         let record = world.record(&request).await;
-        let last = &record.events.last().unwrap().what;
+        let last = &record.events.last().unwrap().kind;
         assert!(
-            matches!(last, What::Hidden { why, .. } if *why == expected),
+            matches!(last, BuildEventKind::NotPublicYet { why, .. } if *why == expected),
             "{expected:?}: {record:?}"
         );
-        let Some(Step::Delayed {
+        let Some(QueueState::Delayed {
             reason, attempt, ..
         }) = record.now.map(|now| now.step)
         else {
@@ -444,7 +444,7 @@ async fn the_record_says_which_revision_is_hidden_and_why() {
 }
 
 #[tokio::test]
-async fn a_private_end_keeps_where_the_build_was_accepted() {
+async fn private_end_keeps_the_accepting_process() {
     for source in [Source::Harbormaster, Source::Audit] {
         let world = World::with(|settings| settings.workflow.visibility_checks = 1, true).await;
         let revision = world.create("hidden");
@@ -460,20 +460,20 @@ async fn a_private_end_keeps_where_the_build_was_accepted() {
             "{record:?}"
         );
         assert_eq!(
-            (record.events[0].process.as_str(), &record.events[0].what),
-            ("the web", &What::Accepted { source })
+            (record.events[0].process.as_str(), &record.events[0].kind),
+            ("the web", &BuildEventKind::Accepted { source })
         );
     }
 }
 
 #[tokio::test]
-async fn a_step_that_failed_says_how_often_it_was_tried_and_when_it_is_tried_next() {
+async fn failed_step_records_its_attempt_and_the_next_one() {
     let world = World::new().await;
     let request = world.build(&world.create("revision")).await;
     world.fake.fail_until_mended(EVERY_METHOD, &Fault::Cut);
     world.work().await;
     let record = world.record(&request).await;
-    let Some(Step::Delayed {
+    let Some(QueueState::Delayed {
         until,
         reason,
         attempt,

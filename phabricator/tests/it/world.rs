@@ -9,8 +9,8 @@ use build::{
 use bus::{Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
 use phabricator::{
-    Auditor, BuildPages, Conduit, Directory, DirectoryNames, Eligibility, Publisher, ViewPolicies,
-    Workflow, WorkflowSettings,
+    Auditor, BuildPages, Conduit, ConfiguredNames, Eligibility, NameResolver, Publisher,
+    ViewPolicies, Workflow, WorkflowSettings,
 };
 use runtime::{Clock, ManualClock};
 use testkit::phabricator::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target};
@@ -71,13 +71,13 @@ pub(crate) struct Settings {
     pub(crate) rules: Rules,
 }
 
-fn eligibility(conduit: &Conduit, directory: &Directory, settings: &Settings) -> Eligibility {
-    Eligibility::new(conduit.clone(), directory.clone(), settings.rules.clone())
+fn eligibility(conduit: &Conduit, resolver: &NameResolver, settings: &Settings) -> Eligibility {
+    Eligibility::new(conduit.clone(), resolver.clone(), settings.rules.clone())
 }
 
-fn workflow(conduit: &Conduit, directory: &Directory, settings: &Settings) -> Workflow {
+fn workflow(conduit: &Conduit, resolver: &NameResolver, settings: &Settings) -> Workflow {
     Workflow::new(
-        eligibility(conduit, directory, settings),
+        eligibility(conduit, resolver, settings),
         settings.workflow.clone(),
         build_log(),
     )
@@ -89,7 +89,7 @@ pub(crate) struct World {
     pub(crate) repository: Phid,
     /// The project whose revisions are private.
     pub(crate) secure: Phid,
-    pub(crate) directory: Directory,
+    pub(crate) resolver: NameResolver,
     pub(crate) clock: Arc<ManualClock>,
     bus: Arc<dyn Bus>,
     settings: Settings,
@@ -121,11 +121,11 @@ impl World {
         let alice = fake.add_user("alice", "Alice Example");
         let repository = fake.add_repository("mozilla-central");
         let secure = fake.add_project("secure-revision");
-        let names = DirectoryNames {
+        let names = ConfiguredNames {
             skipped_authors,
             secure_projects: vec!["secure-revision".to_owned()],
         };
-        let directory = Directory::load(&conduit(&fake), names).await.unwrap();
+        let resolver = NameResolver::load(&conduit(&fake), names).await.unwrap();
         let mut settings = Settings {
             workflow: WorkflowSettings::default(),
             rules: Rules {
@@ -136,7 +136,7 @@ impl World {
         adjust(&mut settings);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let conduit = conduit(&fake);
-        let workflow = workflow(&conduit, &directory, &settings);
+        let workflow = workflow(&conduit, &resolver, &settings);
         let publisher = Publisher::new(conduit, publish, build_log());
         Self {
             workflow: Consumer::new(bus.clone(), clock.clone(), LOAD, workflow),
@@ -145,7 +145,7 @@ impl World {
             alice,
             repository,
             secure,
-            directory,
+            resolver,
             clock,
             bus,
             settings,
@@ -161,11 +161,11 @@ impl World {
 
     /// The same, where other view policies count as public.
     pub(crate) fn with_view_policies(self, policies: ViewPolicies) -> Self {
-        let directory = self.directory.with_view_policies(policies);
-        let workflow = workflow(&conduit(&self.fake), &directory, &self.settings);
+        let resolver = self.resolver.with_view_policies(policies);
+        let workflow = workflow(&conduit(&self.fake), &resolver, &self.settings);
         let workflow = Consumer::new(self.bus.clone(), self.clock.clone(), LOAD, workflow);
         Self {
-            directory,
+            resolver,
             workflow,
             ..self
         }
@@ -179,7 +179,7 @@ impl World {
 
     /// What decides whether a build is to be built.
     pub(crate) fn eligibility(&self) -> Eligibility {
-        eligibility(&conduit(&self.fake), &self.directory, &self.settings)
+        eligibility(&conduit(&self.fake), &self.resolver, &self.settings)
     }
 
     /// A revision of Alice's, to be created.

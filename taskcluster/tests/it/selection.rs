@@ -7,7 +7,7 @@ mod world;
 
 use std::time::Duration;
 
-use build::{Blame, Report, Update};
+use build::{InfraFailure, Report, Update};
 use bus::Depth;
 use serde_json::{Value, json};
 use testkit::taskcluster::Fault;
@@ -173,13 +173,13 @@ async fn selected_tests_run_and_results_are_published() {
 async fn tests_are_selected_for_configured_share_of_pushes() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
-    let blame = Blame {
+    let blame = InfraFailure {
         summary: "Try is away.".to_owned(),
         details: String::new(),
         attempts: 1,
         seconds: 1.0,
     };
-    for report in [Report::InfrastructureFailed(blame), Report::Withheld] {
+    for report in [Report::InfrastructureFailed(blame), Report::Private] {
         world
             .push(&Update {
                 report,

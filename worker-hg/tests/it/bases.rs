@@ -496,7 +496,7 @@ async fn default_revision_is_what_the_source_calls_so() {
     );
     let events = world.record(&build).await.events;
     let gone = |event: &build::Event| {
-        matches!(&event.what, build::What::Parked { reason, .. }
+        matches!(&event.kind, build::BuildEventKind::Deferred { reason, .. }
             if reason.starts_with("central has no revision central at its source"))
     };
     assert!(events.iter().any(gone), "{events:?}");

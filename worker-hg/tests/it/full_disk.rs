@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use build::{Build, Report, What};
+use build::{Build, BuildEventKind, Report};
 
 use crate::world::{Repo, World, add};
 
@@ -88,7 +88,7 @@ fn large(world: &World, number: u64) -> Build {
 
 /// Both builds wait, without a counted attempt, and the record of each says why.
 async fn both_wait(world: &World, builds: &[Build]) {
-    let full = |what: &What| matches!(what, What::Parked { reason, .. } if reason.starts_with("our disk is full"));
+    let full = |what: &BuildEventKind| matches!(what, BuildEventKind::Deferred { reason, .. } if reason.starts_with("our disk is full"));
     // A build may wait for the clone first, which is recovered in real time.
     for build in builds {
         world.recorded(build, full).await;
@@ -104,7 +104,7 @@ async fn both_wait(world: &World, builds: &[Build]) {
         assert!(
             !events
                 .iter()
-                .any(|event| matches!(event.what, What::Failed { .. })),
+                .any(|event| matches!(event.kind, BuildEventKind::Failed { .. })),
             "{events:?}"
         );
     }
@@ -225,7 +225,7 @@ async fn builds_wait_while_the_first_clone_fills_the_disk_and_are_pushed_when_it
         world.pass(Duration::from_secs(10)).await;
         let events = world.record(&builds[0]).await.events;
         if events.iter().any(
-            |event| matches!(&event.what, What::Parked { reason, .. } if reason.contains("disk")),
+            |event| matches!(&event.kind, BuildEventKind::Deferred { reason, .. } if reason.contains("disk")),
         ) {
             break;
         }
@@ -275,7 +275,7 @@ async fn transaction_that_a_failed_command_left_is_taken_back_before_the_next_bu
     assert!(
         !events
             .iter()
-            .any(|event| matches!(event.what, What::Failed { .. })),
+            .any(|event| matches!(event.kind, BuildEventKind::Failed { .. })),
         "{events:?}"
     );
     world.stop().await;

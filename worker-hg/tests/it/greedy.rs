@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use build::{Build, PatchFailure, Report, What};
+use build::{Build, BuildEventKind, PatchFailure, Report};
 use flate2::{Compression, write::ZlibEncoder};
 
 use crate::world::{World, add, phid, until};
@@ -43,7 +43,7 @@ async fn refused_and_the_next_one_pushed(world: &World, greedy: &Build) -> Patch
     assert!(
         !events
             .iter()
-            .any(|event| matches!(event.what, What::Failed { .. })),
+            .any(|event| matches!(event.kind, BuildEventKind::Failed { .. })),
         "it was tried again: {events:?}"
     );
     for patch in &greedy.stack {
@@ -482,9 +482,9 @@ async fn builds_of_an_author_who_used_much_time_are_deferred_and_those_of_others
     let events = world.record(&waiting).await.events;
     let reason = "builds of this author have used 0 s of processor time within ten minutes (`max_author_time`): builds of \
                   other authors go first";
-    let deferred = |what: &What| matches!(what, What::Parked { reason: why, .. } if why == reason);
+    let deferred = |what: &BuildEventKind| matches!(what, BuildEventKind::Deferred { reason: why, .. } if why == reason);
     assert!(
-        events.iter().any(|event| deferred(&event.what)),
+        events.iter().any(|event| deferred(&event.kind)),
         "{events:?}"
     );
     // Until the window ends, and then once.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{Hidden, Ineligible, Report, Step, What};
+use build::{BuildEventKind, Ineligible, NotPublic, QueueState, Report};
 
 use crate::{
     tree_service::TreeService,
@@ -24,9 +24,9 @@ async fn outage_between_load_and_push_parks_the_build() {
     }
     world.pass(60 * MINUTE).await;
     assert_eq!((world.waiting().await, world.try_repo.heads()), (3, heads));
-    let waits = |event: &build::Event| match &event.what {
-        What::Parked { reason, .. } => reason.contains("phabricator is away"),
-        What::Failed { .. } => panic!("an attempt is counted: {event:?}"),
+    let waits = |event: &build::Event| match &event.kind {
+        BuildEventKind::Deferred { reason, .. } => reason.contains("phabricator is away"),
+        BuildEventKind::Failed { .. } => panic!("an attempt is counted: {event:?}"),
         _ => false,
     };
     let record = world.record(&builds[0]).await;
@@ -54,7 +54,7 @@ async fn patches_are_not_loaded_again_while_the_tree_is_closed() {
     world.pass(60 * MINUTE).await;
     assert_eq!((world.waiting().await, world.contents.loads()), (3, 1));
     for record in world.shown(&builds).await {
-        let Some(Step::Delayed { reason, .. }) = record.now.map(|now| now.step) else {
+        let Some(QueueState::Delayed { reason, .. }) = record.now.map(|now| now.step) else {
             panic!("each says what it waits for, those behind the first one, too")
         };
         assert_eq!(reason, "try is closed: Bug 1 - infra");
@@ -78,8 +78,8 @@ async fn patch_that_is_gone_is_reported_unless_its_revision_is_private() {
     assert_eq!(failure.summary, "A patch cannot be read.");
     let private = world.simple_build(2);
     world.contents.forget(&private);
-    let over = Ineligible::Private(Hidden::Restricted);
+    let over = Ineligible::Private(NotPublic::Restricted);
     world.phabricator.say(Answer::Over(over));
-    assert_eq!(world.build(&private).await, Report::Withheld);
+    assert_eq!(world.build(&private).await, Report::Private);
     world.stop().await;
 }

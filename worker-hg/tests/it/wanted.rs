@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{Build, BuildOutcome, Hidden, Ineligible, NeutralReason, Report, What};
+use build::{Build, BuildEventKind, BuildOutcome, Ineligible, NeutralReason, NotPublic, Report};
 
 use crate::world::{Answer, World, add, phid};
 
@@ -11,7 +11,7 @@ fn superseded() -> Ineligible {
 }
 
 fn private() -> Ineligible {
-    Ineligible::Private(Hidden::Restricted)
+    Ineligible::Private(NotPublic::Restricted)
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
         assert!(record.ends_with(&end));
         assert_eq!(
             record.base.is_some(),
-            end != Report::Withheld,
+            end != Report::Private,
             "of a private revision numbers are left"
         );
     }
@@ -40,7 +40,7 @@ async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
         3,
         "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -1,1 +1,1 @@\n-never there\n+x\n",
     )]);
-    assert_eq!(world.build(&wrong).await, Report::Withheld);
+    assert_eq!(world.build(&wrong).await, Report::Private);
     assert_eq!(world.try_repo.heads(), heads);
 
     world.phabricator.say(Answer::Wanted);
@@ -59,7 +59,7 @@ async fn nothing_is_pushed_while_nobody_can_tell_and_no_attempt_is_counted() {
     // It is applied again with each delivery; there are more of these than attempts.
     world.pass(Duration::from_secs(600)).await;
     assert_eq!((world.waiting().await, world.try_repo.heads()), (1, heads));
-    let deferred = |event: &build::Event| matches!(event.what, What::Parked { .. });
+    let deferred = |event: &build::Event| matches!(event.kind, BuildEventKind::Deferred { .. });
     let record = world.record(&build).await;
     assert_eq!(
         record.events.iter().filter(|event| deferred(event)).count(),
@@ -94,9 +94,7 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
     let waits = |logs: &testkit::Logs| {
         let text = logs.text();
         text.lines()
-            .filter(|line| {
-                line.contains("the build waits: ") && line.contains("build=PHID-HMBT-1}")
-            })
+            .filter(|line| line.contains("build deferred: ") && line.contains("build=PHID-HMBT-1}"))
             .count()
     };
     world.pass(Duration::from_secs(30)).await;
@@ -105,7 +103,7 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
     assert_eq!(waits(&logs), 1, "{}", logs.text());
     assert!(
         logs.text()
-            .contains("whether the build is still wanted: phabricator is away"),
+            .contains("whether the build is still eligible: phabricator is away"),
         "{}",
         logs.text()
     );
@@ -137,7 +135,7 @@ async fn wait_is_logged_although_no_delivery_comes_in_its_first_minute() {
     world.start_ready().await;
     world.phabricator.say(Answer::Away);
     world.send(&world.simple_build(1)).await;
-    let waits = |logs: &testkit::Logs| logs.text().matches("the build waits: ").count();
+    let waits = |logs: &testkit::Logs| logs.text().matches("build deferred: ").count();
     world.pass(Duration::from_secs(10)).await;
     assert_eq!(waits(&logs), 0, "{}", logs.text());
     world.clock.advance(Duration::from_secs(600));
@@ -163,7 +161,7 @@ async fn a_build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {
     // What has become private is not spoken of, whatever is on Try.
     world.die_before_the_end_is_recorded(&build).await;
     world.phabricator.say(Answer::Over(private()));
-    assert_eq!(world.build(&build).await, Report::Withheld);
+    assert_eq!(world.build(&build).await, Report::Private);
     world.stop().await;
 }
 
@@ -241,7 +239,7 @@ async fn a_private_build_is_withheld_also_when_it_would_have_ended_without_a_pus
     world.start_ready().await;
     world.phabricator.say(Answer::Over(private()));
     for build in builds_without_a_push(&world, 1) {
-        assert_eq!(world.build(&build).await, Report::Withheld);
+        assert_eq!(world.build(&build).await, Report::Private);
         let record = format!("{:?}", world.record(&build).await);
         assert!(
             !record.contains("new.txt") && !record.contains("hgrc"),
@@ -279,7 +277,7 @@ async fn a_build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_le
     let record = format!("{:?}", world.failed_once(&build).await);
     assert!(record.contains("new.txt"), "{record}");
     world.phabricator.say(Answer::Over(private()));
-    assert_eq!(world.next_report().await.report, Report::Withheld);
+    assert_eq!(world.next_report().await.report, Report::Private);
     assert!(!format!("{:?}", world.record(&build).await).contains("new.txt"));
     assert_eq!(
         (world.waiting().await, world.dead_letters().await.len()),

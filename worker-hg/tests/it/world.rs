@@ -18,9 +18,9 @@ use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use build::{
-    Build, BuildLog, BuildQueues, BuildRecord, BuildRequest, Diff, Ineligible, Patch, PatchContent,
-    PatchFailure, PatchSource, PatchSourceError, Phid, PushGuard, PushGuardError, Pushed, Report,
-    Revision, Source, Update, What,
+    Build, BuildEventKind, BuildLog, BuildQueues, BuildRecord, BuildRequest, Diff, Ineligible,
+    Patch, PatchContent, PatchFailure, PatchSource, PatchSourceError, Phid, PushGuard,
+    PushGuardError, Pushed, Report, Revision, Source, Update,
 };
 use bus::{
     Backoff, Bus, BusError, Consumer, Context, Handler, MemoryBus, Message, MessageSelector,
@@ -117,7 +117,7 @@ impl Handler<BuildRequest> for Loads {
     type Error = BusError;
 
     async fn handle(&self, _: BuildRequest, cx: &Context) -> Result<Outcome, BusError> {
-        build_log().loaded(cx, &self.0)?;
+        build_log().mark_loaded(cx, &self.0)?;
         Ok(Outcome::Done)
     }
 }
@@ -488,17 +488,22 @@ impl World {
 
     /// The record of a build once its first attempt has failed.
     pub async fn failed_once(&self, build: &Build) -> BuildRecord {
-        let failed = |what: &What| matches!(what, What::Failed { attempt: 1, .. });
+        let failed =
+            |what: &BuildEventKind| matches!(what, BuildEventKind::Failed { attempt: 1, .. });
         self.recorded(build, failed).await
     }
 
     /// The record of a build once it has such an event.
-    pub async fn recorded(&self, build: &Build, event: impl Fn(&What) -> bool) -> BuildRecord {
+    pub async fn recorded(
+        &self,
+        build: &Build,
+        event: impl Fn(&BuildEventKind) -> bool,
+    ) -> BuildRecord {
         let running = self.running.as_ref().expect("the worker runs");
         for _ in 0..PATIENCE.as_millis() / 10 {
             while running.consumer.step().await.unwrap() > 0 {}
             let record = self.record(build).await;
-            if record.events.iter().any(|found| event(&found.what)) {
+            if record.events.iter().any(|found| event(&found.kind)) {
                 return record;
             }
             // The clone may take a moment.

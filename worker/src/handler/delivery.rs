@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use build::{
-    BaseChoice, BaseReason, Build, BuildRecord, Ineligible, Neutral, PatchFailure,
-    PatchSourceError, Pushed, Report, What, eligibility,
+    BaseChoice, BaseReason, Build, BuildEventKind, BuildRecord, Ineligible, Neutral, PatchFailure,
+    PatchSourceError, Pushed, Report, eligibility,
 };
 use bus::{Context, Outcome, Retry, Retryable};
 use jiff::Timestamp;
@@ -427,7 +427,7 @@ impl Delivery<'_> {
             Report::Neutral(neutral) => {
                 info!(outcome = "skipped", "nothing to push: {}", neutral.text);
             }
-            Report::Withheld => {
+            Report::Private => {
                 info!(outcome = "private", "the revision is not public any more")
             }
             Report::PatchFailed(failure) => {
@@ -486,9 +486,9 @@ impl Delivery<'_> {
         let hours = allowed.as_secs() / 3600;
         let seconds = seconds_since(request.accepted_at, self.cx.clock().as_ref());
         let events = self.record.events.iter().rev();
-        let mut waits = events.filter_map(|event| match &event.what {
-            What::Parked { blocker, .. } => Some(*blocker),
-            What::Failed { .. } => Some(None),
+        let mut waits = events.filter_map(|event| match &event.kind {
+            BuildEventKind::Deferred { blocker, .. } => Some(*blocker),
+            BuildEventKind::Failed { .. } => Some(None),
             _ => None,
         });
         if !self.record.pushing

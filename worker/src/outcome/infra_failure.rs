@@ -1,6 +1,6 @@
 //! The text for an author about a failure of ours.
 
-use build::{Blame, Blocker};
+use build::{Blocker, InfraFailure};
 use bus::Cause;
 
 use crate::{Barrier, Peer, RepositorySettings, WorkerError};
@@ -14,7 +14,7 @@ pub(crate) fn given_up(
     vcs: &str,
     attempts: u32,
     seconds: f64,
-) -> Blame {
+) -> InfraFailure {
     let (name, try_name) = repository.map_or(("the repository", "Try"), |it| {
         (it.name.as_str(), it.try_name.as_str())
     });
@@ -31,7 +31,7 @@ pub(crate) fn given_up(
     // The words of others, each line on its own as they said it; they were put on one line for the log.
     let words = cause.error().and_then(peers_words);
     let details = words.map_or_else(|| cause.to_string(), str::to_owned);
-    Blame {
+    InfraFailure {
         summary,
         details: details.replace("; ", "\n"),
         attempts,
@@ -40,12 +40,16 @@ pub(crate) fn given_up(
 }
 
 /// A build whose repository had no clone to build on for `hours`.
-pub(crate) fn never_ready(repository: &RepositorySettings, hours: u64, seconds: f64) -> Blame {
+pub(crate) fn never_ready(
+    repository: &RepositorySettings,
+    hours: u64,
+    seconds: f64,
+) -> InfraFailure {
     let summary = format!(
         "Our clone of {} was not ready within {hours} hours.",
         repository.name
     );
-    Blame {
+    InfraFailure {
         summary,
         details: String::new(),
         attempts: 0,
@@ -59,7 +63,7 @@ pub(crate) fn waited(
     repository: &RepositorySettings,
     hours: u64,
     seconds: f64,
-) -> Blame {
+) -> InfraFailure {
     let what = match blocker {
         Blocker::DiskFull => "our disk is full".to_owned(),
         Blocker::NoDefaultRevision => format!(
@@ -67,7 +71,7 @@ pub(crate) fn waited(
             repository.default_revision, repository.name
         ),
     };
-    Blame {
+    InfraFailure {
         summary: format!("The build waited for more than {hours} hours: {what}."),
         details: String::new(),
         attempts: 0,

@@ -18,7 +18,7 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
         .await;
     let update = Update {
         request: request(2),
-        report: Report::Withheld,
+        report: Report::Private,
     };
     let answer = world
         .bury(&BUILD_PUBLISH, &update, "phabricator refuses it")
@@ -114,7 +114,7 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
     let build = world.bury(&BUILD_LOAD, &ended, "phabricator is away").await;
     let other = Update {
         request: ended.clone(),
-        report: Report::Withheld,
+        report: Report::Private,
     };
     let other = world
         .bury(&BUILD_PUBLISH, &other, "phabricator refuses it")

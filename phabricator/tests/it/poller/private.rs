@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_revision_that_nobody_showed_us_is_taken_when_it_becomes_public() {
+async fn invisible_revision_is_sent_when_it_becomes_public() {
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
     let private = world.create("private");
@@ -19,7 +19,7 @@ async fn a_revision_that_nobody_showed_us_is_taken_when_it_becomes_public() {
 }
 
 #[tokio::test]
-async fn a_revision_of_a_secure_project_is_taken_when_it_leaves_it() {
+async fn secure_revision_is_sent_when_it_leaves_its_project() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
@@ -42,7 +42,7 @@ async fn a_revision_of_a_secure_project_is_taken_when_it_leaves_it() {
 }
 
 #[tokio::test]
-async fn of_the_diffs_that_a_revision_got_while_it_was_private_the_last_is_taken() {
+async fn only_the_last_diff_of_a_private_time_is_sent() {
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
     let hidden = world.create("hidden");
@@ -61,7 +61,7 @@ async fn of_the_diffs_that_a_revision_got_while_it_was_private_the_last_is_taken
 }
 
 #[tokio::test]
-async fn a_diff_without_a_revision_waits_for_one_that_is_public() {
+async fn diff_without_a_revision_is_sent_when_it_has_a_public_one() {
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
     let (revision, private) = (world.create("public"), world.create("private"));
@@ -83,7 +83,7 @@ async fn a_diff_without_a_revision_waits_for_one_that_is_public() {
 }
 
 #[tokio::test]
-async fn a_secure_revision_of_before_the_first_start_is_not_taken() {
+async fn secure_revision_from_before_the_first_start_is_not_sent() {
     let world = World::new().await;
     let private = world
         .fake

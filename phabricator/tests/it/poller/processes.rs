@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_process_that_dies_at_a_call_loses_and_repeats_nothing() {
+async fn crash_at_a_call_loses_and_repeats_no_diff() {
     let world = World::new().await;
     drop(Process::begin(&world).await);
     let mut expected = Vec::new();
@@ -31,7 +31,7 @@ async fn a_process_that_dies_at_a_call_loses_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn a_process_that_dies_anywhere_loses_and_repeats_nothing() {
+async fn crash_at_any_point_loses_and_repeats_no_diff() {
     let world = World::new().await;
     drop(Process::begin(&world).await);
     let mut expected = Vec::new();
@@ -51,7 +51,7 @@ async fn a_process_that_dies_anywhere_loses_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn of_two_processes_one_looks_and_the_other_follows_within_thirty_seconds_of_its_death() {
+async fn one_of_two_processes_polls_and_the_other_takes_over_within_thirty_seconds() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let mut first = Process::begin(&world).await;
@@ -65,7 +65,7 @@ async fn of_two_processes_one_looks_and_the_other_follows_within_thirty_seconds_
     }
     let starts = || {
         logs.text()
-            .matches("this process looks for new diffs")
+            .matches("this process polls for new diffs")
             .count()
     };
     assert_eq!(starts(), 1);
@@ -85,14 +85,14 @@ async fn of_two_processes_one_looks_and_the_other_follows_within_thirty_seconds_
 }
 
 #[tokio::test]
-async fn a_process_that_was_stopped_for_long_gives_way_to_the_one_that_replaced_it() {
+async fn suspended_process_stops_polling_after_another_took_over() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let mut stopped = Process::begin(&world).await;
     let mut fresh = Process::start(&world);
     let revision = world.create("meanwhile");
     assert_eq!(fresh.found(1).await, [revision.diff.id]);
-    while !logs.text().contains("does not look for new diffs any more") {
+    while !logs.text().contains("stopped polling for new diffs") {
         stopped.go_on().await;
     }
     fresh.look().await;
@@ -100,7 +100,7 @@ async fn a_process_that_was_stopped_for_long_gives_way_to_the_one_that_replaced_
 }
 
 #[tokio::test]
-async fn a_process_that_stops_is_followed_at_once() {
+async fn lease_is_taken_over_at_once_after_a_shutdown() {
     let world = World::new().await;
     let shutdown = Shutdown::new();
     let mut first = Process::stopped_by(&world, &[&world.repository], shutdown.clone());

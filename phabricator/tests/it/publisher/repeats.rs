@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn an_update_that_comes_twice_makes_one_link() {
+async fn repeated_update_makes_one_link() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
     world.publish(&request, &pushed(None)).await;
@@ -13,13 +13,13 @@ async fn an_update_that_comes_twice_makes_one_link() {
 }
 
 #[tokio::test]
-async fn a_unit_whose_answer_was_lost_is_not_shown_twice() {
+async fn unit_whose_response_was_lost_is_not_sent_twice() {
     for report in [
         patch_failed(),
         broken(),
         pushed(None),
         pushed(Some("dead")),
-        Report::Withheld,
+        Report::Private,
     ] {
         let world = World::new().await;
         let request = world.request(world.create("revision").diff.id);
@@ -27,7 +27,7 @@ async fn a_unit_whose_answer_was_lost_is_not_shown_twice() {
             .fake
             .fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
         world.publish(&request, &report).await;
-        assert!(world.record(&request).await.told.is_none());
+        assert!(world.record(&request).await.published_at.is_none());
         world.advance(120);
         assert_eq!(world.tell().await, 1);
         let target = world.target(&request);
@@ -40,7 +40,7 @@ async fn a_unit_whose_answer_was_lost_is_not_shown_twice() {
             target.artifacts.len(),
             usize::from(matches!(report, Report::Pushed(_)))
         );
-        assert!(world.record(&request).await.told.is_some());
+        assert!(world.record(&request).await.published_at.is_some());
         assert_eq!(world.results().await, bus::Depth::default());
     }
 }
@@ -62,7 +62,7 @@ async fn answer_of_a_worker_that_died_after_sending_it_is_not_sent_again() {
             ended = world.tell() => panic!("settled before it died: {ended}"),
         }
         let record = world.record(&request).await;
-        assert!(record.claimed_at.is_some() && record.told.is_none());
+        assert!(record.claimed_at.is_some() && record.published_at.is_none());
         for _ in 0..60 {
             world.advance(5);
             world.tell().await;
@@ -73,13 +73,13 @@ async fn answer_of_a_worker_that_died_after_sending_it_is_not_sent_again() {
             (1, 1),
             "{report:?}"
         );
-        assert!(world.record(&request).await.told.is_some());
+        assert!(world.record(&request).await.published_at.is_some());
         assert_eq!(world.results().await, bus::Depth::default());
     }
 }
 
 #[tokio::test]
-async fn an_end_that_harbormaster_has_not_acted_on_yet_is_waited_for() {
+async fn publisher_waits_for_harbormaster_to_act_on_an_answer() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
     world.fake.hold_messages();
@@ -106,7 +106,7 @@ async fn an_end_that_harbormaster_has_not_acted_on_yet_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_end_that_never_arrived_is_said_in_the_end() {
+async fn answer_that_never_arrived_is_sent_again() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
     world
@@ -130,7 +130,7 @@ async fn an_end_that_never_arrived_is_said_in_the_end() {
 
 /// It was surely not acted on, so there is nothing to wait for.
 #[tokio::test]
-async fn an_end_that_was_refused_is_said_at_the_next_try() {
+async fn refused_answer_is_sent_at_the_next_attempt() {
     for fault in [Fault::Status(503), Fault::Refuse("ERR-CONDUIT-CORE")] {
         let world = World::new().await;
         let request = world.request(world.create("revision").diff.id);
@@ -144,7 +144,7 @@ async fn an_end_that_was_refused_is_said_at_the_next_try() {
 }
 
 #[tokio::test]
-async fn of_two_deliveries_at_once_one_speaks() {
+async fn only_one_of_two_concurrent_deliveries_sends() {
     for report in [pushed(None), patch_failed()] {
         let world = World::new().await;
         let request = world.build(&world.create("revision")).await;
@@ -164,7 +164,7 @@ async fn of_two_deliveries_at_once_one_speaks() {
 
 /// Somebody else made it, and Harbormaster does not show where it leads.
 #[tokio::test]
-async fn a_link_of_somebody_else_under_our_key_is_a_conflict_and_never_done() {
+async fn link_of_another_service_under_our_key_is_a_conflict() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let request = world.build(&world.create("revision")).await;
@@ -183,21 +183,21 @@ async fn a_link_of_somebody_else_under_our_key_is_a_conflict_and_never_done() {
 
     let record = world.record(&request).await;
     let ours = "https://treeherder.example/#/jobs?repo=try&revision=aaaa";
-    let conflict = What::Conflict {
+    let conflict = BuildEventKind::Conflict {
         key: "treeherder".to_owned(),
         ours: ours.to_owned(),
         theirs: None,
     };
-    assert_eq!(record.events.last().unwrap().what, conflict);
+    assert_eq!(record.events.last().unwrap().kind, conflict);
     assert!(
-        record.told.is_some() && record.sent().next().is_none(),
+        record.published_at.is_some() && record.sent().next().is_none(),
         "{record:?}"
     );
     assert!(
         !record
             .events
             .iter()
-            .any(|event| matches!(event.what, What::Told { .. })),
+            .any(|event| matches!(event.kind, BuildEventKind::Published { .. })),
         "{record:?}"
     );
     assert_eq!(world.target(&request).artifacts[0].data, theirs);
@@ -214,7 +214,7 @@ async fn a_link_of_somebody_else_under_our_key_is_a_conflict_and_never_done() {
 
 /// The first delivery died, or its answer was lost: the record says that the link is ours.
 #[tokio::test]
-async fn a_link_whose_answer_was_lost_is_ours() {
+async fn link_whose_response_was_lost_counts_as_ours() {
     let world = World::new().await;
     let request = world.build(&world.create("revision")).await;
     world.decide(&request, &pushed(None)).await;
@@ -240,7 +240,10 @@ async fn a_link_whose_answer_was_lost_is_ours() {
         .collect();
     assert_eq!(sent, ["link", "work"]);
     assert!(
-        matches!(record.events.last().unwrap().what, What::Told { .. }),
+        matches!(
+            record.events.last().unwrap().kind,
+            BuildEventKind::Published { .. }
+        ),
         "{record:?}"
     );
 }

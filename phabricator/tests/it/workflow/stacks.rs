@@ -2,24 +2,33 @@
 
 use super::*;
 
+impl World {
+    /// Creates a revision that stands on `parents`.
+    fn child(&self, title: &str, parents: &[&CreatedRevision]) -> CreatedRevision {
+        let new = parents
+            .iter()
+            .fold(self.revision(title), |new, parent| new.parent(&parent.phid));
+        self.fake.create_revision(new)
+    }
+
+    /// Asks for a build of `revision`, and lets the workflow handle it.
+    async fn build_and_work(&self, revision: &CreatedRevision) {
+        self.build(revision).await;
+        self.work().await;
+    }
+}
+
 #[tokio::test]
-async fn a_longer_way_to_a_parent_leaves_no_choice() {
+async fn longer_path_to_a_parent_decides_the_order() {
     let world = World::new().await;
     let p1 = world.create("p1");
-    let p2 = world
-        .fake
-        .create_revision(world.revision("p2").parent(&p1.phid));
-    let p3 = world
-        .fake
-        .create_revision(world.revision("p3").parent(&p2.phid));
-    let top = world
-        .fake
-        .create_revision(world.revision("top").parent(&p1.phid).parent(&p3.phid));
+    let p2 = world.child("p2", &[&p1]);
+    let p3 = world.child("p3", &[&p2]);
+    let top = world.child("top", &[&p1, &p3]);
     world
         .fake
         .update_revision(p2.id, NewDiff::new("newest patch of p2"));
-    world.build(&top).await;
-    world.work().await;
+    world.build_and_work(&top).await;
     assert_eq!(only_stack(&world).await, [p1.id, p2.id, p3.id, top.id]);
     let build = world.builds().await.remove(0);
     let contents = world.contents(&build).await;
@@ -39,23 +48,15 @@ async fn a_longer_way_to_a_parent_leaves_no_choice() {
 }
 
 #[tokio::test]
-async fn a_diamond_is_applied_bottom_up_the_smaller_number_first() {
+async fn diamond_is_applied_from_its_base_by_smaller_number() {
     let world = World::new().await;
     let bottom = world.create("bottom");
-    let right = world
-        .fake
-        .create_revision(world.revision("right").parent(&bottom.phid));
-    let left = world
-        .fake
-        .create_revision(world.revision("left").parent(&bottom.phid));
+    let right = world.child("right", &[&bottom]);
+    let left = world.child("left", &[&bottom]);
     // In whatever order Phabricator names the parents.
     for parents in [[&left, &right], [&right, &left]] {
-        let new = parents.iter().fold(world.revision("top"), |new, parent| {
-            new.parent(&parent.phid)
-        });
-        let top = world.fake.create_revision(new);
-        world.build(&top).await;
-        world.work().await;
+        let top = world.child("top", &parents);
+        world.build_and_work(&top).await;
         let builds = world.builds().await;
         let stack: Vec<u64> = builds
             .last()
@@ -75,23 +76,13 @@ async fn parents_on_different_landed_revisions_meet_on_the_base() {
     let private = world
         .fake
         .create_revision(world.revision("landed in private").project(&world.secure));
-    let left = world
-        .fake
-        .create_revision(world.revision("left").parent(&one.phid));
-    let right = world.fake.create_revision(
-        world
-            .revision("right")
-            .parent(&other.phid)
-            .parent(&private.phid),
-    );
-    let top = world
-        .fake
-        .create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
+    let left = world.child("left", &[&one]);
+    let right = world.child("right", &[&other, &private]);
+    let top = world.child("top", &[&left, &right]);
     for landed in [&one, &other, &private] {
         world.fake.set_status(landed.id, RevisionStatus::Published);
     }
-    world.build(&top).await;
-    world.work().await;
+    world.build_and_work(&top).await;
     assert_eq!(only_stack(&world).await, [left.id, right.id, top.id]);
     assert_eq!(
         world.builds().await[0].landed,
@@ -109,14 +100,9 @@ async fn parent_of_another_repository_is_named_and_nothing_is_applied() {
         world
             .fake
             .create_revision(NewRevision::new("bottom", &world.alice, &elsewhere, diff));
-    let middle = world
-        .fake
-        .create_revision(world.revision("middle").parent(&bottom.phid));
-    let top = world
-        .fake
-        .create_revision(world.revision("top").parent(&middle.phid));
-    world.build(&top).await;
-    world.work().await;
+    let middle = world.child("middle", &[&bottom]);
+    let top = world.child("top", &[&middle]);
+    world.build_and_work(&top).await;
     let reports = world.reports().await;
     let [Report::PatchFailed(failure)] = reports.as_slice() else {
         panic!("{reports:?}")
@@ -129,11 +115,8 @@ async fn parent_of_another_repository_is_named_and_nothing_is_applied() {
 
     // What has landed there is not applied here.
     world.fake.set_status(bottom.id, RevisionStatus::Published);
-    let again = world
-        .fake
-        .create_revision(world.revision("again").parent(&middle.phid));
-    world.build(&again).await;
-    world.work().await;
+    let again = world.child("again", &[&middle]);
+    world.build_and_work(&again).await;
     let stack: Vec<u64> = world.builds().await[0]
         .stack
         .iter()
@@ -143,24 +126,17 @@ async fn parent_of_another_repository_is_named_and_nothing_is_applied() {
 }
 
 #[tokio::test]
-async fn what_has_landed_is_left_out_with_all_below_and_what_was_abandoned_is_not() {
+async fn landed_parent_is_left_out_with_its_parents_and_an_abandoned_one_is_kept() {
     let world = World::new().await;
     let bottom = world.create("bottom");
-    let landed = world
-        .fake
-        .create_revision(world.revision("landed").parent(&bottom.phid));
-    let abandoned = world
-        .fake
-        .create_revision(world.revision("abandoned").parent(&landed.phid));
-    let top = world
-        .fake
-        .create_revision(world.revision("top").parent(&abandoned.phid));
+    let landed = world.child("landed", &[&bottom]);
+    let abandoned = world.child("abandoned", &[&landed]);
+    let top = world.child("top", &[&abandoned]);
     world.fake.set_status(landed.id, RevisionStatus::Published);
     world
         .fake
         .set_status(abandoned.id, RevisionStatus::Abandoned);
-    world.build(&top).await;
-    world.work().await;
+    world.build_and_work(&top).await;
     let builds = world.builds().await;
     let stack: Vec<_> = builds[0]
         .stack
@@ -172,14 +148,11 @@ async fn what_has_landed_is_left_out_with_all_below_and_what_was_abandoned_is_no
 }
 
 #[tokio::test]
-async fn two_parents_that_do_not_meet_are_the_authors_to_sort_out() {
+async fn parents_that_do_not_meet_fail_the_build() {
     let world = World::new().await;
     let (left, right) = (world.create("left"), world.create("right"));
-    let top = world
-        .fake
-        .create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
-    world.build(&top).await;
-    world.work().await;
+    let top = world.child("top", &[&left, &right]);
+    world.build_and_work(&top).await;
     let summary = only_failure(&world).await;
     assert_eq!(
         summary,
@@ -188,18 +161,13 @@ async fn two_parents_that_do_not_meet_are_the_authors_to_sort_out() {
 }
 
 #[tokio::test]
-async fn a_cycle_ends_in_a_failure() {
+async fn cycle_of_parents_fails_the_build() {
     let world = World::new().await;
     let bottom = world.create("bottom");
-    let middle = world
-        .fake
-        .create_revision(world.revision("middle").parent(&bottom.phid));
-    let top = world
-        .fake
-        .create_revision(world.revision("top").parent(&middle.phid));
+    let middle = world.child("middle", &[&bottom]);
+    let top = world.child("top", &[&middle]);
     world.fake.add_parent(&bottom.phid, &top.phid);
-    world.build(&top).await;
-    world.work().await;
+    world.build_and_work(&top).await;
     let summary = only_failure(&world).await;
     assert_eq!(
         summary,
@@ -208,15 +176,12 @@ async fn a_cycle_ends_in_a_failure() {
 }
 
 #[tokio::test]
-async fn a_parent_that_becomes_public_after_its_child_is_waited_for() {
+async fn build_waits_for_a_parent_that_becomes_public_after_its_child() {
     let world = World::new().await;
     let parent = world.create("published a moment later");
-    let top = world
-        .fake
-        .create_revision(world.revision("top").parent(&parent.phid));
+    let top = world.child("top", &[&parent]);
     world.fake.set_visible(parent.id, false);
-    world.build(&top).await;
-    world.work().await;
+    world.build_and_work(&top).await;
     assert!(world.reports().await.is_empty());
     world.fake.set_visible(parent.id, true);
     world.advance(20);
@@ -225,14 +190,12 @@ async fn a_parent_that_becomes_public_after_its_child_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_parent_that_stays_private_fails_the_build_and_nothing_is_said_about_it() {
+async fn private_parent_fails_the_build_and_is_not_named() {
     let (_guard, logs) = capture_logs();
     for hide_by_project in [false, true] {
         let world = World::new().await;
         let parent = world.create("the private parent");
-        let top = world
-            .fake
-            .create_revision(world.revision("top").parent(&parent.phid));
+        let top = world.child("top", &[&parent]);
         if hide_by_project {
             world
                 .fake
@@ -240,8 +203,7 @@ async fn a_parent_that_stays_private_fails_the_build_and_nothing_is_said_about_i
         } else {
             world.fake.set_visible(parent.id, false);
         }
-        world.build(&top).await;
-        world.work().await;
+        world.build_and_work(&top).await;
         for wait in [20, 40, 80, 160] {
             assert!(world.reports().await.is_empty());
             world.advance(wait);
@@ -260,21 +222,17 @@ async fn a_parent_that_stays_private_fails_the_build_and_nothing_is_said_about_i
 }
 
 #[tokio::test]
-async fn a_hundred_patches_are_built_and_a_hundred_and_one_are_not() {
+async fn stack_of_more_than_100_patches_fails_the_build() {
     let world = World::new().await;
     let mut last = world.create("1");
     for number in 2..=101 {
-        last = world
-            .fake
-            .create_revision(world.revision(&number.to_string()).parent(&last.phid));
+        last = world.child(&number.to_string(), &[&last]);
         if number == 100 {
-            world.build(&last).await;
-            world.work().await;
+            world.build_and_work(&last).await;
             assert_eq!(only_stack(&world).await, (1..=100).collect::<Vec<_>>());
         }
     }
-    world.build(&last).await;
-    world.work().await;
+    world.build_and_work(&last).await;
     let reports = world.reports().await;
     let Some(Report::PatchFailed(failure)) = reports.last() else {
         panic!("{reports:?}")
@@ -286,20 +244,15 @@ async fn a_hundred_patches_are_built_and_a_hundred_and_one_are_not() {
 }
 
 #[tokio::test]
-async fn a_stack_whose_edges_the_server_does_not_all_name_is_not_built_in_part() {
+async fn stack_with_more_edges_than_one_search_returns_fails_the_build() {
     let world = World::new().await;
     // Each of twenty stands on all before it: one order, but 171 edges between the first nineteen.
     let mut all: Vec<CreatedRevision> = Vec::new();
     for number in 0..20 {
-        let new = world.revision(&number.to_string());
-        all.push(
-            world
-                .fake
-                .create_revision(all.iter().fold(new, |new, below| new.parent(&below.phid))),
-        );
+        let next = world.child(&number.to_string(), &all.iter().collect::<Vec<_>>());
+        all.push(next);
     }
-    world.build(&all[19]).await;
-    world.work().await;
+    world.build_and_work(&all[19]).await;
     let summary = only_failure(&world).await;
     assert!(
         summary.starts_with("The stack of D20 has more than 100 patches"),
