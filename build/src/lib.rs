@@ -17,7 +17,7 @@ mod test_result;
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
 pub use diff::NewDiff;
 pub use eligibility::{Ineligible, PushGuard, PushGuardError};
-pub use log::{ALL, BuildLog, BuildQueues, OPEN, diff_tag, revision_tag};
+pub use log::{ALL, BuildLog, BuildQueues, OPEN, diff_index, revision_index};
 pub use patches::{PatchContent, PatchSource, PatchSourceError};
 pub use phid::{Phid, PhidError};
 pub use record::{

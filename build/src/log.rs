@@ -20,7 +20,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bus::{BusError, Context, EnqueueOutcome, Producer, Queue, RecordStore, RecordUpdate};
 use jiff::Timestamp;
 
-pub use self::find::{ALL, OPEN, diff_tag, revision_tag};
+pub use self::find::{ALL, OPEN, diff_index, revision_index};
 use super::{
     Build, BuildRequest, Phid, Update,
     record::{Acceptance, BuildEventKind, BuildLocation, Event, QueueState, Source, field},
@@ -121,14 +121,14 @@ impl BuildLog {
         ])
     }
 
-    /// The tags of a build that is beyond `accepted`; see [`ALL`].
-    fn tags(&self, request: &BuildRequest) -> [RecordUpdate; 3] {
+    /// The indexes of a build that is beyond `accepted`; see [`ALL`].
+    fn index_updates(&self, request: &BuildRequest) -> [RecordUpdate; 3] {
         let id = request.target.as_str();
         [
             self.store.add_to_index(id, ALL),
             self.store
-                .add_to_index(id, revision_tag(request.revision_id)),
-            self.store.add_to_index(id, diff_tag(request.diff_id)),
+                .add_to_index(id, revision_index(request.revision_id)),
+            self.store.add_to_index(id, diff_index(request.diff_id)),
         ]
     }
 

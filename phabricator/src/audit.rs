@@ -153,7 +153,7 @@ impl Auditor {
         for page in 0.. {
             let targets = self
                 .log
-                .tagged(bus, OPEN, page * PAGE..(page + 1) * PAGE)
+                .indexed(bus, OPEN, page * PAGE..(page + 1) * PAGE)
                 .await?;
             let records = self.log.find(bus, &targets).await?;
             // A request that is repeated after days opens a closed build again.

@@ -60,7 +60,7 @@ impl BuildLog {
         at: Timestamp,
     ) -> Result<Vec<RecordUpdate>, BusError> {
         let (target, id) = (&request.target, request.target.as_str());
-        let mut updates = Vec::from(self.tags(request));
+        let mut updates = Vec::from(self.index_updates(request));
         if *report == Report::Private {
             updates.push(self.store.erase(id));
             let unknown = Acceptance {
@@ -107,7 +107,7 @@ impl BuildLog {
             outcome: FinalOutcome::PushedBefore,
         };
         updates.push(self.store.set_once(id, field::END, &end)?);
-        updates.extend(self.tags(request));
+        updates.extend(self.index_updates(request));
         let adopted = BuildEventKind::Adopted {
             key: key.to_owned(),
         };
@@ -124,7 +124,7 @@ impl BuildLog {
     ) -> Result<(), BusError> {
         let (target, at) = (&request.target, producer.clock().now());
         let mut updates = self.closed(target, not_published(reason), at)?;
-        updates.extend(self.tags(request));
+        updates.extend(self.index_updates(request));
         let end = FinalResult {
             at,
             outcome: FinalOutcome::ClosedExternally,
@@ -149,8 +149,8 @@ impl BuildLog {
 
     /// Takes builds that are closed out of the audit. They got there because their requests came a second time.
     pub async fn untrack(&self, bus: &dyn Bus, targets: &[Phid]) -> Result<(), BusError> {
-        let untag = |target: &Phid| self.store.remove_from_index(target.as_str(), OPEN);
-        let updates = targets.iter().map(untag).collect();
+        let remove = |target: &Phid| self.store.remove_from_index(target.as_str(), OPEN);
+        let updates = targets.iter().map(remove).collect();
         bus.push_with(Vec::new(), updates).await.map(|_| ())
     }
 
@@ -184,7 +184,7 @@ impl BuildLog {
             self.ready(target, at, queue)?,
             self.store.add_to_index(target.as_str(), OPEN),
         ];
-        updates.extend(self.tags(&request));
+        updates.extend(self.index_updates(&request));
         match answer {
             Some(report) => {
                 let update = Update { request, report };

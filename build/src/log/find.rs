@@ -7,10 +7,10 @@ use bus::{Bus, BusError, Context, DecodeError};
 use super::BuildLog;
 use crate::{Phid, record::BuildRecord};
 
-/// The tag of all builds but those whose state is still `accepted`. These have [`OPEN`] alone, and no tag of their revision
-/// or diff either: accepting a build must cost little, finding one may cost more.
+/// The index of all builds but those whose state is still `accepted`. These are in [`OPEN`] alone, and not in the indexes
+/// of their revision and diff: accepting a build must cost little, finding one may cost more.
 pub const ALL: &str = "all";
-/// The tag of builds whose final report is not published yet.
+/// The index of builds whose final report is not published yet.
 pub const OPEN: &str = "open";
 
 impl BuildLog {
@@ -37,14 +37,14 @@ impl BuildLog {
             .collect())
     }
 
-    /// The builds with a tag, the newest first: the positions in `part` of that list.
-    pub async fn tagged(
+    /// The builds of an index, the newest first: the positions in `part` of that list.
+    pub async fn indexed(
         &self,
         bus: &dyn Bus,
-        tag: &str,
+        index: &str,
         part: Range<usize>,
     ) -> Result<Vec<Phid>, BusError> {
-        let found = bus.indexed(&self.store, tag, part).await?;
+        let found = bus.indexed(&self.store, index, part).await?;
         Ok(found
             .into_iter()
             .filter_map(|(id, _)| Phid::parse(&id).ok())
@@ -61,16 +61,16 @@ fn readable(target: &Phid, read: Result<BuildRecord, DecodeError>) -> BuildRecor
     })
 }
 
-/// The tag of the builds of a revision; see [`ALL`].
-pub fn revision_tag(revision: u64) -> String {
+/// The index of the builds of a revision; see [`ALL`].
+pub fn revision_index(revision: u64) -> String {
     format!("D{revision}")
 }
 
-/// The number of diffs that share a tag. Diffs that are published together have numbers near each other, and records that
-/// share a tag are written with one command.
+/// The number of diffs that share an index. Diffs that are published together have numbers near each other, and records
+/// of one index are written with one command.
 const DIFFS: u64 = 100;
 
-/// The tag of the builds of a diff and of its neighbours; see [`ALL`]. The reader leaves out builds of other diffs.
-pub fn diff_tag(diff: u64) -> String {
+/// The index of the builds of a diff and of its neighbours; see [`ALL`]. The reader leaves out builds of other diffs.
+pub fn diff_index(diff: u64) -> String {
     format!("diffs:{}", diff / DIFFS)
 }

@@ -35,7 +35,7 @@ impl BuildLog {
         let id = request.target.as_str();
         let mut updates = vec![self.store.set(id, field::NOW, &now)?];
         if queue == self.queues.load.spec().name {
-            updates.extend(self.tags(request));
+            updates.extend(self.index_updates(request));
         }
         cx.record_now(updates).await
     }

@@ -2,7 +2,9 @@
 
 use std::{str::FromStr, time::Duration};
 
-use build::{BuildOutcome, BuildRecord, BuildRequest, BuildState, Phid, diff_tag, revision_tag};
+use build::{
+    BuildOutcome, BuildRecord, BuildRequest, BuildState, Phid, diff_index, revision_index,
+};
 use clap::{Args, Subcommand};
 use thiserror::Error;
 
@@ -145,12 +147,12 @@ impl FromStr for Which {
 }
 
 impl Which {
-    /// A tag of the selected records, and perhaps of others; `None` for a single target.
-    pub fn tag(&self) -> Option<String> {
+    /// An index of the selected records, and perhaps of others; `None` for a single target.
+    pub fn index(&self) -> Option<String> {
         match self {
             Self::Target(_) => None,
-            Self::Revision(id) => Some(revision_tag(*id)),
-            Self::Diff(id) => Some(diff_tag(*id)),
+            Self::Revision(id) => Some(revision_index(*id)),
+            Self::Diff(id) => Some(diff_index(*id)),
         }
     }
 

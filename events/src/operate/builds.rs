@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::{Context as _, bail};
 use build::{
     ALL, BuildLocation, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState,
-    FinalOutcome, NeutralReason, OPEN, Phid, QueueState, Report, revision_tag,
+    FinalOutcome, NeutralReason, OPEN, Phid, QueueState, Report, revision_index,
 };
 use bus::{Bus, Producer, RedisBus};
 use jiff::Timestamp;
@@ -61,10 +61,10 @@ impl Archive {
         which: &Which,
     ) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
         let mut found = Vec::new();
-        if let Some(tag) = which.tag() {
+        if let Some(index) = which.index() {
             found = self.accepted(|build| which.names(build)).await?;
             for page in 0.. {
-                let (builds, last) = self.page(&tag, page).await?;
+                let (builds, last) = self.page(&index, page).await?;
                 let meant = builds.into_iter().filter(|(build, _)| which.names(build));
                 add_new(&mut found, meant.collect());
                 if last || found.len() >= PAGE {
@@ -94,7 +94,7 @@ impl Archive {
             .collect())
     }
 
-    /// The builds in state `accepted`, the newest first. They have the tag [`OPEN`] alone.
+    /// The builds in state `accepted`, the newest first. They are in the index [`OPEN`] alone.
     pub(super) async fn accepted(
         &self,
         wanted: impl Fn(&BuildRequest) -> bool,
@@ -112,15 +112,15 @@ impl Archive {
         Ok(found)
     }
 
-    /// A page of the builds with a tag, the newest first, and whether it is the last.
+    /// A page of the builds of an index, the newest first, and whether it is the last.
     pub(super) async fn page(
         &self,
-        tag: &str,
+        index: &str,
         page: usize,
     ) -> anyhow::Result<(Vec<(BuildRequest, BuildRecord)>, bool)> {
         let targets = self
             .log
-            .tagged(self.bus.as_ref(), tag, page * PAGE..(page + 1) * PAGE)
+            .indexed(self.bus.as_ref(), index, page * PAGE..(page + 1) * PAGE)
             .await?;
         Ok((self.read(&targets).await?, targets.len() < PAGE))
     }
@@ -198,9 +198,9 @@ fn add_new(found: &mut Vec<(BuildRequest, BuildRecord)>, more: Vec<(BuildRequest
 
 async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()> {
     let archive = Archive::open(deployment).await?;
-    let tag = options
+    let index = options
         .revision
-        .map_or_else(|| ALL.to_owned(), revision_tag);
+        .map_or_else(|| ALL.to_owned(), revision_index);
     let mut found = archive
         .accepted(|build| options.revision.is_none_or(|id| build.revision_id == id))
         .await?;
@@ -208,7 +208,7 @@ async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()>
     // One more than the limit, to know whether there are more.
     let wanted = options.limit.saturating_add(1);
     for page in 0.. {
-        let (mut of_page, last) = archive.page(&tag, page).await?;
+        let (mut of_page, last) = archive.page(&index, page).await?;
         of_page.retain(|(_, record)| options.names(record));
         add_new(&mut found, of_page);
         if last || found.len() >= wanted {

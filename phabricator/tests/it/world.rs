@@ -342,7 +342,7 @@ impl World {
     /// The builds that the auditor looks at.
     pub(crate) async fn open(&self) -> Vec<Phid> {
         build_log()
-            .tagged(self.bus.as_ref(), OPEN, 0..100)
+            .indexed(self.bus.as_ref(), OPEN, 0..100)
             .await
             .unwrap()
     }
