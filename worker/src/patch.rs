@@ -60,17 +60,17 @@ pub struct ParsedPatch {
 /// What a patch does to one file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FileChange {
-    /// The file cleanup_tasks, or the file that goes.
+    /// The file afterwards, or the file that goes.
     pub path: Vec<u8>,
     /// What is done to it.
     pub kind: Kind,
     /// Where its hunks begin, when it has any: see [`hunk_head`].
     pub hunks: Option<Place>,
-    /// What the patch says of its size cleanup_tasks.
+    /// What the patch says of its size afterwards.
     pub size: NewSize,
 }
 
-/// What a patch says of the size of a file cleanup_tasks, in bytes. A missing line break at the end of the file is
+/// What a patch says of the size of a file afterwards, in bytes. A missing line break at the end of the file is
 /// counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewSize {

@@ -91,7 +91,7 @@ fn old_text(hunk: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The text of a file's only hunk, when all of its lines begin with `sign`; the file has it before or cleanup_tasks.
+/// The text of a file's only hunk, when all of its lines begin with `sign`; the file has it before or afterwards.
 pub(super) fn only(content: &[u8], hunks: Place, sign: u8) -> Option<Vec<u8>> {
     let mut lines = Lines::from(content, hunks);
     scan_hunk(&mut lines).ok()?;
