@@ -18,7 +18,7 @@ pub use build::{Build, BuildRequest, Diff, Patch, Revision};
 pub use diff::NewDiff;
 pub use eligibility::{Ineligible, PushGuard, PushGuardError};
 pub use log::{ALL, BuildLog, BuildQueues, OPEN, diff_index, revision_index};
-pub use patches::{PatchContent, PatchSource, PatchSourceError};
+pub use patches::{PatchContent, PatchFile, PatchSource, PatchSourceError, PatchWriter};
 pub use phid::{Phid, PhidError};
 pub use record::{
     Answer, Blocker, BuildEventKind, BuildLocation, BuildRecord, Event, FinalOutcome, FinalResult,

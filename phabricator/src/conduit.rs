@@ -1,7 +1,9 @@
 //! The Conduit client: one call, its retries, and its errors.
 
+mod download;
+
 use std::{
-    fmt,
+    fmt, io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -11,7 +13,8 @@ use std::{
 
 use backon::{ExponentialBuilder, Retryable as _};
 use bus::{Retry, Retryable};
-use reqwest::StatusCode;
+use bytes::Bytes;
+use reqwest::{Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -104,6 +107,15 @@ pub enum ConduitError {
         /// Where in the line.
         column: usize,
     },
+    /// The answer goes to our disk, and that takes it no more or does not give it back.
+    #[error("cannot store phabricator's answer to {method}")]
+    Disk {
+        /// The method that was called.
+        method: &'static str,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Retryable for ConduitError {
@@ -119,7 +131,8 @@ impl Retryable for ConduitError {
             Self::Refused { .. }
             | Self::Server { .. }
             | Self::Unreachable { .. }
-            | Self::Undecodable { .. } => Retry::Backoff,
+            | Self::Undecodable { .. }
+            | Self::Disk { .. } => Retry::Backoff,
         }
     }
 }
@@ -161,16 +174,7 @@ impl Conduit {
         params: Map<String, Value>,
     ) -> Result<T, ConduitError> {
         let params = self.signed(params);
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(FIRST_WAIT)
-            .with_factor(2.0)
-            .with_max_times(TRIES - 1);
-        let tries = AtomicU32::new(0);
-        let post = || {
-            let tried = tries.fetch_add(1, Ordering::Relaxed) + 1;
-            self.post(method, &params, tried)
-        };
-        let body = post.retry(backoff).when(ConduitError::may_pass).await?;
+        let body = retried(|tries| self.post(method, &params, tries)).await?;
         self.read(method, &body)
     }
 
@@ -199,12 +203,7 @@ impl Conduit {
     ) -> Result<T, ConduitError> {
         let answer: Answer<T> = serde_json::from_slice(body)
             .map_err(|error| ConduitError::undecodable(method, &error))?;
-        if let Some(code) = answer.error_code {
-            return Err(self.refusal(method, code, &answer.error_info.unwrap_or_default()));
-        }
-        if self.revoked.swap(false, Ordering::Relaxed) {
-            info!("phabricator accepts the api token again");
-        }
+        self.check_refusal(method, answer.error_code, answer.error_info)?;
         match answer.result {
             Some(result) => Ok(result),
             // Some methods answer null.
@@ -220,34 +219,58 @@ impl Conduit {
         params: &str,
         tries: u32,
     ) -> Result<Vec<u8>, ConduitError> {
-        let unreachable = |source: reqwest::Error| ConduitError::Unreachable {
-            method,
-            tries,
-            source: source.without_url(),
-        };
+        let mut body = self.send(method, params, tries).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    /// Calls `method` for the `tries`-th time; the body of the answer is still to be read.
+    async fn send(
+        &self,
+        method: &'static str,
+        params: &str,
+        tries: u32,
+    ) -> Result<Body, ConduitError> {
         let url = format!("{}/api/{method}", self.url.as_str().trim_end_matches('/'));
         let form = [("params", params), ("output", "json")];
-        let mut response = self
+        let response = self
             .http
             .post(url)
             .form(&form)
             .send()
             .await
-            .map_err(unreachable)?;
+            .map_err(|source| ConduitError::unreachable(method, tries, source))?;
         if response.status() != StatusCode::OK {
             return Err(ConduitError::Server {
                 method,
                 status: response.status().as_u16(),
             });
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(ConduitError::TooLarge { method });
-            }
-            body.extend_from_slice(&chunk);
+        Ok(Body {
+            method,
+            tries,
+            response,
+            left: MAX_ANSWER,
+        })
+    }
+
+    /// Fails when an answer is an error.
+    fn check_refusal(
+        &self,
+        method: &'static str,
+        code: Option<String>,
+        info: Option<String>,
+    ) -> Result<(), ConduitError> {
+        if let Some(code) = code {
+            return Err(self.refusal(method, code, &info.unwrap_or_default()));
         }
-        Ok(body)
+        if self.revoked.swap(false, Ordering::Relaxed) {
+            info!("phabricator accepts the api token again");
+        }
+        Ok(())
     }
 
     fn refusal(&self, method: &'static str, code: String, info: &str) -> ConduitError {
@@ -273,12 +296,53 @@ impl Conduit {
     }
 }
 
+/// The body of an answer.
+struct Body {
+    method: &'static str,
+    tries: u32,
+    response: Response,
+    /// How many more bytes are read.
+    left: usize,
+}
+
+impl Body {
+    /// What comes next; `None` at the end.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, ConduitError> {
+        let Self { method, tries, .. } = *self;
+        let chunk = self.response.chunk().await;
+        let chunk = chunk.map_err(|source| ConduitError::unreachable(method, tries, source))?;
+        let length = chunk.as_ref().map_or(0, Bytes::len);
+        self.left = self
+            .left
+            .checked_sub(length)
+            .ok_or(ConduitError::TooLarge { method })?;
+        Ok(chunk)
+    }
+}
+
+/// Makes a call, which gets the number of the try, and makes it again while it fails in a way that may pass.
+async fn retried<T, F>(call: impl Fn(u32) -> F) -> Result<T, ConduitError>
+where
+    F: Future<Output = Result<T, ConduitError>>,
+{
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(FIRST_WAIT)
+        .with_factor(2.0)
+        .with_max_times(TRIES - 1);
+    let tries = AtomicU32::new(0);
+    let next = || call(tries.fetch_add(1, Ordering::Relaxed) + 1);
+    next.retry(backoff).when(ConduitError::may_pass).await
+}
+
 impl ConduitError {
     /// Whether it concerns all calls, and not only what was asked for.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::InvalidToken { .. } | Self::Server { .. } | Self::Unreachable { .. } => true,
-            Self::Refused { .. } | Self::TooLarge { .. } | Self::Undecodable { .. } => false,
+            Self::Refused { .. }
+            | Self::TooLarge { .. }
+            | Self::Undecodable { .. }
+            | Self::Disk { .. } => false,
         }
     }
 
@@ -302,7 +366,15 @@ impl ConduitError {
             Self::Refused { .. } | Self::InvalidToken { .. } => true,
             Self::Server { status, .. } => matches!(status, 400..500 | 503),
             Self::Unreachable { source, .. } => source.is_connect() || source.is_builder(),
-            Self::TooLarge { .. } | Self::Undecodable { .. } => false,
+            Self::TooLarge { .. } | Self::Undecodable { .. } | Self::Disk { .. } => false,
+        }
+    }
+
+    fn unreachable(method: &'static str, tries: u32, source: reqwest::Error) -> Self {
+        Self::Unreachable {
+            method,
+            tries,
+            source: source.without_url(),
         }
     }
 

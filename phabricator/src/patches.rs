@@ -1,6 +1,6 @@
 //! The contents of patches, loaded by their diffs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use async_trait::async_trait;
 use build::{Build, Patch, PatchContent, PatchFailure, PatchSource, PatchSourceError, Phid};
@@ -34,13 +34,20 @@ impl From<Refusal> for Failed {
 
 #[async_trait]
 impl PatchSource for Conduit {
-    async fn load(&self, build: &Build) -> Result<Vec<PatchContent>, PatchSourceError> {
-        contents(self, &build.stack)
+    async fn load(
+        &self,
+        build: &Build,
+        directory: &Path,
+    ) -> Result<Vec<PatchContent>, PatchSourceError> {
+        contents(self, &build.stack, directory)
             .await
             .map_err(|failed| match failed {
                 Failed::Refused(refusal) => {
                     let failure: PatchFailure = refusal.failure(build.request.revision_id, 0.0);
                     PatchSourceError::Refused(Box::new(failure))
+                }
+                Failed::Conduit(ConduitError::Disk { source, .. }) => {
+                    PatchSourceError::Disk(source)
                 }
                 Failed::Conduit(error) if error.is_outage() => PatchSourceError::Away(error.into()),
                 Failed::Conduit(error) => PatchSourceError::Unclear(error.into()),
@@ -48,7 +55,11 @@ impl PatchSource for Conduit {
     }
 }
 
-async fn contents(conduit: &Conduit, stack: &[Patch]) -> Result<Vec<PatchContent>, Failed> {
+async fn contents(
+    conduit: &Conduit,
+    stack: &[Patch],
+    directory: &Path,
+) -> Result<Vec<PatchContent>, Failed> {
     let phids: Vec<Phid> = stack.iter().map(|patch| patch.diff.phid.clone()).collect();
     let diffs: BTreeMap<Phid, DiffInfo> = conduit
         .diffs(&phids)
@@ -56,22 +67,22 @@ async fn contents(conduit: &Conduit, stack: &[Patch]) -> Result<Vec<PatchContent
         .into_iter()
         .map(|diff| (diff.phid.clone(), diff))
         .collect();
-    let (mut bytes, mut contents) = (0, Vec::new());
-    for patch in stack {
+    let (mut left, mut contents) = (MAX_BYTES, Vec::new());
+    for (place, patch) in stack.iter().enumerate() {
         let missing = || Refusal::NoPatch(patch.revision_id);
         let diff = diffs.get(&patch.diff.phid).ok_or_else(missing)?;
-        let content = conduit.raw_diff(diff.id).await?.ok_or_else(missing)?;
-        bytes += content.len();
-        if bytes > MAX_BYTES {
-            return Err(Refusal::TooLarge.into());
-        }
+        let file = conduit
+            .raw_diff(diff.id, directory, place, left)
+            .await?
+            .ok_or_else(missing)?;
+        left -= file.size();
         contents.push(PatchContent {
             author: author(diff),
             message: diff
                 .message()
                 .or(patch.message.as_deref())
                 .map_or_else(|| format!("D{}", patch.revision_id), str::to_owned),
-            bytes: content.into_bytes().into(),
+            file,
         });
     }
     Ok(contents)

@@ -5,15 +5,20 @@
 //! elsewhere.
 
 use std::time::Duration;
+
+use build::PatchFile;
 use worker::{
-    ProcessorTime, TRY_CONFIG as CONFIG_PATH, WorkerError,
+    ProcessorTime, TRY_CONFIG as CONFIG_PATH, WorkerError, disk,
     patch::{self, reject_report},
     text,
     vcs::{ApplyError, Rejection, Stack, StackPatch},
 };
 
 use crate::{
-    changeset::Changeset, clone::HgClone, command_server::Ended, messages, rejects, search,
+    changeset::Changeset,
+    clone::{HgClone, PatchInput},
+    command_server::Ended,
+    messages, rejects, search,
 };
 
 /// Makes one changeset of each patch, and the one with the try configuration; returns that one. `time` is the processor
@@ -32,7 +37,7 @@ pub(crate) async fn apply(
     }
     let config = &stack.try_config;
     let commit = Commit {
-        patch: &config_patch(&config.content, config.exists)?,
+        patch: PatchInput::Bytes(&config_patch(&config.content, config.exists)?),
         author: stack.default_author,
         date: config.date,
         message: &config.message,
@@ -78,7 +83,10 @@ async fn apply_patch(
     }
     let author = content.author.as_deref().and_then(text::author);
     let commit = Commit {
-        patch: prepared.map_or(&content.bytes, |prepared| &prepared.content),
+        patch: match prepared {
+            Some(prepared) => PatchInput::Bytes(&prepared.content),
+            None => PatchInput::File(content.file.path()),
+        },
         author: author.as_deref().unwrap_or(default_author),
         date: patch.diff.created_at,
         message: &format!(
@@ -86,7 +94,11 @@ async fn apply_patch(
             content.message, patch.diff.phid
         ),
     };
-    let misplaced = search::misplaced(clone, parent, &content.bytes, parsed, sizes).await?;
+    // Read where it is needed: it can be large, and Mercurial reads it by itself.
+    let misplaced = {
+        let bytes = read(&content.file).await?;
+        search::misplaced(clone, parent, &bytes, parsed, sizes).await?
+    };
     let searches = misplaced.is_some();
     let made = match commit.import(clone, parent, newest, time, searches).await? {
         Ok(made) if made.changes => made,
@@ -94,7 +106,8 @@ async fn apply_patch(
         Err(Ended::ByItself(output) | Ended::Failing(output))
             if messages::is_patch_fault(&output) =>
         {
-            let report = rejects::find(clone, parent, &content.bytes, parsed, &output).await?;
+            let bytes = read(&content.file).await?;
+            let report = rejects::find(clone, parent, &bytes, parsed, &output).await?;
             return Err(does_not_apply(report));
         }
         Err(ended) => {
@@ -117,6 +130,13 @@ async fn apply_patch(
         }
     }
     Ok(made)
+}
+
+async fn read(patch: &PatchFile) -> Result<Vec<u8>, WorkerError> {
+    let patch = patch.clone();
+    disk::blocking(move || patch.read())
+        .await
+        .map_err(WorkerError::io("read a patch"))
 }
 
 /// Why an import failed that would have made a changeset of `D<revision_id>`, when it is not that the patch does not apply.
@@ -158,7 +178,7 @@ fn config_patch(content: &[u8], exists: bool) -> Result<Vec<u8>, WorkerError> {
 
 /// A changeset to be made.
 struct Commit<'a> {
-    patch: &'a [u8],
+    patch: PatchInput<'a>,
     author: &'a str,
     date: jiff::Timestamp,
     message: &'a str,

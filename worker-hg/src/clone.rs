@@ -45,7 +45,7 @@ use crate::{
 pub(crate) const METADATA: &str = ".hg";
 /// The journal of a transaction that has not ended.
 const JOURNAL: &str = ".hg/store/journal";
-/// A patch on its way into the clone.
+/// A patch of ours on its way into the clone.
 const PATCH: &str = ".hg/incoming.patch";
 
 /// A clone that is ready to be built on.
@@ -59,6 +59,15 @@ pub(crate) struct HgClone {
     source_tip_node: String,
     /// Whether there may be something of ours.
     dirty: bool,
+}
+
+/// A patch for [`HgClone::import`].
+#[derive(Clone, Copy)]
+pub(crate) enum PatchInput<'a> {
+    /// It is in this file.
+    File(&'a Path),
+    /// It is not on disk yet.
+    Bytes(&'a [u8]),
 }
 
 /// How to reach Mercurial and the source.
@@ -213,17 +222,22 @@ impl HgClone {
     pub(crate) async fn import(
         &mut self,
         parent: &Changeset,
-        patch: &[u8],
+        patch: PatchInput<'_>,
         options: &[&str],
         allowed: Duration,
         used: &mut Duration,
     ) -> Result<Ended, WorkerError> {
         // Before the first thing that can be left behind.
         self.dirty = true;
-        let path = self.directory.join(PATCH);
-        let imported = self
-            .import_file(parent, patch, options, &path, allowed, used)
-            .await;
+        let made = self.directory.join(PATCH);
+        let (written, path) = match patch {
+            PatchInput::File(path) => (Ok(()), path),
+            PatchInput::Bytes(bytes) => (write_private(&made, bytes).await, made.as_path()),
+        };
+        let imported = match written {
+            Ok(()) => self.import_file(parent, path, options, allowed, used).await,
+            Err(error) => Err(error),
+        };
         self.remove_patch().and(imported)
     }
 
@@ -235,27 +249,11 @@ impl HgClone {
     async fn import_file(
         &mut self,
         parent: &Changeset,
-        patch: &[u8],
-        options: &[&str],
         path: &Path,
+        options: &[&str],
         allowed: Duration,
         used: &mut Duration,
     ) -> Result<Ended, WorkerError> {
-        // In pieces: `fs::write` would copy all of it first.
-        let writing = async {
-            let mut file = tokio::fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(path)
-                .await?;
-            file.write_all(patch).await?;
-            file.flush().await
-        };
-        writing
-            .await
-            .map_err(WorkerError::io(format!("write {}", path.display())))?;
         self.run("set the parent", &["debugsetparents", "--", &parent.node])
             .await?;
         let path = path.display().to_string();
@@ -383,6 +381,24 @@ impl HgClone {
             reason,
         }
     }
+}
+
+/// Writes a file that nobody else can read. In pieces: `fs::write` would copy all of it first.
+async fn write_private(path: &Path, bytes: &[u8]) -> Result<(), WorkerError> {
+    let writing = async {
+        let mut file = tokio::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .await?;
+        file.write_all(bytes).await?;
+        file.flush().await
+    };
+    writing
+        .await
+        .map_err(WorkerError::io(format!("write {}", path.display())))
 }
 
 async fn remove(directory: &Path) -> Result<(), WorkerError> {

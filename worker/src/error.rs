@@ -252,7 +252,7 @@ pub enum WorkerError {
     Unsure(#[from] PushGuardError),
     /// The patches cannot be loaded at the moment.
     #[error(transparent)]
-    Patches(#[from] PatchSourceError),
+    Patches(PatchSourceError),
     /// The answer could not be sent.
     #[error("cannot send the outcome of a build")]
     Bus(#[from] BusError),
@@ -313,6 +313,16 @@ impl WorkerError {
                 doing: doing.into(),
                 source,
             },
+        }
+    }
+}
+
+/// A disk that takes no patches is full for everything.
+impl From<PatchSourceError> for WorkerError {
+    fn from(error: PatchSourceError) -> Self {
+        match error {
+            PatchSourceError::Disk(source) => Self::io("store the patches of a stack")(source),
+            error => Self::Patches(error),
         }
     }
 }

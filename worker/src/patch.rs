@@ -249,20 +249,24 @@ pub fn scan(content: &[u8], limits: &Limits) -> Result<ParsedPatch, RejectReason
     scan_next(content, limits, &mut Budget::new(limits))
 }
 
+/// Refuses a patch of so many bytes when that is too much.
+pub fn check_size(bytes: usize, limits: &Limits) -> Result<(), RejectReason> {
+    let allowed = limits.patch_bytes;
+    if bytes > allowed {
+        let reason = format!("the patch has {bytes} bytes, {allowed} are allowed");
+        return Err(RejectReason::without_line(reason));
+    }
+    Ok(())
+}
+
 /// Reads the next patch of a stack, or says why it is refused.
 pub fn scan_next(
     content: &[u8],
     limits: &Limits,
     budget: &mut Budget,
 ) -> Result<ParsedPatch, RejectReason> {
+    check_size(content.len(), limits)?;
     let mut lines = Lines::new(content);
-    if content.len() > limits.patch_bytes {
-        return Err(lines.refuse(format!(
-            "the patch has {} bytes, {} are allowed",
-            content.len(),
-            limits.patch_bytes
-        )));
-    }
     let mut files = Vec::new();
     let mut seen = HashMap::new();
     let mut unchanged = None;

@@ -196,7 +196,7 @@ pub struct Stack<'a> {
 pub struct StackPatch<'a> {
     /// Whose it is.
     pub patch: &'a Patch,
-    /// Its text, author and message.
+    /// Its file, author and message.
     pub content: &'a PatchContent,
     /// What it does.
     pub parsed: &'a ParsedPatch,

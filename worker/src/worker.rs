@@ -136,13 +136,27 @@ impl Service for CloneManager {
         );
         futures::join!(
             keeping,
+            remove_left_patches(&self.settings, self.vcs.as_ref()),
             warn_of_unconfigured(&self.settings, self.vcs.as_ref())
         );
         Ok(())
     }
 }
 
-/// Without a budget nothing is removed by itself. Logs what could be.
+/// Removes patches that no other clone slot does.
+async fn remove_left_patches(settings: &Settings, vcs: &dyn Vcs) {
+    let inventory = Inventory::new(settings, vcs);
+    if let Ok(Err(error)) =
+        tokio::task::spawn_blocking(move || inventory.remove_left_patches()).await
+    {
+        warn!(
+            error = error_chain(&error),
+            "cannot remove the patches of builds that were interrupted"
+        );
+    }
+}
+
+/// Without a budget no clone is removed by itself. Logs what could be.
 async fn warn_of_unconfigured(settings: &Settings, vcs: &dyn Vcs) {
     if settings.disk_budget.is_some() {
         return;

@@ -1,6 +1,6 @@
 //! The worker itself, on a bus in memory.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use build::{
@@ -16,7 +16,7 @@ use worker_hg::Mercurial;
 
 use crate::{
     report::{Times, since},
-    stack::{Stack, contents},
+    stack::{Stack, store},
     stage::repository,
     watch::Watch,
 };
@@ -50,8 +50,12 @@ impl PushGuard for Wanted {
 
 #[async_trait]
 impl PatchSource for Wanted {
-    async fn load(&self, build: &Build) -> Result<Vec<PatchContent>, PatchSourceError> {
-        Ok(contents(build))
+    async fn load(
+        &self,
+        build: &Build,
+        directory: &Path,
+    ) -> Result<Vec<PatchContent>, PatchSourceError> {
+        store(build, directory).map_err(PatchSourceError::Disk)
     }
 }
 

@@ -1,8 +1,12 @@
 //! Stacks of patches, the same for both sides.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::Path,
+};
 
-use build::{Build, BuildRequest, Diff, Patch, PatchContent, Phid, Revision};
+use build::{Build, BuildRequest, Diff, Patch, PatchContent, PatchFile, Phid, Revision};
 use parking_lot::Mutex;
 use runtime::{Clock, SystemClock};
 
@@ -14,17 +18,23 @@ use crate::{
 /// The author of every patch.
 pub const AUTHOR: &str = "Ada <ada@example.org>";
 
-/// The contents of the patches of all builds, by the numbers of their diffs: there is no Phabricator to load them from.
-static CONTENTS: Mutex<BTreeMap<u64, PatchContent>> = Mutex::new(BTreeMap::new());
+/// The patches of all builds, by the numbers of their diffs: there is no Phabricator to load them from.
+static PATCHES: Mutex<BTreeMap<u64, String>> = Mutex::new(BTreeMap::new());
 
-/// The contents of a build's patches.
-pub fn contents(build: &Build) -> Vec<PatchContent> {
-    let known = CONTENTS.lock();
-    let found = build
-        .stack
-        .iter()
-        .filter_map(|patch| known.get(&patch.diff.id));
-    found.cloned().collect()
+/// Stores the patches of a build in `directory`.
+pub fn store(build: &Build, directory: &Path) -> io::Result<Vec<PatchContent>> {
+    let known = PATCHES.lock();
+    let stored = build.stack.iter().enumerate().map(|(place, patch)| {
+        let mut file = PatchFile::create(directory, place)?;
+        let content = known.get(&patch.diff.id).ok_or(io::ErrorKind::NotFound)?;
+        file.write_all(content.as_bytes())?;
+        Ok(PatchContent {
+            author: Some(AUTHOR.to_owned()),
+            message: message(patch.revision_id),
+            file: file.finish(),
+        })
+    });
+    stored.collect()
 }
 
 /// The message of a revision's patch.
@@ -108,12 +118,7 @@ impl Stack {
                 created_at: SystemClock.now(),
                 base: Some(self.base.clone()),
             };
-            let content = PatchContent {
-                author: Some(AUTHOR.to_owned()),
-                message: message(revision_id),
-                bytes: content.clone().into_bytes().into(),
-            };
-            CONTENTS.lock().insert(diff.id, content);
+            PATCHES.lock().insert(diff.id, content.clone());
             Patch {
                 revision_id,
                 diff,

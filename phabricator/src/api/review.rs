@@ -1,12 +1,14 @@
 //! Revisions, diffs, and the edges between revisions.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::json;
 
 use super::{PAGE, Page, params};
 use crate::{Conduit, ConduitError};
-use build::Phid;
+use build::{PatchFile, Phid};
 
 /// What is read of a revision.
 #[derive(Debug, Clone, Deserialize)]
@@ -280,13 +282,21 @@ impl Conduit {
         Ok(Some(parents.collect()))
     }
 
-    /// The patch of a diff, in git's format. `None` when the diff is unknown or invisible.
-    pub(crate) async fn raw_diff(&self, id: u64) -> Result<Option<String>, ConduitError> {
-        match self
-            .call("differential.getrawdiff", params(json!({ "diffID": id })))
-            .await
-        {
-            Ok(patch) => Ok(Some(patch)),
+    /// Loads the patch of a diff, in git's format, into the file for this place of a stack; it may have `most` bytes.
+    /// `None` when the diff is unknown or invisible.
+    pub(crate) async fn raw_diff(
+        &self,
+        id: u64,
+        directory: &Path,
+        place: usize,
+        most: usize,
+    ) -> Result<Option<PatchFile>, ConduitError> {
+        let method = "differential.getrawdiff";
+        let patch = PatchFile::create(directory, place)
+            .map_err(|source| ConduitError::Disk { method, source })?;
+        let params = params(json!({ "diffID": id }));
+        match self.download(method, params, directory, patch, most).await {
+            Ok(patch) => Ok(Some(patch.finish())),
             Err(ConduitError::Refused { code, .. }) if code == "ERR_NOT_FOUND" => Ok(None),
             Err(error) => Err(error),
         }

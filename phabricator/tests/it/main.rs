@@ -13,6 +13,7 @@ mod faults;
 mod harbormaster;
 mod lando;
 mod names;
+mod patches;
 mod poller;
 mod publisher;
 mod recorded;

@@ -39,7 +39,8 @@ async fn not_loaded(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> Report
     world.accept(&request).await;
     world.work().await;
     let build = world.builds().await.remove(0);
-    match conduit(&world.fake).load(&build).await {
+    let directory = tempfile::tempdir().unwrap();
+    match conduit(&world.fake).load(&build, directory.path()).await {
         Err(PatchSourceError::Refused(failure)) => Report::PatchFailed(*failure),
         other => panic!("{other:?}"),
     }

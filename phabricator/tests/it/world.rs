@@ -83,6 +83,13 @@ fn workflow(conduit: &Conduit, resolver: &NameResolver, settings: &Settings) -> 
     )
 }
 
+/// What a patch holds, read from its file.
+pub(crate) struct Content {
+    pub(crate) author: Option<String>,
+    pub(crate) message: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
 pub(crate) struct World {
     pub(crate) fake: FakePhabricator,
     pub(crate) alice: Phid,
@@ -299,8 +306,15 @@ impl World {
     }
 
     /// The contents of a build's patches, as a worker loads them.
-    pub(crate) async fn contents(&self, build: &Build) -> Vec<PatchContent> {
-        conduit(&self.fake).load(build).await.unwrap()
+    pub(crate) async fn contents(&self, build: &Build) -> Vec<Content> {
+        let directory = tempfile::tempdir().unwrap();
+        let loaded = conduit(&self.fake).load(build, directory.path()).await;
+        let read = |content: PatchContent| Content {
+            bytes: content.file.read().unwrap(),
+            author: content.author,
+            message: content.message,
+        };
+        loaded.unwrap().into_iter().map(read).collect()
     }
 
     /// The builds that wait to be looked at by bugbug.

@@ -6,10 +6,13 @@ use std::{
     os::unix::fs::MetadataExt,
     path::PathBuf,
     process::Command,
+    sync::Arc,
     time::Duration,
 };
 
 use build::{Build, BuildEventKind, Report};
+use phabricator::Conduit;
+use testkit::phabricator::{FakePhabricator, NewDiff, NewRevision};
 
 use crate::world::{Repo, World, add};
 
@@ -44,6 +47,11 @@ impl Disk {
         while file.write_all(&zeros).is_ok() {}
         let written = file.metadata().unwrap().blocks() * 512;
         file.set_len(written.saturating_sub(left)).unwrap();
+    }
+
+    /// How many bytes are free.
+    fn room(&self) -> u64 {
+        worker::disk::free(&self.path).unwrap()
     }
 
     fn free(&self) {
@@ -150,6 +158,46 @@ async fn builds_wait_while_an_import_fills_the_disk_and_are_pushed_when_it_has_r
             world.send(build).await;
         }
         both_wait(&world, &builds).await;
+        disk.free();
+        both_are_pushed(&mut world, &builds).await;
+        world.start();
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn builds_wait_while_their_patches_fill_the_disk_and_are_pushed_when_it_has_room() {
+    let mut world = World::new();
+    let Some(disk) = on_a_disk(&mut world, 24).await else {
+        return;
+    };
+    let phabricator = FakePhabricator::start(world.clock.clone()).await.unwrap();
+    let http = observe::http::client(Duration::from_secs(60)).unwrap();
+    let conduit = Conduit::new(phabricator.url().clone(), phabricator.token(), http);
+    world.source_of_patches = Some(Arc::new(conduit));
+    let (author, repository) = (
+        phabricator.add_user("ada", "Ada"),
+        phabricator.add_repository("central"),
+    );
+    let build = |world: &World, number| {
+        let patch = add(&format!("large{number}"), &noise(number, 2 << 20));
+        let revision = NewRevision::new("Do it", &author, &repository, NewDiff::new(patch));
+        let diff = phabricator.create_revision(revision).diff;
+        let mut build = large(world, number);
+        (build.stack[0].diff.id, build.stack[0].diff.phid) = (diff.id, diff.phid);
+        build
+    };
+    world.start_ready().await;
+    // Full in the middle of the answer, of the patch, and from the beginning.
+    for (number, left) in [(10, 1 << 20), (20, 3 << 20), (30, 0)] {
+        disk.fill(left);
+        let builds = [build(&world, number), build(&world, number + 1)];
+        for build in &builds {
+            world.send(build).await;
+        }
+        both_wait(&world, &builds).await;
+        assert!(!world.settings.clones_dir.join(".central.patches").exists());
+        assert!(disk.room() >= left / 2, "what was loaded is still there");
         disk.free();
         both_are_pushed(&mut world, &builds).await;
         world.start();

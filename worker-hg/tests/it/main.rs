@@ -17,6 +17,7 @@ mod hostile_hg;
 mod inventory;
 mod lanes;
 mod outcomes;
+mod patch_files;
 mod patches;
 mod probes;
 mod pushes;

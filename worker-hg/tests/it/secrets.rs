@@ -39,9 +39,13 @@ async fn clones_and_patches_are_for_our_user_alone() {
     world.repository().url = web.url();
     world.repository().lanes = 2;
     world.start_ready().await;
-    // The patch is looked at while Mercurial has it.
-    let seen = world.path("seen");
-    let hook = format!("cp -p .hg/incoming.patch {}", seen.display());
+    // What Mercurial imports is looked at while it does: the patch, and then the one of the configuration.
+    let seen = ["0.patch", "incoming.patch"].map(|name| world.path(name));
+    let files = "../.central.patches/0.patch .hg/incoming.patch";
+    let hook = format!(
+        "for file in {files}; do test ! -e $file || cp -p $file {}; done",
+        world.home.path().display()
+    );
     world
         .clone()
         .configure(&format!("[hooks]\npretxncommit.look = {hook}\n"));
@@ -62,10 +66,10 @@ async fn clones_and_patches_are_for_our_user_alone() {
     world
         .until_tidy(&world.clone(), &world.source.node("tip"))
         .await;
-    assert_eq!(
-        fs::metadata(&seen).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    for seen in seen {
+        let mode = fs::metadata(&seen).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", seen.display());
+    }
     assert!(!world.clone().path.join(".hg/incoming.patch").exists());
     assert_eq!(
         open_to_others(&world.settings.clones_dir),

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use async_trait::async_trait;
 use build::{
     Build, BuildEventKind, BuildLog, BuildQueues, BuildRecord, BuildRequest, Diff, Ineligible,
-    Patch, PatchContent, PatchFailure, PatchSource, PatchSourceError, Phid, PushGuard,
+    Patch, PatchContent, PatchFailure, PatchFile, PatchSource, PatchSourceError, Phid, PushGuard,
     PushGuardError, Pushed, Report, Revision, Source, Update,
 };
 use bus::{
@@ -61,6 +61,8 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub phabricator: Arc<Answers>,
     pub contents: Arc<Contents>,
+    /// Where patches are loaded from, if that is not `contents`.
+    pub source_of_patches: Option<Arc<dyn PatchSource>>,
     bus: Arc<dyn Bus>,
     running: Option<Running>,
 }
@@ -133,10 +135,30 @@ pub struct TestPatch {
     pub abandoned: bool,
 }
 
+/// What a patch holds, before it is on a disk.
+#[derive(Clone)]
+struct KnownPatch {
+    author: Option<String>,
+    message: String,
+    content: Vec<u8>,
+}
+
+impl KnownPatch {
+    fn store(&self, directory: &Path, place: usize) -> io::Result<PatchContent> {
+        let mut file = PatchFile::create(directory, place)?;
+        file.write_all(&self.content)?;
+        Ok(PatchContent {
+            author: self.author.clone(),
+            message: self.message.clone(),
+            file: file.finish(),
+        })
+    }
+}
+
 /// The contents of patches, by the numbers of their diffs.
 #[derive(Default)]
 pub struct Contents {
-    known: Mutex<HashMap<u64, PatchContent>>,
+    known: Mutex<HashMap<u64, KnownPatch>>,
     /// How often they were loaded.
     loads: AtomicUsize,
     away: AtomicBool,
@@ -163,17 +185,16 @@ impl Contents {
 
 #[async_trait]
 impl PatchSource for Contents {
-    async fn load(&self, build: &Build) -> Result<Vec<PatchContent>, PatchSourceError> {
+    async fn load(
+        &self,
+        build: &Build,
+        directory: &Path,
+    ) -> Result<Vec<PatchContent>, PatchSourceError> {
         if self.away.load(Ordering::SeqCst) {
             return Err(PatchSourceError::Away("phabricator is away".into()));
         }
         self.loads.fetch_add(1, Ordering::SeqCst);
-        let known = self.known.lock();
-        let contents = build
-            .stack
-            .iter()
-            .map(|patch| known.get(&patch.diff.id).cloned());
-        contents.collect::<Option<_>>().ok_or_else(|| {
+        let refused = || {
             PatchSourceError::Refused(Box::new(PatchFailure {
                 summary: "A patch cannot be read.".to_owned(),
                 details: String::new(),
@@ -182,7 +203,15 @@ impl PatchSource for Contents {
                 base: None,
                 seconds: 0.0,
             }))
-        })
+        };
+        let known = self.known.lock();
+        let contents = build.stack.iter().enumerate().map(|(place, patch)| {
+            let known = known.get(&patch.diff.id).ok_or_else(refused)?;
+            known
+                .store(directory, place)
+                .map_err(PatchSourceError::Disk)
+        });
+        contents.collect()
     }
 }
 
@@ -227,6 +256,7 @@ impl World {
             clock,
             phabricator: Arc::default(),
             contents: Arc::default(),
+            source_of_patches: None,
             bus,
             running: None,
         }
@@ -249,7 +279,10 @@ impl World {
 
     fn worker(&self) -> Worker {
         let guard = Arc::clone(&self.phabricator);
-        let patches = Arc::clone(&self.contents);
+        let patches = match &self.source_of_patches {
+            Some(source) => Arc::clone(source),
+            None => Arc::clone(&self.contents) as Arc<dyn PatchSource>,
+        };
         Worker::new(
             self.settings.clone(),
             Arc::new(Mercurial::with_program(&self.hg)),
@@ -612,10 +645,10 @@ impl World {
     pub fn build_of(&self, stack: Vec<TestPatch>) -> Build {
         let mut known = self.contents.known.lock();
         let keep = |patch: TestPatch| {
-            let content = PatchContent {
+            let content = KnownPatch {
                 author: patch.author,
                 message: patch.message,
-                bytes: patch.content.into(),
+                content: patch.content,
             };
             known.insert(patch.diff.id, content);
             Patch {

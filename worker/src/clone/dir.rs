@@ -7,23 +7,26 @@
 //! | `.<slot>.cloning` | a clone in the making |
 //! | `.<slot>.quarantined` | a damaged clone |
 //! | `.<slot>.removing` | what is being removed |
+//! | `.<slot>.patches` | the patches of the build that is made on the clone; they may be private |
 //! | `.<repository>.request`, `.<repository>.done` | see `requests.rs` |
 //! | `.ssh` | keys and connections of ssh, see `worker-hg/src/transport/ssh.rs` |
 //!
 //! A clone is made under `.cloning`, and takes its name by a rename when it is whole ([`CloneDir::install`]). A damaged
 //! one loses its name by a rename ([`CloneDir::quarantine`]), and so does one that is removed. So whatever has the name
 //! of a clone was whole once, at whichever step the process died; and what has another name can go, but for what is
-//! kept in quarantine. Only the process with the lock takes these steps. The functions block.
+//! kept in quarantine. Patches go with their build ([`CloneDir::make_patches`]); those of a process that died go with the
+//! next one that has the lock ([`CloneDir::clear`]). Only the process with the lock takes these steps. The functions block.
 
 use std::{
     fs::{self, File, TryLockError},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
+use tempfile::TempDir;
 
 use crate::{WorkerError, disk, settings, text};
 
@@ -37,6 +40,7 @@ pub(crate) enum Role {
     Cloning,
     Quarantined,
     Removing,
+    Patches,
 }
 
 impl Role {
@@ -47,6 +51,7 @@ impl Role {
             Self::Cloning => Some("cloning"),
             Self::Quarantined => Some("quarantined"),
             Self::Removing => Some("removing"),
+            Self::Patches => Some("patches"),
         }
     }
 }
@@ -203,10 +208,27 @@ impl CloneDir {
                 .any(|trace| fs::symlink_metadata(trace).is_ok_and(|data| data.is_file()))
     }
 
-    /// Removes what an interrupted clone or removal left.
+    /// Removes what an interrupted clone, removal or build left beside the clone.
     pub(crate) fn clear(&self) -> io::Result<()> {
-        disk::remove(&self.directory(Role::Cloning))?;
-        disk::remove(&self.directory(Role::Removing))
+        [Role::Cloning, Role::Removing, Role::Patches]
+            .into_iter()
+            .try_for_each(|role| disk::remove(&self.directory(role)))
+    }
+
+    /// Makes the directory for the patches of a build, which nobody else can look into. It goes when what is returned is
+    /// dropped, which has to be before the next build on the clone.
+    pub(crate) fn make_patches(&self) -> Result<TempDir, WorkerError> {
+        let directory = self.directory(Role::Patches);
+        let making = || {
+            // What is there could not be removed after an earlier build.
+            disk::remove(&directory)?;
+            tempfile::Builder::new()
+                .prefix(directory.file_name().unwrap_or_default())
+                .rand_bytes(0)
+                .permissions(fs::Permissions::from_mode(0o700))
+                .tempdir_in(&self.clones_dir)
+        };
+        making().map_err(WorkerError::io(format!("make {}", directory.display())))
     }
 
     /// Gives the clone in the making its name.
@@ -261,7 +283,12 @@ impl Entry {
             None => (name, Role::Clone),
             Some(rest) => {
                 let (slot, suffix) = rest.rsplit_once('.')?;
-                let roles = [Role::Cloning, Role::Quarantined, Role::Removing];
+                let roles = [
+                    Role::Cloning,
+                    Role::Quarantined,
+                    Role::Removing,
+                    Role::Patches,
+                ];
                 (
                     slot,
                     roles
@@ -334,8 +361,8 @@ mod tests {
                 Some((Role::Quarantined, "a.b-c_d", "a.b-c_d", 0)),
             ),
             (".nss.removing", Some((Role::Removing, "nss", "nss", 0))),
+            (".nss@2.patches", Some((Role::Patches, "nss@2", "nss", 1))),
             (".nss.lock", None),
-            (".ssh", None),
             (".ssh", None),
             ("..", None),
             (".", None),

@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tracing::info;
 
 use crate::{
     Settings, WorkerError,
@@ -64,7 +65,7 @@ pub enum CloneState {
     Missing,
     /// It was damaged; kept for inspection.
     Quarantined,
-    /// The rest of a clone, or of a removal, that was interrupted.
+    /// The rest of a clone, a removal or a build that was interrupted.
     Interrupted,
     /// A whole clone, of a repository or a lane that is not configured.
     NotConfigured,
@@ -77,7 +78,7 @@ impl CloneState {
     fn of(role: Role, contents: &Contents, is_configured: bool, in_use: bool) -> Self {
         match (role, contents) {
             (Role::Cloning, _) if in_use => Self::Cloning,
-            (Role::Cloning | Role::Removing, _) => Self::Interrupted,
+            (Role::Cloning | Role::Removing | Role::Patches, _) => Self::Interrupted,
             (Role::Quarantined, _) => Self::Quarantined,
             (Role::Clone, Contents::Missing) => Self::Missing,
             (Role::Clone, _) if !is_configured => Self::NotConfigured,
@@ -170,7 +171,7 @@ impl Inventory {
         let dir = self.dir(&entry);
         // The lock is about the clone: what is in quarantine belongs to nobody.
         let _lock = match entry.role {
-            Role::Clone | Role::Cloning => match dir.lock() {
+            Role::Clone | Role::Cloning | Role::Patches => match dir.lock() {
                 Err(WorkerError::InUse { .. }) => return Ok(false),
                 lock => Some(lock?),
             },
@@ -185,6 +186,22 @@ impl Inventory {
         dir.remove(entry.role)
             .map(|()| true)
             .map_err(WorkerError::io(format!("remove {}", directory.display())))
+    }
+
+    /// Removes the patches of interrupted builds on clones that are not configured: no worker prepares such a clone, and
+    /// they may be private.
+    pub(crate) fn remove_left_patches(&self) -> Result<(), WorkerError> {
+        for report in self.look()? {
+            let is_left = Entry::parse(&report.directory)
+                .is_some_and(|it| it.role == Role::Patches && !self.is_configured(&it));
+            if is_left && self.remove(&report)? {
+                info!(
+                    repository = report.name(),
+                    "the patches of a build that was interrupted are removed"
+                );
+            }
+        }
+        Ok(())
     }
 
     fn measured(
@@ -228,10 +245,14 @@ impl Inventory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(WorkerError::io(doing())(error)),
         }
-        let mut reports = entries
-            .iter()
-            .map(|entry| self.report(entry))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut reports = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            let report = self.report(entry)?;
+            // Patches that are in use go with their build.
+            if entry.role != Role::Patches || !report.in_use {
+                reports.push(report);
+            }
+        }
         for (repository, lanes) in &self.configured {
             for lane in 1..=*lanes {
                 let is_it = |report: &CloneReport| {

@@ -101,6 +101,7 @@ async fn reclone(slot: &Slot, home: Home<'_>) -> Result<MaintenanceResult, Faile
     let Ready {
         clone,
         slot: number,
+        dir: own,
         _lock,
     } = ready;
     // Before the other one is opened, which has the same key and connections.
@@ -120,6 +121,7 @@ async fn reclone(slot: &Slot, home: Home<'_>) -> Result<MaintenanceResult, Faile
     let mut ready = Ready {
         clone: opened.map_err(lost)?,
         slot: number,
+        dir: own,
         _lock,
     };
     let tip = ready.clone.tip().await.map_err(lost)?;

@@ -35,7 +35,7 @@ pub(super) async fn prepare(slot: &Slot, home: Home<'_>) -> Result<(Ready, bool)
     let site = home.site(name);
     let clearing = || {
         WorkerError::io(format!(
-            "remove what is left of a clone beside {}",
+            "remove what is left of a clone or a build beside {}",
             dir.path().display()
         ))
     };
@@ -54,6 +54,7 @@ pub(super) async fn prepare(slot: &Slot, home: Home<'_>) -> Result<(Ready, bool)
     let ready = |clone| Ready {
         clone,
         slot: slot.number,
+        dir: dir.clone(),
         _lock: lock,
     };
     if dir.contents(Role::Clone) != Contents::Missing {

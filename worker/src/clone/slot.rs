@@ -20,6 +20,8 @@ pub(crate) struct Ready {
     pub(crate) clone: Box<dyn VcsClone>,
     /// The number of its slot.
     pub(crate) slot: usize,
+    /// Where it is, and what is beside it.
+    pub(crate) dir: CloneDir,
     /// Keeps other processes off the clone.
     pub(super) _lock: SlotLock,
 }

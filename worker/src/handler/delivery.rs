@@ -1,6 +1,6 @@
 //! The way of a build, from top to bottom: validate → clone → base → apply → gate → push → outcome.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use build::{
     BaseChoice, BaseReason, Build, BuildEventKind, BuildRecord, Ineligible, Neutral, PatchFailure,
@@ -15,6 +15,7 @@ use super::{BuildHandler, patches::Patches};
 use crate::{
     ProcessorTime, WorkerError,
     base::{self, Base, RecordedBase},
+    clone::slot::Ready,
     outcome::{NotPushed, infra_failure, patch_failure},
     patch::{ParsedPatch, path_tree::PathFilter, stack_size},
     processor_time,
@@ -118,7 +119,7 @@ impl Delivery<'_> {
             Ok(slot) => slot,
             Err(not_ready) => return self.wait(not_ready).await,
         };
-        let pushed = self.push_from(repository, slot.clone.as_mut()).await;
+        let pushed = self.push_from(repository, &mut slot).await;
         let clock = self.cx.clock().as_ref();
         match repository.give_back(slot, pushed, clock).await {
             Err(full @ NotPushed::Ours(WorkerError::DiskFull { .. })) => self.wait(full).await,
@@ -129,14 +130,16 @@ impl Delivery<'_> {
     async fn push_from(
         &self,
         repository: &Repository,
-        clone: &mut dyn VcsClone,
+        slot: &mut Ready,
     ) -> Result<PushedHead, NotPushed> {
         let settings = repository.settings();
+        let clone = slot.clone.as_mut();
         clone
             .discard()
             .await
             .map_err(|error| repository.classify_damage(error))?;
-        let patches = self.load().await?;
+        let directory = slot.dir.make_patches()?;
+        let patches = self.load(directory.path()).await?;
         clone.prepare_push();
         let mut time = ProcessorTime::new(&self.worker.settings.limits);
         let (applied, tree, gate) = futures::join!(
@@ -144,6 +147,7 @@ impl Delivery<'_> {
             repository.look_at_tree(),
             self.gate()
         );
+        drop(directory);
         let author = &self.build.revision.author;
         let recorded = processor_time::record(self.cx, author, time.used()).await;
         // What is wrong on our side comes first, since the clone may be damaged; then what may not be shown.
@@ -170,9 +174,9 @@ impl Delivery<'_> {
         })
     }
 
-    /// Loads and reads the patches, and refuses what must not be given to Mercurial.
-    async fn load(&self) -> Result<Patches, NotPushed> {
-        let contents = match self.worker.patches.load(self.build).await {
+    /// Loads the patches into `directory` and reads them, and refuses what must not be given to Mercurial.
+    async fn load(&self, directory: &Path) -> Result<Patches, NotPushed> {
+        let contents = match self.worker.patches.load(self.build, directory).await {
             Ok(contents) if contents.len() == self.build.stack.len() => contents,
             Ok(contents) => {
                 let (found, wanted) = (contents.len(), self.build.stack.len());
@@ -193,8 +197,10 @@ impl Delivery<'_> {
         let patches = match read {
             Ok(patches) => patches,
             Err(unfit) => {
-                let failure = unfit.failure(self.build);
-                return self.refuse(failure.into()).await;
+                return match unfit.ends(self.build) {
+                    ours @ NotPushed::Ours(_) => Err(ours),
+                    refused => self.refuse(refused).await,
+                };
             }
         };
         let skippable = patches

@@ -1,0 +1,552 @@
+//! Answers whose result is one long string, such as a patch.
+//!
+//! Such an answer is never in memory as a whole. Its body goes to a file without a name as it arrives, and its result is
+//! decoded from there into another file. So a try that fails half-way leaves nothing in the result, and what a process
+//! that dies had read of an answer goes with it.
+
+use std::{
+    cell::Cell,
+    collections::HashSet,
+    fs::File,
+    io::{self, Read, Seek, Write},
+    path::Path,
+};
+
+use serde_json::{Map, Value};
+use struson::reader::{
+    JsonReader, JsonReaderPosition, JsonStreamReader, JsonSyntaxError, ReaderError, ReaderSettings,
+    SyntaxErrorKind, ValueType,
+};
+use tokio::io::AsyncWriteExt;
+
+use super::{Conduit, ConduitError, retried};
+
+/// How much of a string is decoded at once, in bytes.
+const PIECE: usize = 16 << 10;
+/// The most of an error's code or text that is kept, in bytes.
+const MAX_WORDS: usize = 64 << 10;
+
+impl Conduit {
+    /// As [`Conduit::call`], for a result that is a string: writes it to `sink`, which is given back. The answer is in
+    /// `directory` meanwhile.
+    ///
+    /// [`ConduitError::TooLarge`] when the string has more than `most` bytes.
+    pub(crate) async fn download<W: Write + Send + 'static>(
+        &self,
+        method: &'static str,
+        params: Map<String, Value>,
+        directory: &Path,
+        mut sink: W,
+        most: usize,
+    ) -> Result<W, ConduitError> {
+        let params = self.signed(params);
+        let file = retried(|tries| self.post_to_disk(method, &params, tries, directory)).await?;
+        let decoding = tokio::task::spawn_blocking(move || {
+            let answer = decode(file, &mut sink, most)?;
+            Ok((answer, sink))
+        });
+        let decoded = decoding
+            .await
+            .unwrap_or_else(|error| Err(Fault::Disk(error.into())));
+        let (answer, sink) = decoded.map_err(|fault| fault.of(method))?;
+        self.check_refusal(method, answer.error_code, answer.error_info)?;
+        if answer.has_result {
+            Ok(sink)
+        } else {
+            Err(Fault::no_string().of(method))
+        }
+    }
+
+    /// Calls `method` for the `tries`-th time, and returns the body of the answer.
+    async fn post_to_disk(
+        &self,
+        method: &'static str,
+        params: &str,
+        tries: u32,
+        directory: &Path,
+    ) -> Result<File, ConduitError> {
+        let disk = |source| ConduitError::Disk { method, source };
+        let mut body = self.send(method, params, tries).await?;
+        let file = tempfile::tempfile_in(directory).map_err(disk)?;
+        let mut file = tokio::fs::File::from_std(file);
+        while let Some(chunk) = body.chunk().await? {
+            file.write_all(&chunk).await.map_err(disk)?;
+        }
+        file.flush().await.map_err(disk)?;
+        let mut file = file.into_std().await;
+        file.rewind().map_err(disk)?;
+        Ok(file)
+    }
+}
+
+/// What an answer says beside its result.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Answer {
+    /// Whether it has a result that is not null.
+    has_result: bool,
+    error_code: Option<String>,
+    error_info: Option<String>,
+}
+
+/// Why an answer has no result that can be used. As in [`ConduitError::Undecodable`], only the place is kept.
+#[derive(Debug)]
+enum Fault {
+    Undecodable {
+        problem: &'static str,
+        line: usize,
+        column: usize,
+    },
+    TooLarge,
+    Disk(io::Error),
+}
+
+impl Fault {
+    fn of(self, method: &'static str) -> ConduitError {
+        match self {
+            Self::Undecodable {
+                problem,
+                line,
+                column,
+            } => ConduitError::Undecodable {
+                method,
+                problem,
+                line,
+                column,
+            },
+            Self::TooLarge => ConduitError::TooLarge { method },
+            Self::Disk(source) => ConduitError::Disk { method, source },
+        }
+    }
+
+    /// There is no result, and no error either.
+    fn no_string() -> Self {
+        Self::Undecodable {
+            problem: "type",
+            line: 0,
+            column: 0,
+        }
+    }
+
+    /// Lines and columns are counted from 1.
+    fn at(problem: &'static str, place: &JsonReaderPosition) -> Self {
+        let count = |before: u64| usize::try_from(before).unwrap_or(usize::MAX - 1) + 1;
+        let (line, column) = place
+            .line_pos
+            .map_or((0, 0), |place| (count(place.line), count(place.column)));
+        Self::Undecodable {
+            problem,
+            line,
+            column,
+        }
+    }
+
+    fn syntax(error: &JsonSyntaxError) -> Self {
+        let problem = match error.kind {
+            SyntaxErrorKind::IncompleteDocument => "end of input",
+            _ => "syntax",
+        };
+        Self::at(problem, &error.location)
+    }
+}
+
+impl From<ReaderError> for Fault {
+    fn from(error: ReaderError) -> Self {
+        match error {
+            ReaderError::SyntaxError(error) => Self::syntax(&error),
+            // It is no UTF-8.
+            ReaderError::IoError { location, .. }
+            | ReaderError::MaxNestingDepthExceeded { location, .. } => {
+                Self::at("syntax", &location)
+            }
+            ReaderError::UnexpectedValueType { location, .. }
+            | ReaderError::UnexpectedStructure { location, .. }
+            | ReaderError::UnsupportedNumberValue { location, .. } => Self::at("type", &location),
+            _ => Self::no_string(),
+        }
+    }
+}
+
+/// Decodes an answer whose result is a string, which is written to `sink` and may have `most` bytes.
+fn decode(answer: impl Read, sink: &mut impl Write, most: usize) -> Result<Answer, Fault> {
+    let failure = Cell::new(None);
+    let source = Watched {
+        source: answer,
+        failure: &failure,
+    };
+    let settings = ReaderSettings {
+        track_path: false,
+        ..ReaderSettings::default()
+    };
+    let json = JsonStreamReader::new_custom(source, settings);
+    // To the decoder, a disk that fails is the same as bytes that are no UTF-8.
+    decode_members(json, sink, most).map_err(|fault| failure.take().map_or(fault, Fault::Disk))
+}
+
+fn decode_members<R: Read>(
+    mut json: JsonStreamReader<R>,
+    sink: &mut impl Write,
+    most: usize,
+) -> Result<Answer, Fault> {
+    let mut answer = Answer::default();
+    let mut seen = HashSet::new();
+    json.begin_object()?;
+    while json.has_next()? {
+        let name = json.next_name()?;
+        let member = ["result", "error_code", "error_info"]
+            .into_iter()
+            .find(|known| *known == name);
+        // Of two results, nobody knows which one is meant.
+        if member.is_some_and(|member| !seen.insert(member)) {
+            return Err(Fault::at("type", &json.current_position(false)));
+        }
+        if member.is_some() && json.peek()? == ValueType::Null {
+            json.next_null()?;
+            continue;
+        }
+        match member {
+            Some("result") => {
+                copy_string(&mut json, sink, most)?;
+                answer.has_result = true;
+            }
+            Some("error_code") => answer.error_code = Some(words(&mut json)?),
+            Some(_) => answer.error_info = Some(words(&mut json)?),
+            None => json.skip_value()?,
+        }
+    }
+    json.end_object()?;
+    json.consume_trailing_whitespace()?;
+    Ok(answer)
+}
+
+/// The beginning of the next string.
+fn words<R: Read>(json: &mut JsonStreamReader<R>) -> Result<String, Fault> {
+    let mut kept = Beginning(Vec::new());
+    copy_string(json, &mut kept, usize::MAX)?;
+    Ok(String::from_utf8_lossy(&kept.0).into_owned())
+}
+
+/// Writes the next string, which may have `most` bytes, to `sink`.
+fn copy_string<R: Read>(
+    json: &mut JsonStreamReader<R>,
+    sink: &mut impl Write,
+    most: usize,
+) -> Result<(), Fault> {
+    let mut piece = vec![0; PIECE];
+    let mut left = most;
+    let mut text = json.next_string_reader()?;
+    let error = loop {
+        match text.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                left = left.checked_sub(count).ok_or(Fault::TooLarge)?;
+                sink.write_all(&piece[..count]).map_err(Fault::Disk)?;
+            }
+            Err(error) => break error,
+        }
+    };
+    drop(text);
+    let syntax = error.get_ref().and_then(|error| error.downcast_ref());
+    Err(match syntax {
+        Some(error) => Fault::syntax(error),
+        // It is no UTF-8.
+        None => Fault::at("syntax", &json.current_position(false)),
+    })
+}
+
+/// Keeps what is written first.
+struct Beginning(Vec<u8>);
+
+impl Write for Beginning {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = MAX_WORDS - self.0.len();
+        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A source that notes its failure.
+struct Watched<'f, R> {
+    source: R,
+    failure: &'f Cell<Option<io::Error>>,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source.read(buffer).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                let failure = error.raw_os_error().map_or_else(
+                    || io::Error::from(error.kind()),
+                    io::Error::from_raw_os_error,
+                );
+                self.failure.set(Some(failure));
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The result that is written, and the rest of the answer or the fault.
+    fn decoded(answer: &[u8], most: usize) -> (String, Result<Answer, String>) {
+        let mut sink = Vec::new();
+        let answer = decode(answer, &mut sink, most).map_err(|fault| match fault {
+            Fault::Disk(error) => error.to_string(),
+            fault => fault.of("differential.getrawdiff").to_string(),
+        });
+        (String::from_utf8(sink).expect("a string"), answer)
+    }
+
+    #[test]
+    fn string_is_decoded_whatever_its_escapes() {
+        let table: [(&str, &str); 9] = [
+            ("", ""),
+            (
+                r"diff --git a/x b/x\n+a\tb\r\n",
+                "diff --git a/x b/x\n+a\tb\r\n",
+            ),
+            (r#"\"\\\/\b\f"#, "\"\\/\u{8}\u{c}"),
+            (r"caf\u00e9 caf\u00E9", "café café"),
+            ("café", "café"),
+            (r"\ud83d\ude00 \uD83D\uDE00", "😀 😀"),
+            ("😀", "😀"),
+            (r"\u0000\u001f\u007f", "\0\u{1f}\u{7f}"),
+            (r"\ufffd\uffff", "\u{fffd}\u{ffff}"),
+        ];
+        for (escaped, expected) in table {
+            let answer = format!(r#"{{"result":"{escaped}","error_code":null,"error_info":null}}"#);
+            let (result, answer) = decoded(answer.as_bytes(), expected.len());
+            assert_eq!(result, expected, "{escaped}");
+            let has_result = answer.map(|answer| answer.has_result);
+            assert_eq!(has_result, Ok(true), "{escaped}");
+        }
+    }
+
+    #[test]
+    fn string_longer_than_the_decoders_buffers_is_whole() {
+        // Of three and four bytes: each buffer ends within a character.
+        let text = "a€😀\n".repeat(3 * PIECE);
+        for escape in [false, true] {
+            let written = if escape {
+                text.encode_utf16()
+                    .map(|unit| format!("\\u{unit:04x}"))
+                    .collect()
+            } else {
+                text.replace('\n', "\\n")
+            };
+            let (result, answer) = decoded(
+                format!(r#"{{"result":"{written}"}}"#).as_bytes(),
+                text.len(),
+            );
+            assert!(result == text && answer.is_ok(), "{answer:?}");
+        }
+    }
+
+    /// Counts the bytes that are read of an answer which is made as it is read, and those that are written.
+    #[derive(Default)]
+    struct Flow {
+        read: Cell<usize>,
+        written: Cell<usize>,
+        most_kept: Cell<usize>,
+    }
+
+    impl Read for &Flow {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let kept = self.read.get() - self.written.get();
+            self.most_kept.set(self.most_kept.get().max(kept));
+            buffer.fill(b'x');
+            self.read.set(self.read.get() + buffer.len());
+            Ok(buffer.len())
+        }
+    }
+
+    impl Write for &Flow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.written.set(self.written.get() + bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn decoder_keeps_a_buffer_and_not_the_string() {
+        let (flow, most) = (Flow::default(), 8 << 20);
+        let endless = br#"{"result":""#.as_slice().chain(&flow);
+        let fault = decode(endless, &mut &flow, most);
+        assert!(matches!(fault, Err(Fault::TooLarge)), "{fault:?}");
+        assert_eq!(flow.written.get(), most);
+        let kept = flow.most_kept.get();
+        assert!(kept <= 2 * PIECE, "{kept} bytes");
+    }
+
+    #[test]
+    fn members_come_in_any_order_and_others_are_passed_over() {
+        let patch = |code: Option<&str>, info: Option<&str>, has_result| Answer {
+            has_result,
+            error_code: code.map(str::to_owned),
+            error_info: info.map(str::to_owned),
+        };
+        let table: [(&str, &str, Answer); 7] = [
+            (
+                r#"{"error_info":null,"error_code":null,"result":"p"}"#,
+                "p",
+                patch(None, None, true),
+            ),
+            (r#" { "result" : "p" } "#, "p", patch(None, None, true)),
+            (
+                r#"{"new":{"result":"no","a":[1,{"b":"\u00e9"}]},"result":"p","more":1e9}"#,
+                "p",
+                patch(None, None, true),
+            ),
+            (r#"{"r\u0065sult":"p"}"#, "p", patch(None, None, true)),
+            (
+                r#"{"result":null,"error_code":"ERR_NOT_FOUND","error_info":"Diff not \"found\"."}"#,
+                "",
+                patch(Some("ERR_NOT_FOUND"), Some("Diff not \"found\"."), false),
+            ),
+            (
+                r#"{"error_code":"ERR-CONDUIT-CORE","result":"half"}"#,
+                "half",
+                patch(Some("ERR-CONDUIT-CORE"), None, true),
+            ),
+            ("{}", "", patch(None, None, false)),
+        ];
+        for (answer, result, expected) in table {
+            assert_eq!(
+                decoded(answer.as_bytes(), 100),
+                (result.to_owned(), Ok(expected)),
+                "{answer}"
+            );
+        }
+    }
+
+    #[test]
+    fn words_of_an_error_are_kept_up_to_a_bound() {
+        let long = "x".repeat(3 * MAX_WORDS);
+        let answer = format!(r#"{{"error_code":"{long}","error_info":"{long}"}}"#);
+        let (_, answer) = decoded(answer.as_bytes(), 1);
+        let answer = answer.expect("an answer");
+        let lengths = [answer.error_code, answer.error_info].map(|words| words.map(|it| it.len()));
+        assert_eq!(lengths, [Some(MAX_WORDS); 2]);
+    }
+
+    #[test]
+    fn garbage_is_a_fault_that_names_only_its_place() {
+        let table: [(&[u8], &str); 22] = [
+            (b"", "end of input error at line 1, column 1"),
+            (b"{", "end of input error at line 1, column 2"),
+            (
+                b"{\"result\":\"secret",
+                "end of input error at line 1, column 18",
+            ),
+            (
+                b"{\"result\":\"secret\"",
+                "end of input error at line 1, column 19",
+            ),
+            (
+                b"{\"result\":\"secret\"\n,",
+                "end of input error at line 2, column 2",
+            ),
+            (
+                b"{\"result\":\"secret\\",
+                "syntax error at line 1, column 18",
+            ),
+            (
+                b"{\"result\":\"secret\\u00e",
+                "syntax error at line 1, column 18",
+            ),
+            (
+                b"{\"result\":\"secret\\x\"}",
+                "syntax error at line 1, column 18",
+            ),
+            (
+                b"{\"result\":\"secret\\ud83d\"}",
+                "syntax error at line 1, column 18",
+            ),
+            (
+                b"{\"result\":\"secret\\ud83dx\"}",
+                "syntax error at line 1, column 18",
+            ),
+            (
+                b"{\"result\":\"secret\\ude00\"}",
+                "syntax error at line 1, column 18",
+            ),
+            (
+                b"{\"result\":\"secret\n\"}",
+                "syntax error at line 1, column 18",
+            ),
+            (
+                b"{\"result\":\"secret\xff\"}",
+                "syntax error at line 1, column 18",
+            ),
+            (
+                b"{\"result\":\"secret\xe2\x82\"}",
+                "syntax error at line 1, column 18",
+            ),
+            (b"{\"\xff\":1}", "syntax error at line 1, column 3"),
+            (
+                b"{\"result\":\"secret\"} x",
+                "syntax error at line 1, column 21",
+            ),
+            (b"<html>secret", "syntax error at line 1, column 1"),
+            (b"[\"secret\"]", "type error at line 1, column 1"),
+            (b"\"secret\"", "type error at line 1, column 1"),
+            (
+                b"{\"result\":{\"title\":\"secret\"}}",
+                "type error at line 1, column 11",
+            ),
+            (
+                b"{\"result\":\"secret\",\"result\":\"secret\"}",
+                "type error at line 1, column 28",
+            ),
+            (b"{\"error_code\":7}", "type error at line 1, column 15"),
+        ];
+        for (answer, expected) in table {
+            let (_, fault) = decoded(answer, 100);
+            let text = String::from_utf8_lossy(answer);
+            let fault = fault.expect_err(&text);
+            assert!(fault.ends_with(expected), "{text}: {fault}");
+            assert!(!fault.contains("secret"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_decoded_to_its_end() {
+        let mut sink = Vec::new();
+        let answer = format!(r#"{{"result":"{}"}}"#, "x".repeat(10 * PIECE));
+        let fault = decode(answer.as_bytes(), &mut sink, 2 * PIECE).expect_err("too large");
+        assert!(matches!(fault, Fault::TooLarge), "{fault:?}");
+        assert_eq!(sink.len(), 2 * PIECE);
+        let (result, answer) = decoded("{\"result\":\"€\"}".as_bytes(), 2);
+        assert!(result.is_empty() && answer.is_err(), "{answer:?}");
+    }
+
+    #[test]
+    fn disk_that_fails_is_no_fault_of_the_answer() {
+        let mut full = File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("a device that is full");
+        let fault = decode(br#"{"result":"patch"}"#.as_slice(), &mut full, 100);
+        let Err(Fault::Disk(error)) = fault else {
+            panic!("{fault:?}")
+        };
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        // A directory can be opened and not be read.
+        let broken = File::open("/").expect("a directory");
+        let answer = br#"{"result":"pa"#.as_slice().chain(broken);
+        let fault = decode(answer, &mut Vec::new(), 100);
+        let Err(Fault::Disk(error)) = fault else {
+            panic!("{fault:?}")
+        };
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+    }
+}

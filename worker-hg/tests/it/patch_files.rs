@@ -1,0 +1,159 @@
+//! The files of patches: they are for the worker alone, and gone when their build is.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
+
+use build::Report;
+use worker::{CloneState, Inventory};
+use worker_hg::Mercurial;
+
+use crate::world::{Answer, World, add, change, hanging_hook, until};
+
+impl World {
+    /// The directory of the patches of a build on the clone with this name.
+    fn patches(&self, clone: &str) -> PathBuf {
+        self.settings.clones_dir.join(format!(".{clone}.patches"))
+    }
+
+    /// Leaves patches as a worker does that is killed.
+    fn leave_patches(&self, clone: &str) -> PathBuf {
+        let directory = self.patches(clone);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("0.patch"), "private").unwrap();
+        directory
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_patches_however_their_build_ends() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let patches = world.patches("central");
+    let pushed = world.build(&world.simple_build(1)).await;
+    assert!(matches!(pushed, Report::Pushed(_)), "{pushed:?}");
+    assert!(!patches.exists(), "pushed");
+    for (number, patch) in [
+        (2, add(".hg/hgrc", "refused")),
+        (3, change("not there", "x")),
+    ] {
+        let build = world.build_of(vec![
+            world.patch(10 * number, add("fine", "x")),
+            world.patch(number, patch),
+        ]);
+        world.patch_failed(&build).await;
+        assert!(!patches.exists(), "failed: {number}");
+    }
+    // The lowest is stored before the next one is found missing.
+    let stack = [4, 5].map(|number| world.patch(number, add("fine", "x")));
+    let build = world.build_of(stack.to_vec());
+    let mut missing = build.clone();
+    missing.stack.remove(0);
+    world.contents.forget(&missing);
+    world.patch_failed(&build).await;
+    assert!(!patches.exists(), "not loaded");
+    world.phabricator.say(Answer::Away);
+    world.send(&world.simple_build(6)).await;
+    world.handle_all().await;
+    assert_eq!(world.waiting().await, 1);
+    assert!(!patches.exists(), "deferred");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn patches_are_for_the_worker_alone_and_gone_when_it_must_end() {
+    let mut world = World::new();
+    world.start_ready().await;
+    world.stop().await;
+    let note = world.path("hanging");
+    let hook = hanging_hook(&note);
+    world
+        .clone()
+        .configure(&format!("[hooks]\npretxncommit.hang = {hook}\n"));
+    let patches = world.patches("central");
+    world.start();
+    world.send(&world.simple_build(7)).await;
+    let inventory = Inventory::new(&world.settings, &Mercurial::new());
+    world
+        .stop_in_flight(|| {
+            if !note.exists() {
+                return false;
+            }
+            let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(patches.clone()), 0o700);
+            assert_eq!(mode(patches.join("0.patch")), 0o600);
+            let listed = inventory.list().unwrap();
+            assert_eq!(
+                listed.len(),
+                1,
+                "patches in use go by themselves: {listed:?}"
+            );
+            true
+        })
+        .await;
+    assert!(!patches.exists());
+}
+
+#[tokio::test]
+async fn patches_are_gone_before_the_push() {
+    let mut world = World::new();
+    let note = world.path("hanging");
+    let hook = hanging_hook(&note);
+    world
+        .try_repo
+        .configure(&format!("[hooks]\npretxnchangegroup.hang = {hook}\n"));
+    let patches = world.patches("central");
+    world.start();
+    world.send(&world.simple_build(7)).await;
+    world
+        .stop_in_flight(|| {
+            let pushing = note.exists();
+            assert!(!pushing || !patches.exists());
+            pushing
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn patches_of_a_worker_that_was_killed_are_gone_after_the_next_start() {
+    let mut world = World::new();
+    let [own, unconfigured, busy] =
+        ["central", "central@2", "other"].map(|clone| world.leave_patches(clone));
+    // Another process of the same directory works on this clone.
+    let lock = File::create(world.settings.clones_dir.join(".other.lock")).unwrap();
+    lock.lock().unwrap();
+    world.start_ready().await;
+    assert!(!own.exists());
+    until("the patches of nobody to be removed", || {
+        !unconfigured.exists()
+    })
+    .await;
+    assert!(busy.join("0.patch").exists());
+    world.stop().await;
+    drop(lock);
+    world.start_ready().await;
+    until("the patches of nobody to be removed", || !busy.exists()).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn patches_that_were_left_are_listed_and_pruned() {
+    let world = World::new();
+    let left = world.leave_patches("old");
+    let lock = File::create(world.settings.clones_dir.join(".old.lock")).unwrap();
+    let inventory = Inventory::new(&world.settings, &Mercurial::new());
+    let removable = inventory.removable().unwrap();
+    let listed: Vec<_> = removable
+        .iter()
+        .map(|report| (report.directory.as_str(), report.state))
+        .collect();
+    assert_eq!(listed, [(".old.patches", CloneState::Interrupted)]);
+    lock.lock().unwrap();
+    assert!(!inventory.remove(&removable[0]).unwrap(), "it is in use");
+    assert!(left.exists());
+    drop(lock);
+    assert!(inventory.remove(&removable[0]).unwrap());
+    assert!(!left.exists());
+}
