@@ -2,7 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use worker::{RepositorySettings, process, text};
+use worker::{
+    RepositorySettings,
+    process::{self, CommandOutput},
+    text,
+};
 
 use crate::program;
 
@@ -12,11 +16,20 @@ const TIME: Duration = Duration::from_secs(60);
 /// The open branches of a clone, which others may have meanwhile. `None` when they cannot be told.
 pub(crate) async fn of(program: &Path, clone: &Path) -> Option<Vec<String>> {
     let repository = format!("--repository={}", clone.display());
-    let arguments = [&repository, "branches", r"--template={branch}\n"];
+    let [command, template] = COMMAND;
+    let arguments = [&repository, command, template];
     let output = process::run(program::hg(program, None), arguments, "hg branches", TIME)
         .await
         .ok()?;
-    (output.code == 0).then(|| output.text().lines().map(str::to_owned).collect())
+    (output.code == 0).then(|| names(&output))
+}
+
+/// Lists the open branches.
+pub(crate) const COMMAND: [&str; 2] = ["branches", r"--template={branch}\n"];
+
+/// What [`COMMAND`] has printed.
+pub(crate) fn names(output: &CommandOutput) -> Vec<String> {
+    output.text().lines().map(str::to_owned).collect()
 }
 
 /// What `default_revision` is when nobody has set it.

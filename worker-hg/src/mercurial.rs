@@ -106,15 +106,6 @@ impl Vcs for Mercurial {
         locks::end_orphans(directory)
     }
 
-    /// Warns when the source has several branches and `default_revision` does not choose one.
-    async fn warning(&self, repository: &RepositorySettings, directory: &Path) -> Option<String> {
-        if repository.default_revision != branches::UNSET {
-            return None;
-        }
-        let found = branches::of(&self.program, directory).await?;
-        branches::ambiguous(repository, &found)
-    }
-
     /// `moz-phab` puts the revision's address into the commit messages, which is how a commit is found in its author's
     /// clone.
     fn rebase_commands(&self, build: &Build, base: &BaseChoice) -> String {
@@ -168,6 +159,15 @@ impl VcsClone for Opened {
     async fn discard(&mut self) -> Result<(), WorkerError> {
         self.seen.clear();
         self.clone.tidy().await
+    }
+
+    /// Warns when the source has several branches and `default_revision` does not choose one.
+    async fn warning(&mut self) -> Option<String> {
+        if self.repository.default_revision != branches::UNSET {
+            return None;
+        }
+        let found = self.clone.branches().await.ok()?;
+        branches::ambiguous(&self.repository, &found)
     }
 
     async fn update(&mut self) -> Result<u64, WorkerError> {

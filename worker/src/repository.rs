@@ -86,19 +86,7 @@ impl Repository {
             () = shutdown.stopping() => {}
             () = self.run_slots(clock) => {}
             () = self.answer_requests(clock) => {}
-            () = self.warn_of_source() => {}
         }
-    }
-
-    /// Logs the warning of the version control once, when there is a clone.
-    async fn warn_of_source(&self) {
-        // It holds no clone: builds need not wait for this.
-        while !self.pool.has_any(LAST).await {}
-        let clone = self.all.clones_dir.join(&self.settings.name);
-        if let Some(warning) = self.vcs.warning(&self.settings, &clone).await {
-            warn!(repository = self.settings.name, "{warning}");
-        }
-        std::future::pending().await
     }
 
     /// Prepares the clones, each on its own, for ever.

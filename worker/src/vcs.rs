@@ -42,9 +42,6 @@ pub trait Vcs: Send + Sync {
     /// the lock of the slot calls this.
     fn end_orphans(&self, directory: &Path) -> io::Result<bool>;
 
-    /// What to warn of once there is a clone in `directory`, which others may have meanwhile.
-    async fn warning(&self, repository: &RepositorySettings, directory: &Path) -> Option<String>;
-
     /// The commands with which an author moves the stack of a build from its base to `base`.
     fn rebase_commands(&self, build: &Build, base: &BaseChoice) -> String;
 }
@@ -71,6 +68,9 @@ pub trait VcsClone: Send {
 
     /// Takes away what a build left, in whatever state it left it.
     async fn discard(&mut self) -> Result<(), WorkerError>;
+
+    /// A fault of the configuration that only a clone shows, as a sentence for operators.
+    async fn warning(&mut self) -> Option<String>;
 
     /// Takes over what is new at the source; returns how many revisions that were. There must be nothing of a build.
     async fn update(&mut self) -> Result<u64, WorkerError>;

@@ -5,6 +5,7 @@ use worker::{Peer, WorkerError, patch::stack_size::Sizes, text, vcs::RevisionNam
 
 use super::{HgClone, ssh_config};
 use crate::{
+    branches,
     changeset::Changeset,
     framing::Sink,
     manifest::ManifestReader,
@@ -234,6 +235,12 @@ impl HgClone {
             .split(|&byte| byte == 0)
             .map(<[u8]>::to_vec)
             .collect())
+    }
+
+    /// Its open branches.
+    pub(crate) async fn branches(&mut self) -> Result<Vec<String>, WorkerError> {
+        let output = self.run("list the branches", &branches::COMMAND).await?;
+        Ok(branches::names(&output))
     }
 
     async fn look_up(&mut self, revision: &str) -> Result<Option<Changeset>, WorkerError> {

@@ -37,7 +37,7 @@ fn unit(pushed: &Pushed) -> String {
 #[tokio::test]
 async fn the_named_base_is_used_when_it_is_known_or_can_be_pulled() {
     let mut world = World::new();
-    let first = world.source.node("tip");
+    let first = world.source.tip();
     world.source.write("later", b"x");
     let second = world.source.commit("second");
     world.start_ready().await;
@@ -291,7 +291,7 @@ async fn changesets_that_a_source_does_not_publish_are_built_on_and_kept() {
 #[tokio::test]
 async fn short_or_oddly_written_hash_of_a_known_changeset_is_a_named_base() {
     let mut world = World::new();
-    let first = world.source.node("tip");
+    let first = world.source.tip();
     world.source.write("later", b"x");
     world.source.commit("the source moves on");
     world.start_ready().await;
@@ -320,7 +320,7 @@ async fn short_or_oddly_written_hash_of_a_known_changeset_is_a_named_base() {
 #[tokio::test]
 async fn newest_named_base_that_contains_the_others_is_used() {
     let mut world = World::new();
-    let first = world.source.node("tip");
+    let first = world.source.tip();
     world.source.write("later", b"x");
     let second = world.source.commit("second");
     world.source.hg(&["update", "--quiet", &first]);
@@ -376,7 +376,7 @@ async fn unknown_base_leads_to_what_was_there_when_the_diff_was_made_and_then_to
             &date,
             "--message=dated",
         ]);
-        world.source.node("tip")
+        world.source.tip()
     };
     let before = at(&world, "2026-11-21 10:00", "before");
     let after = at(&world, "2026-11-21 11:30", "after");
@@ -436,7 +436,7 @@ async fn unknown_base_leads_to_what_was_there_when_the_diff_was_made_and_then_to
 async fn default_revision_is_what_the_source_calls_so() {
     let mut world = World::new();
     world.repository().default_revision = "central".to_owned();
-    let first = world.source.node("tip");
+    let first = world.source.tip();
     world.source.hg(&["bookmark", "--inactive", "central"]);
     world.start_ready().await;
     assert_eq!(

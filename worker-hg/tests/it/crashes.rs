@@ -12,7 +12,7 @@ async fn what_a_dead_worker_left_in_the_clone_is_gone_at_the_next_start() {
     world.start_ready().await;
     world.stop().await;
     let clone = world.clone();
-    let base = world.source.node("tip");
+    let base = world.source.tip();
     clone.hg(&["debugsetparents", &base]);
     let patch = world.path("left.patch");
     fs::write(&patch, add("left", "x")).unwrap();
@@ -25,7 +25,7 @@ async fn what_a_dead_worker_left_in_the_clone_is_gone_at_the_next_start() {
     ]);
     // A push to a publishing Try would have made it public.
     clone.hg(&["phase", "--public", "tip"]);
-    assert_ne!(clone.node("tip"), base);
+    assert_ne!(clone.tip(), base);
     world.start();
     let mut build = world.simple_build(7);
     build.stack[0].diff.base = None;
@@ -179,7 +179,7 @@ async fn ends_with_one_head(mut world: World) {
     let Report::Pushed(pushed) = applied.report else {
         panic!("{applied:?}")
     };
-    assert_eq!(world.try_repo.node("tip"), pushed.revision);
+    assert_eq!(world.try_repo.tip(), pushed.revision);
     assert_eq!(world.try_repo.heads(), 1);
     let count = world.try_repo.log("all()", "x").len();
     assert_eq!(count, 3, "the beginning, the patch, the config");

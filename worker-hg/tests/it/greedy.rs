@@ -55,7 +55,7 @@ async fn refused_and_the_next_one_pushed(world: &World, greedy: &Build) -> Patch
         );
     }
     world
-        .until_tidy(&world.clone(), &world.source.node("tip"))
+        .until_tidy(&world.clone(), &world.source.tip())
         .await;
     let grown = world.disk_usage().saturating_sub(before);
     assert!(grown < 20_000_000, "{grown} bytes are left on the disk");

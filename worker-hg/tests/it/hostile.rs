@@ -308,7 +308,7 @@ async fn hostile_patches_are_refused_by_name_though_mercurial_would_commit_them(
             failure.details
         );
     }
-    assert_eq!(world.try_repo.node("tip"), base, "nothing was pushed");
+    assert_eq!(world.try_repo.tip(), base, "nothing was pushed");
     world.until_tidy(&world.clone(), &base).await;
     world.stop().await;
 }

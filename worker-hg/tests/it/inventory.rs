@@ -22,7 +22,7 @@ impl World {
     }
 
     fn tip(&self) -> String {
-        self.source.node("tip")[..12].to_owned()
+        self.source.tip()[..12].to_owned()
     }
 
     fn new_changeset(&self, line: &str) {
@@ -69,7 +69,7 @@ impl World {
             self.home.path(),
             &["clone", "--quiet", "--noupdate", "--pull", from, to],
         );
-        fs::write(clone.path.join(".hg/source-tip"), self.source.node("tip")).unwrap();
+        fs::write(clone.path.join(".hg/source-tip"), self.source.tip()).unwrap();
         clone
     }
 
@@ -345,7 +345,7 @@ async fn worker_pulls_and_clones_again_when_it_is_asked() {
     let build = world.build_of(vec![world.patch(1, change("line 5", "line five"))]);
     assert_eq!(
         world.pushed(&build).await.base.used,
-        world.source.node("tip")
+        world.source.tip()
     );
     world.stop().await;
 }

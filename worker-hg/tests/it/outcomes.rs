@@ -16,7 +16,7 @@ async fn a_build_is_pushed_over_ssh() {
     let (mut world, _sshd) = over_ssh().await;
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
-    assert_eq!(world.try_repo.node("tip"), pushed.revision);
+    assert_eq!(world.try_repo.tip(), pushed.revision);
     world.stop().await;
 }
 
@@ -25,7 +25,7 @@ async fn a_build_is_pushed_over_http() {
     let (mut world, _web) = over_http().await;
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
-    assert_eq!(world.try_repo.node("tip"), pushed.revision);
+    assert_eq!(world.try_repo.tip(), pushed.revision);
     world.stop().await;
 }
 
@@ -63,7 +63,7 @@ impl World {
 
     /// Try has this head, and no other.
     fn has_landed(&self, revision: &str) {
-        assert_eq!(self.try_repo.node("tip"), revision);
+        assert_eq!(self.try_repo.tip(), revision);
         assert_eq!(self.try_repo.heads(), 1);
         let count = self.try_repo.log("all()", "x").len();
         assert_eq!(count, 3, "the beginning, the patch, the config");
@@ -71,7 +71,7 @@ impl World {
 
     /// Try has what it had at the beginning.
     pub fn nothing_has_landed(&self) {
-        assert_eq!(self.try_repo.node("tip"), self.source.node("tip"));
+        assert_eq!(self.try_repo.tip(), self.source.tip());
     }
 
     /// Stops the worker, and starts it with other settings.

@@ -26,7 +26,7 @@ async fn a_publishing_try_does_not_make_our_changesets_the_sources() {
     let mut world = World::new();
     world.try_repo.configure("[phases]\npublish = true\n");
     world.start();
-    let base = world.source.node("tip");
+    let base = world.source.tip();
     for number in 7..9 {
         let mut build = world.simple_build(number);
         build.stack[0].diff.base = None;
@@ -59,7 +59,7 @@ async fn a_hook_that_refuses_is_tried_again_and_shown() {
         blame.details
     );
     assert_eq!(world.dead_letters().await.len(), 1);
-    assert_eq!(world.try_repo.node("tip"), world.source.node("tip"));
+    assert_eq!(world.try_repo.tip(), world.source.tip());
 
     std::fs::write(&open, "").unwrap();
     world.pushed(&world.simple_build(8)).await;
@@ -105,10 +105,10 @@ async fn a_push_that_landed_though_its_end_was_never_heard_is_a_success() {
         .configure("[hooks]\nchangegroup.die = kill -9 $PPID\n");
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
-    assert_eq!(world.try_repo.node("tip"), pushed.revision);
+    assert_eq!(world.try_repo.tip(), pushed.revision);
     assert_eq!(world.try_repo.heads(), 1);
     world
-        .until_tidy(&world.clone(), &world.source.node("tip"))
+        .until_tidy(&world.clone(), &world.source.tip())
         .await;
     world.stop().await;
 }
@@ -127,7 +127,7 @@ async fn a_push_that_died_in_a_local_try_does_not_stop_the_later_ones() {
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
     assert!(died.exists());
-    assert_eq!(world.try_repo.node("tip"), pushed.revision);
+    assert_eq!(world.try_repo.tip(), pushed.revision);
     assert_eq!(world.try_repo.heads(), 1);
     world.stop().await;
 }
@@ -185,6 +185,6 @@ async fn each_repository_is_ready_on_its_own() {
     let away = Repo {
         path: world.settings.clones_dir.join("away"),
     };
-    world.until_tidy(&away, &world.source.node("tip")).await;
+    world.until_tidy(&away, &world.source.tip()).await;
     world.stop().await;
 }

@@ -21,7 +21,7 @@ async fn a_stack_becomes_changesets_and_one_that_tells_try_what_to_do() {
     ]);
     let pushed = world.pushed(&build).await;
 
-    let base = world.source.node("tip");
+    let base = world.source.tip();
     assert_eq!(pushed.base.used, base);
     assert_eq!(pushed.base.instead_of, None);
     assert_eq!(pushed.patches, 3);
@@ -156,7 +156,7 @@ async fn the_same_build_gives_the_same_hashes_elsewhere() {
 async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
     let mut world = World::new();
     world.start();
-    let base = world.source.node("tip");
+    let base = world.source.tip();
 
     let build = world.build_of(vec![
         world.patch(7, add("a", "a")),
@@ -210,7 +210,7 @@ async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
         failure.summary
     );
 
-    assert_eq!(world.try_repo.node("tip"), base, "nothing was pushed");
+    assert_eq!(world.try_repo.tip(), base, "nothing was pushed");
     world.pushed(&world.simple_build(9)).await;
     world.stop().await;
 }

@@ -171,7 +171,7 @@ async fn patches_that_do_not_apply() {
 #[tokio::test]
 async fn a_repository_that_is_always_built_on_its_newest_changeset() {
     let mut world = World::new();
-    let old = world.source.node("tip");
+    let old = world.source.tip();
     world.source.write("later", b"x");
     world.source.commit("later");
     world.repository().use_latest_revision = true;

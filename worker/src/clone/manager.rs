@@ -133,7 +133,13 @@ impl SlotManager {
         let mut short_of_room = false;
         for attempt in 1.. {
             let error = match prepare::prepare(&self.slot, home).await {
-                Ok((ready, fresh)) => {
+                Ok((mut ready, fresh)) => {
+                    // The first clone speaks for all: they have the same source.
+                    if self.slot.number == 0
+                        && let Some(warning) = ready.clone.warning().await
+                    {
+                        warn!(repository = home.repository.name, "{warning}");
+                    }
                     home.pool.add(ready);
                     home.outage.ends(home.all, home.clock);
                     let now = home.clock.now();
