@@ -124,9 +124,7 @@ async fn both_are_pushed(world: &mut World, builds: &[Build]) {
         let applied = world.next_report().await;
         assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
     }
-    world
-        .until_tidy(&world.clone(), &world.source.tip())
-        .await;
+    world.until_tidy(&world.clone(), &world.source.tip()).await;
     world.stop().await;
     world.clone().hg(&["verify", "--quiet"]);
     let left = |name: &str| world.settings.clones_dir.join(name).exists();
@@ -147,9 +145,7 @@ async fn builds_wait_while_an_import_fills_the_disk_and_are_pushed_when_it_has_r
     };
     world.start_ready().await;
     world.pushed(&world.simple_build(1)).await;
-    world
-        .until_tidy(&world.clone(), &world.source.tip())
-        .await;
+    world.until_tidy(&world.clone(), &world.source.tip()).await;
     // The second one is full after the patch was written, and in the middle of the transaction.
     for (number, left) in [(10, 1 << 20), (20, 3 << 20), (30, 0)] {
         disk.fill(left);
@@ -312,9 +308,7 @@ async fn transaction_that_a_failed_command_left_is_taken_back_before_the_next_bu
     let mut world = World::new();
     world.start_ready().await;
     world.pushed(&world.simple_build(1)).await;
-    world
-        .until_tidy(&world.clone(), &world.source.tip())
-        .await;
+    world.until_tidy(&world.clone(), &world.source.tip()).await;
     // As it stays when there is no room even to roll back; the server lives on.
     fs::write(world.clone().path.join(".hg/store/journal"), "").unwrap();
     let build = world.simple_build(2);

@@ -343,10 +343,7 @@ async fn worker_pulls_and_clones_again_when_it_is_asked() {
     );
     assert!(!world.clone().path.join("old").exists());
     let build = world.build_of(vec![world.patch(1, change("line 5", "line five"))]);
-    assert_eq!(
-        world.pushed(&build).await.base.used,
-        world.source.tip()
-    );
+    assert_eq!(world.pushed(&build).await.base.used, world.source.tip());
     world.stop().await;
 }
 

@@ -57,9 +57,7 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
     }
     assert_eq!(world.try_repo.heads(), 3);
     world.until_tidy(&second, &world.source.tip()).await;
-    world
-        .until_tidy(&world.clone(), &world.source.tip())
-        .await;
+    world.until_tidy(&world.clone(), &world.source.tip()).await;
     shutdown.stop();
     working.await.unwrap();
 }

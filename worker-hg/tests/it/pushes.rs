@@ -107,9 +107,7 @@ async fn a_push_that_landed_though_its_end_was_never_heard_is_a_success() {
     let pushed = world.pushed(&world.simple_build(7)).await;
     assert_eq!(world.try_repo.tip(), pushed.revision);
     assert_eq!(world.try_repo.heads(), 1);
-    world
-        .until_tidy(&world.clone(), &world.source.tip())
-        .await;
+    world.until_tidy(&world.clone(), &world.source.tip()).await;
     world.stop().await;
 }
 

@@ -63,9 +63,7 @@ async fn clones_and_patches_are_for_our_user_alone() {
     world
         .pushed(&world.build_of(vec![world.patch(7, add("a", "a"))]))
         .await;
-    world
-        .until_tidy(&world.clone(), &world.source.tip())
-        .await;
+    world.until_tidy(&world.clone(), &world.source.tip()).await;
     for seen in seen {
         let mode = fs::metadata(&seen).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{}", seen.display());

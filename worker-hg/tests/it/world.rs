@@ -556,10 +556,7 @@ impl World {
 
     /// Waits until nothing of a build is left in a clone, which is after its answer.
     pub async fn until_tidy(&self, clone: &Repo, tip: &str) {
-        until("nothing to be left in the clone", || {
-            clone.tip() == tip
-        })
-        .await;
+        until("nothing to be left in the clone", || clone.tip() == tip).await;
     }
 
     pub async fn dead_letters(&self) -> Vec<String> {
@@ -749,7 +746,10 @@ impl Repo {
         let is_inline = index.len() >= ENTRY && number(&index[..4]) & (1 << 16) != 0;
         let (mut tip, mut rest) = (NULL.to_owned(), index.as_slice());
         while let Some((entry, data)) = rest.split_at_checked(ENTRY) {
-            tip = entry[32..52].iter().map(|byte| format!("{byte:02x}")).collect();
+            tip = entry[32..52]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             let skipped = if is_inline { number(&entry[8..12]) } else { 0 };
             rest = data.get(skipped..).unwrap_or_default();
         }
