@@ -114,7 +114,7 @@ impl TransportFactory for OurClient {
     }
 }
 
-/// Waits for events in flight, at most [`CLOSE`]. Call it at the end of a process.
+/// Waits for events in flight, at most 2 s. Call it at the end of a process.
 pub fn close() {
     if let Some(client) = CLIENT.get() {
         client.close(Some(CLOSE));

@@ -97,7 +97,7 @@ pub enum LandoError {
     /// The response is not a list of warnings.
     #[error("cannot read lando's list of warnings; check that LANDO.url is the address of its api")]
     Undecodable(#[source] serde_json::Error),
-    /// The list of warnings is longer than [`MAX_RESPONSE`].
+    /// The list of warnings is longer than 1 MiB.
     #[error(
         "cannot read lando's list of warnings: it is longer than {MAX_RESPONSE} bytes; \
          check that LANDO.url is the address of its api"
