@@ -1,26 +1,21 @@
 //! A source and a Try repository, a worker between them, and a queue with builds in front of it.
 
+mod fakes;
+mod repo;
+mod template;
+
 use std::{
-    collections::HashMap,
     fs,
-    hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Write},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    process::Command,
+    sync::Arc,
     time::Duration,
 };
 
-use parking_lot::Mutex;
-
 use async_trait::async_trait;
 use build::{
-    Build, BuildEventKind, BuildLog, BuildQueues, BuildRecord, BuildRequest, Diff, Ineligible,
-    Patch, PatchContent, PatchFailure, PatchFile, PatchSource, PatchSourceError, Phid, PushGuard,
-    PushGuardError, Pushed, Report, Revision, Source, Update,
+    Build, BuildEventKind, BuildLog, BuildQueues, BuildRecord, BuildRequest, Diff, Patch,
+    PatchFailure, PatchSource, Phid, Pushed, Report, Revision, Source, Update,
 };
 use bus::{
     Backoff, Bus, BusError, Consumer, Context, Handler, MemoryBus, Message, MessageSelector,
@@ -32,6 +27,10 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use worker::{RepositorySettings, Settings, Worker};
 use worker_hg::Mercurial;
+
+pub use fakes::{Answer, Answers, Contents, KnownPatch};
+pub use repo::{Repo, hg, run_hg_with};
+use template::{copy_directory, template};
 
 const POLICY: Policy = Policy {
     attempts: 3,
@@ -67,45 +66,6 @@ pub struct World {
     running: Option<Running>,
 }
 
-/// What Phabricator says of builds that are about to be pushed; by default that they are wanted.
-#[derive(Default)]
-pub struct Answers(pub Mutex<Answer>);
-
-#[derive(Default, Clone)]
-pub enum Answer {
-    #[default]
-    Wanted,
-    Over(Ineligible),
-    Away,
-    /// What is answered of this revision cannot be understood.
-    UnclearOf(u64),
-}
-
-impl Answers {
-    pub fn say(&self, answer: Answer) {
-        *self.0.lock() = answer;
-    }
-}
-
-#[async_trait]
-impl PushGuard for Answers {
-    async fn check(
-        &self,
-        build: &Build,
-        _: Timestamp,
-    ) -> Result<Option<Ineligible>, PushGuardError> {
-        match self.0.lock().clone() {
-            Answer::Wanted => Ok(None),
-            Answer::Over(over) => Ok(Some(over)),
-            Answer::Away => Err(PushGuardError::Away("phabricator is away".into())),
-            Answer::UnclearOf(revision) if revision == build.request.revision_id => {
-                Err(PushGuardError::Unclear("it makes no sense".into()))
-            }
-            Answer::UnclearOf(_) => Ok(None),
-        }
-    }
-}
-
 fn build_log() -> BuildLog {
     let queues = BuildQueues::new(LOAD, PUSH, PUBLISH);
     BuildLog::new(Duration::from_secs(30 * 24 * 3600), "a worker", queues)
@@ -133,86 +93,6 @@ pub struct TestPatch {
     pub message: String,
     pub content: Vec<u8>,
     pub abandoned: bool,
-}
-
-/// What a patch holds, before it is on a disk.
-#[derive(Clone)]
-struct KnownPatch {
-    author: Option<String>,
-    message: String,
-    content: Vec<u8>,
-}
-
-impl KnownPatch {
-    fn store(&self, directory: &Path, place: usize) -> io::Result<PatchContent> {
-        let mut file = PatchFile::create(directory, place)?;
-        file.write_all(&self.content)?;
-        Ok(PatchContent {
-            author: self.author.clone(),
-            message: self.message.clone(),
-            file: file.finish(),
-        })
-    }
-}
-
-/// The contents of patches, by the numbers of their diffs.
-#[derive(Default)]
-pub struct Contents {
-    known: Mutex<HashMap<u64, KnownPatch>>,
-    /// How often they were loaded.
-    loads: AtomicUsize,
-    away: AtomicBool,
-}
-
-impl Contents {
-    /// Whether nobody answers.
-    pub fn go_away(&self, away: bool) {
-        self.away.store(away, Ordering::SeqCst);
-    }
-
-    pub fn loads(&self) -> usize {
-        self.loads.load(Ordering::SeqCst)
-    }
-
-    /// Loses what a build holds.
-    pub fn forget(&self, build: &Build) {
-        let mut known = self.known.lock();
-        for patch in &build.stack {
-            known.remove(&patch.diff.id);
-        }
-    }
-}
-
-#[async_trait]
-impl PatchSource for Contents {
-    async fn load(
-        &self,
-        build: &Build,
-        directory: &Path,
-    ) -> Result<Vec<PatchContent>, PatchSourceError> {
-        if self.away.load(Ordering::SeqCst) {
-            return Err(PatchSourceError::Away("phabricator is away".into()));
-        }
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        let refused = || {
-            PatchSourceError::Refused(Box::new(PatchFailure {
-                summary: "A patch cannot be read.".to_owned(),
-                details: String::new(),
-                advice: String::new(),
-                commands: String::new(),
-                base: None,
-                seconds: 0.0,
-            }))
-        };
-        let known = self.known.lock();
-        let contents = build.stack.iter().enumerate().map(|(place, patch)| {
-            let known = known.get(&patch.diff.id).ok_or_else(refused)?;
-            known
-                .store(directory, place)
-                .map_err(PatchSourceError::Disk)
-        });
-        contents.collect()
-    }
 }
 
 struct Running {
@@ -684,133 +564,6 @@ impl World {
     }
 }
 
-/// A repository that tests make and look at.
-pub struct Repo {
-    pub path: PathBuf,
-}
-
-impl Repo {
-    pub fn init(path: PathBuf) -> Self {
-        fs::create_dir(&path).unwrap();
-        hg(&path, &["init"]);
-        Self { path }
-    }
-
-    pub fn write(&self, path: &str, content: &[u8]) {
-        let path = self.path.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    /// Commits the working copy, on a fixed date.
-    pub fn commit(&self, message: &str) -> String {
-        hg(
-            &self.path,
-            &[
-                "commit",
-                "--addremove",
-                "--quiet",
-                "--user=src",
-                "--date=0 0",
-                "--message",
-                message,
-            ],
-        );
-        self.tip()
-    }
-
-    pub fn hg(&self, arguments: &[&str]) -> String {
-        hg(&self.path, arguments)
-    }
-
-    pub fn log(&self, revisions: &str, template: &str) -> String {
-        self.hg(&["log", "--rev", revisions, "--template", template])
-    }
-
-    pub fn node(&self, revision: &str) -> String {
-        self.log(revision, "{node}")
-    }
-
-    /// The newest changeset, as the index of the changelog has it: tests ask for it hundreds of times, some in a loop.
-    pub fn tip(&self) -> String {
-        const NULL: &str = "0000000000000000000000000000000000000000";
-        // https://www.mercurial-scm.org/wiki/RevlogNG: an entry has 64 bytes, with the length of its data at 8 and its
-        // hash at 32; the data follows it when the flag for that is set.
-        const ENTRY: usize = 64;
-        let index = match fs::read(self.path.join(".hg/store/00changelog.i")) {
-            Ok(index) => index,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => panic!("{}: {error}", self.path.display()),
-        };
-        let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap()) as usize;
-        let is_inline = index.len() >= ENTRY && number(&index[..4]) & (1 << 16) != 0;
-        let (mut tip, mut rest) = (NULL.to_owned(), index.as_slice());
-        while let Some((entry, data)) = rest.split_at_checked(ENTRY) {
-            tip = entry[32..52]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            let skipped = if is_inline { number(&entry[8..12]) } else { 0 };
-            rest = data.get(skipped..).unwrap_or_default();
-        }
-        tip
-    }
-
-    /// A file's bytes in a changeset.
-    pub fn cat(&self, revision: &str, path: &str) -> Vec<u8> {
-        run_hg(
-            &self.path,
-            &["cat", "--rev", revision, &format!("path:{path}")],
-        )
-        .stdout
-    }
-
-    pub fn heads(&self) -> usize {
-        self.log("heads(all())", "x").len()
-    }
-
-    /// Adds to the repository's own configuration, as its owner may.
-    pub fn configure(&self, text: &str) {
-        let path = self.path.join(".hg/hgrc");
-        let old = fs::read_to_string(&path).unwrap_or_default();
-        fs::write(path, format!("{old}\n{text}")).unwrap();
-    }
-}
-
-/// Runs Mercurial as the tests need it; it must succeed.
-pub fn hg(directory: &Path, arguments: &[&str]) -> String {
-    let output = run_hg(directory, arguments);
-    assert!(
-        output.status.success(),
-        "hg {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-pub fn run_hg(directory: &Path, arguments: &[&str]) -> Output {
-    run_hg_with(directory, arguments, b"")
-}
-
-pub fn run_hg_with(directory: &Path, arguments: &[&str], stdin: &[u8]) -> Output {
-    // The tests run hundreds of short commands: `chg` has each done by a process that has started already.
-    let mut child = Command::new("chg")
-        .args(arguments)
-        .current_dir(directory)
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .env("HGRCPATH", chg_settings())
-        .env("HGPLAIN", "1")
-        .env("HGENCODING", "UTF-8")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(stdin).unwrap();
-    child.wait_with_output().unwrap()
-}
-
 pub fn phid(text: &str) -> Phid {
     Phid::parse(text).unwrap()
 }
@@ -831,82 +584,6 @@ pub fn change(from: &str, to: &str) -> String {
     format!(
         "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -4,3 +4,3 @@\n line 4\n-{from}\n+{to}\n line 6\n"
     )
-}
-
-/// A source and a Try repository as every world begins with them. Made once, and kept beside what is built.
-fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
-    TEMPLATE.get_or_init(|| {
-        let mut hasher = DefaultHasher::new();
-        base_files().hash(&mut hasher);
-        let made =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hg-world-{:x}", hasher.finish()));
-        if !made.exists() {
-            let making = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-            let source = Repo::init(making.path().join("source"));
-            for (path, content) in base_files() {
-                source.write(path, &content);
-            }
-            source.commit("the beginning");
-            hg(
-                making.path(),
-                &["clone", "--quiet", "--noupdate", "source", "try"],
-            );
-            // Another process may have been faster: its template is as good.
-            if fs::rename(making.path(), &made).is_ok() {
-                let _ = making.keep();
-            }
-        }
-        made
-    })
-}
-
-/// The configuration of the tests' commands: chg's process ends soon after them.
-fn chg_settings() -> &'static Path {
-    static SETTINGS: OnceLock<PathBuf> = OnceLock::new();
-    SETTINGS.get_or_init(|| {
-        let mut file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        file.write_all(b"[chgserver]\nidletimeout = 30\n").unwrap();
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chg.rc");
-        file.persist(&path).unwrap();
-        path
-    })
-}
-
-fn copy_directory(from: &Path, to: &Path) {
-    let status = Command::new("cp")
-        .arg("-a")
-        .args([from, to])
-        .status()
-        .unwrap();
-    assert!(status.success(), "cannot copy {}", from.display());
-}
-
-/// The files that the recorded patches change.
-fn base_files() -> Vec<(&'static str, Vec<u8>)> {
-    let numbered = |prefix: &str, count: u32| {
-        (1..=count)
-            .map(|n| format!("{prefix} {n}\n"))
-            .collect::<String>()
-    };
-    vec![
-        ("hello.txt", numbered("line", 20).into_bytes()),
-        (
-            "unicode.txt",
-            "héllo wörld\nсъешь ещё\n日本語 テキスト\nplain\n".into(),
-        ),
-        ("latin1.txt", "café crème\nplain\nthird\n".into()),
-        ("noeol.txt", b"alpha\nbeta\ngamma".to_vec()),
-        ("with space.txt", b"a\nb\nc\n".to_vec()),
-        ("old_name.txt", numbered("rename me", 6).into_bytes()),
-        ("old_pure.txt", b"pure\n".to_vec()),
-        ("copysrc.txt", numbered("copy src", 7).into_bytes()),
-        ("crlf.txt", b"one\r\ntwo\r\nthree\r\nfour\r\n".to_vec()),
-        ("todelete.txt", b"bye\nbye\n".to_vec()),
-        ("script.sh", b"#!/bin/sh\n".to_vec()),
-        ("stack.txt", numbered("stack line", 10).into_bytes()),
-        ("data.bin", fixture("data.bin.before")),
-    ]
 }
 
 pub fn fixture(name: &str) -> Vec<u8> {
