@@ -101,33 +101,33 @@ pub struct Dead {
 pub enum DeadAction {
     /// List dead letters, the newest first
     List {
-        /// Only letters of this queue
+        /// Only dead letters of this queue
         #[arg(long, value_name = "QUEUE")]
         queue: Option<String>,
-        /// Only letters whose reason contains this
+        /// Only dead letters whose reason contains this
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: Option<String>,
-        /// Most letters to list
+        /// Most dead letters to list
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: usize,
     },
     /// Show one dead letter with its message
     Show {
-        /// Letter
+        /// Dead letter, by its id
         id: String,
-        /// Only letters of this queue
+        /// Only dead letters of this queue
         #[arg(long, value_name = "QUEUE")]
         queue: Option<String>,
     },
     /// Put dead letters back into their queues, their attempts at zero
     Requeue {
-        /// Which letters.
+        /// The dead letters.
         #[command(flatten)]
         which: DeadChoice,
     },
     /// Delete dead letters
     Drop {
-        /// Which letters.
+        /// The dead letters.
         #[command(flatten)]
         which: DeadChoice,
         /// Confirmation in advance, so that nothing is asked
@@ -136,20 +136,20 @@ pub enum DeadAction {
     },
 }
 
-/// Which dead letters.
+/// A selection of dead letters.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").args(["ids", "reason", "all"]).required(true).multiple(false))]
 pub struct DeadChoice {
-    /// DeadLetterFilter
+    /// Dead letters, by their ids
     #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub ids: Vec<String>,
-    /// Only letters of this queue
+    /// Only dead letters of this queue
     #[arg(long, value_name = "QUEUE")]
     pub queue: Option<String>,
-    /// All letters whose reason contains this
+    /// All dead letters whose reason contains this
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub reason: Option<String>,
-    /// All letters
+    /// All dead letters
     #[arg(long)]
     pub all: bool,
 }
@@ -168,7 +168,7 @@ pub struct Repos {
 /// What to do with clones.
 #[derive(Debug, Subcommand)]
 pub enum RepoAction {
-    /// Remove clones that are not configured any more, damaged ones in quarantine, and half ones
+    /// Remove clones that are not configured any more, quarantined and half ones, and patches of interrupted builds
     Prune {
         /// Preview only: nothing is removed
         #[arg(long)]
