@@ -2,8 +2,8 @@
 //!
 //! Mercurial breaks the lock of a process that has died, when it died on this machine. A lock that was left in another
 //! container, whose host name nobody has any more, would stop the clone for ever; so would one whose process number has
-//! gone to somebody else. But no process of ours works on a clone that another one has (see `Lane`), so of all locks in
-//! it only those can be true that are held by an `hg` of a worker that was killed and that is about to finish its
+//! gone to somebody else. But no process of ours works on a clone that another one has (see `worker/src/clone/dir.rs`). So of all
+//! locks in it only those can be true that are held by an `hg` of a worker that was killed and that is about to finish its
 //! command. Such an `hg` runs on this machine and names the clone on its command line.
 
 use std::{fs, io, os::unix::ffi::OsStrExt, path::Path};
@@ -44,8 +44,8 @@ fn works_on(process: u32, directory: &Path) -> bool {
 }
 
 /// Kills every `hg clone` into `directory`, and says whether there was one. A worker that was killed leaves it, and it
-/// would go on writing among what the next one writes there. Only for who has the lane's lock: nobody else makes that
-/// clone.
+/// would go on writing among what the next one writes there. Only the process with the lock of the clone slot
+/// calls it: no other makes that clone.
 pub(crate) fn end_orphans(directory: &Path) -> io::Result<bool> {
     let mut found = false;
     for entry in fs::read_dir("/proc")?.flatten() {

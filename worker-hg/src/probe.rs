@@ -41,7 +41,7 @@ pub async fn probe(
         found.push(Probe::of("the settings", "as a start does", Err(error)));
         return found;
     }
-    // Not the name of any lane, and not that of another process that does this.
+    // Not the name of any clone slot, and not that of another process that does this.
     let lane = format!("{}@check-{}", repository.name, std::process::id());
     let ssh = match Ssh::new(settings, repository, &lane) {
         Ok(ssh) => ssh,

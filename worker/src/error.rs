@@ -236,7 +236,7 @@ pub enum WorkerError {
          configure fewer lanes"
     )]
     NoRoom {
-        /// The lane's name.
+        /// The name of the clone slot.
         clone: String,
         /// What is lacking.
         reason: String,

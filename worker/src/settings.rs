@@ -140,7 +140,7 @@ pub struct Limits {
     ///
     /// Measured: 0.6 GB for the largest file and the largest patch that are allowed, 0.3 GB before that for a repository
     /// of 100,000 files, some 1 GB for one of the size of mozilla-central. But 6.6 GB for a patch of 62 MB that adds empty
-    /// lines, since each line is an object. A machine with 4 GB for a lane survives the default.
+    /// lines, since each line is an object. A machine with 4 GB for a clone slot survives the default.
     pub memory: u64,
     /// A command server that takes more memory than this after a build, in bytes, is replaced.
     pub server_memory: u64,

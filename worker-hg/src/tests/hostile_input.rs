@@ -10,7 +10,7 @@
 //! | a file below a file or a symbolic link | `patch::path_tree` | `path_tree::tests::no_file_lies_below_another`, `it::hostile::…` |
 //! | a file that is replaced, whatever it holds | `patch::replace`, and the worker compares the deleted lines | `patch::tests::a_file_that_goes_and_comes_again…`, `it::reports::additions…` |
 //! | a file that is moved away and stays | `patch::scan` | `patch::tests::what_has_no_place…`, `it::hostile::…` |
-//! | anything else that Mercurial reads otherwise than we do | all of `patch` | `patch::tests::differential::…` |
+//! | anything else that Mercurial reads otherwise than we do | all of `patch` | `tests::differential::…` |
 //! | two commits from one patch | the number of the newest changeset after an import | `it::hostile_hg::…` ("a result that is not true") |
 //! | an empty message that opens an editor | messages end with a line of ours; `HGEDITOR=false` | [`no_editor_is_opened`] |
 //! | a newline in an author | `text::author` | `text::tests::authors_are_one_line`, `it::stacks::no_field_of_a_build…` |
@@ -19,11 +19,11 @@
 //! | a forged server | `web.cacerts`; ssh's options and `known_hosts` | `it::hostile_environment::…`, `ssh::tests::…` |
 //! | a key that others can read, or that stays | a directory 0700, a file 0600, removed on drop | `ssh::tests::…` |
 //! | patches, stacks and paths without end | `Limits`, `patch::path` | [`the_limits_are_those_of_the_contract`], `patch::tests::…`, `it::stacks::a_stack_that_is_too_large…` |
-//! | copies of large files and binary files that pack well, as gigabytes in the clone, in memory and on Try | `made` | `stack_size::tests::…`, `it::greedy::copies…`, `it::greedy::binary_files…`, `it::greedy::stack…` |
-//! | hunks that fit nowhere or far away, searched for hours | `hg::search`; processor time of the command server | `search::tests::…`, `it::greedy::hunks…`, `it::greedy::patches_that_take_too_long…` |
+//! | copies of large files and binary files that pack well, as gigabytes in the clone, in memory and on Try | `Limits::made` | `stack_size::tests::…`, `it::greedy::copies…`, `it::greedy::binary_files…`, `it::greedy::stack…` |
+//! | hunks that fit nowhere or far away, searched for hours | `search`; processor time of the command server | `search::tests::…`, `it::greedy::hunks…`, `it::greedy::patches_that_take_too_long…` |
 //! | lines that become objects | a number of lines for each stack; memory of the command server | `it::greedy::empty_lines…`, `it::greedy::patch_that_takes_too_much_memory…` |
 //! | one author's builds that take all the time there is | processor time for each author, `processor_time` | `it::greedy::builds_of_an_author…` |
-//! | a Mercurial that was made to misbehave | `hg::framing`, deadlines, process groups | `framing::tests::…`, `it::hostile_hg::…` |
+//! | a Mercurial that was made to misbehave | `framing`, deadlines, process groups | `framing::tests::…`, `it::hostile_hg::…` |
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 

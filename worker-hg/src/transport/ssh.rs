@@ -44,7 +44,7 @@ pub(crate) struct Ssh {
 }
 
 impl Ssh {
-    /// Prepares it for the clone called `lane`. What a crash left behind is replaced.
+    /// Prepares it for the clone slot called `lane`. What a crash left behind is replaced.
     pub(crate) fn new(
         settings: &Settings,
         repository: &RepositorySettings,

@@ -22,7 +22,7 @@ pub struct Inventory {
     clones_dir: PathBuf,
     /// Of the version control.
     metadata: &'static str,
-    /// Names and numbers of lanes.
+    /// Names of repositories, and their numbers of clone slots.
     configured: Vec<(String, usize)>,
 }
 
@@ -31,11 +31,11 @@ pub struct Inventory {
 pub struct CloneReport {
     /// The repository's name.
     pub repository: String,
-    /// The lane's number, from 1.
+    /// The number of the clone slot, from 1.
     pub lane: usize,
     /// In what state it is.
     pub state: CloneState,
-    /// Whether a process has its lane.
+    /// Whether a process has its clone slot.
     pub in_use: bool,
     /// The name of the directory, below `clones_dir`.
     pub directory: String,
@@ -67,7 +67,7 @@ pub enum CloneState {
     Quarantined,
     /// The rest of a clone, a removal or a build that was interrupted.
     Interrupted,
-    /// A whole clone, of a repository or a lane that is not configured.
+    /// A whole clone, of a repository or a clone slot that is not configured.
     NotConfigured,
     /// It is not readable for us.
     Unreadable,
@@ -106,7 +106,7 @@ impl CloneState {
 }
 
 impl CloneReport {
-    /// The lane's name.
+    /// The name of the clone slot.
     pub fn name(&self) -> String {
         slot_name(&self.repository, self.lane - 1)
     }
@@ -140,7 +140,7 @@ impl Inventory {
         &self.clones_dir
     }
 
-    /// Everything that is there, and what is configured and not there: by repository and lane, the clone first.
+    /// Everything that is there, and what is configured and not there: by repository and slot, the clone first.
     pub fn list(&self) -> Result<Vec<CloneReport>, WorkerError> {
         self.measured(|_| true)
     }

@@ -46,7 +46,7 @@ pub struct Outcome {
 /// A clone for which a task is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaintenanceResult {
-    /// The lane's name.
+    /// The name of the clone slot.
     pub clone: String,
     /// The first 12 digits of its newest changeset.
     pub tip: String,
