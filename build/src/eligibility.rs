@@ -1,6 +1,7 @@
 //! Eligibility: the decision that a build is (still) to be built, with one text for each reason against it.
 //!
-//! A worker checks it when it loads the stack, and again right before the push, since a build may wait for hours in between.
+//! A worker checks it when it loads the stack, while the build waits for its clone or for a closed tree, and right before
+//! the push: hours may lie in between.
 //! The caller collects the [`Facts`]; [`Rules::decide`] decides.
 
 use std::{collections::BTreeSet, error::Error, time::Duration};
