@@ -37,7 +37,7 @@ const MAX_LINES: usize = 500;
 #[derive(Debug, Error)]
 pub enum SendError {
     /// Its channel is not open in this process.
-    #[error("the channel {channel} is not open: enable it, or remove the letter")]
+    #[error("the channel {channel} is not open: enable it, or remove the dead letter")]
     Closed {
         /// The channel.
         channel: String,

@@ -10,7 +10,7 @@ use tracing::warn;
 /// How many wait at most.
 const WAITING: usize = 1_000;
 
-/// Hands things to the one who holds the other end, and never waits for that one: what is one too many is dropped.
+/// A bounded queue to a reader. [`Outlet::offer`] never waits for the reader: when the queue is full, the event is dropped.
 pub(super) struct Outlet<T> {
     sender: Sender<T>,
     dropped: Counter,
@@ -42,7 +42,10 @@ impl<T> Outlet<T> {
         self.dropped.increment(1);
         let said = self.said.lock().happens(SystemClock.now());
         if let Some(count) = said {
-            warn!(count, key, "{}: what is one too many is dropped", self.slow);
+            warn!(
+                count,
+                key, "{}: the queue is full; dropping events", self.slow
+            );
         }
     }
 }

@@ -370,7 +370,7 @@ async fn a_full_pipe_holds_up_nothing_else(world: &World) {
     assert_eq!(
         process
             .log()
-            .matches("what is one too many is dropped")
+            .matches("the queue is full; dropping events")
             .count(),
         1,
         "{}",
