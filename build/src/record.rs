@@ -21,7 +21,7 @@ pub struct Event {
 }
 
 /// The kind of an event. Until a revision is known to be public, its events hold numbers only. Some kinds are stored
-/// under the names that earlier releases gave them.
+/// under another name, which their attribute gives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BuildEventKind {

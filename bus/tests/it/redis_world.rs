@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bus::{Bus, Delivery, Queue, RedisBus, Reserve};
+use bus::{Bus, Delivery, Queue, RedisBus};
 use runtime::SystemClock;
 use tempfile::TempDir;
 use testkit::RedisServer;
 
-use crate::world::{Note, packed};
+use crate::world::{Note, packed, reserve_up_to};
 
 pub struct RedisWorld {
     pub server: RedisServer,
@@ -49,9 +49,6 @@ impl RedisWorld {
     }
 
     pub async fn reserve_up_to(&self, queue: &Queue<Note>, max: usize) -> Vec<Delivery> {
-        self.bus
-            .reserve(&queue.spec(), Reserve::now(max))
-            .await
-            .unwrap()
+        reserve_up_to(self.bus.as_ref(), queue, max).await
     }
 }

@@ -132,10 +132,7 @@ impl World {
     }
 
     pub async fn reserve_up_to(&self, queue: &Queue<Note>, max: usize) -> Vec<Delivery> {
-        self.bus
-            .reserve(&queue.spec(), Reserve::now(max))
-            .await
-            .unwrap()
+        reserve_up_to(self.bus.as_ref(), queue, max).await
     }
 
     /// Reserves as the other worker.
@@ -277,4 +274,9 @@ macro_rules! on_both {
             async fn $name() { super::$name($crate::world::World::redis().await).await; })+
         }
     };
+}
+
+/// Reserves at most `max` messages that are ready.
+pub async fn reserve_up_to(bus: &dyn Bus, queue: &Queue<Note>, max: usize) -> Vec<Delivery> {
+    bus.reserve(&queue.spec(), Reserve::now(max)).await.unwrap()
 }
