@@ -43,7 +43,6 @@ pub struct Build {
     /// it is empty when the revision itself has landed.
     pub stack: Vec<Patch>,
     /// The numbers of the revisions that patches of the stack stand on and that were left out because they have landed.
-    #[serde(default)]
     pub landed: Vec<u64>,
 }
 
@@ -120,6 +119,5 @@ pub struct Patch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Whether its revision was abandoned when the stack was loaded.
-    #[serde(default)]
     pub abandoned: bool,
 }

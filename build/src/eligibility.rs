@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{
-    Build, BuildRequest, InfraFailure, NeutralReason, NotPublic, PatchFailure, Phid, Report,
+    Build, BuildRequest, BuildUpdate, InfraFailure, NotPublic, PatchFailure, Phid, SkipReason,
 };
 
 /// The step at which eligibility is checked.
@@ -80,15 +80,15 @@ pub enum Ineligible {
 }
 
 impl Ineligible {
-    /// The report that ends the build.
-    pub fn report(&self) -> Report {
+    /// The update that ends the build.
+    pub fn update(&self) -> BuildUpdate {
         let (reason, text) = match self {
-            Self::Private(_) => return Report::Private,
+            Self::Private(_) => return BuildUpdate::Private,
             Self::HiddenParent { revision, child } => {
-                return Report::PatchFailed(hidden_parent(*revision, *child));
+                return BuildUpdate::PatchFailed(hidden_parent(*revision, *child));
             }
             Self::Contradiction(what) => {
-                return Report::InfrastructureFailed(InfraFailure {
+                return BuildUpdate::InfraFailed(InfraFailure {
                     summary: format!("The build request contradicts itself: {what}."),
                     details: String::new(),
                     attempts: 0,
@@ -96,43 +96,43 @@ impl Ineligible {
                 });
             }
             Self::EndedElsewhere { status } => (
-                NeutralReason::EndedElsewhere,
+                SkipReason::EndedElsewhere,
                 format!("The build target is {status} in Harbormaster."),
             ),
             Self::Restarted => (
-                NeutralReason::EndedElsewhere,
+                SkipReason::EndedElsewhere,
                 "The build was restarted in Harbormaster.".to_owned(),
             ),
             Self::Author => (
-                NeutralReason::Author,
+                SkipReason::Author,
                 "Revisions of this author are not built.".to_owned(),
             ),
             Self::Repository(phid) => (
-                NeutralReason::Repository,
+                SkipReason::Repository,
                 format!("Unsupported repository: patches for {phid} are not built."),
             ),
             Self::File(path) => (
-                NeutralReason::File,
+                SkipReason::File,
                 format!(
                     "The stack changes `{path}`, and stacks that change this file are not built."
                 ),
             ),
             Self::Landed { revision } => (
-                NeutralReason::Landed,
+                SkipReason::Landed,
                 format!("D{revision} has landed, there is no patch left to build."),
             ),
             Self::Abandoned { revision } => (
-                NeutralReason::Abandoned,
+                SkipReason::Abandoned,
                 format!("D{revision} was abandoned, its patch is not built."),
             ),
             Self::Superseded { diff, newer } => (
-                NeutralReason::Superseded,
+                SkipReason::Superseded,
                 format!(
                     "Superseded: diff {diff} was replaced by the newer diff {newer}, and only the newest is built."
                 ),
             ),
             Self::Expired { diff, age, allowed } => (
-                NeutralReason::Expired,
+                SkipReason::Expired,
                 format!(
                     "Expired: diff {diff} was made {} hours ago, and diffs older than {} hours are not built. \
                      Submit it again to have it built.",
@@ -141,7 +141,7 @@ impl Ineligible {
                 ),
             ),
         };
-        Report::neutral(reason, text)
+        BuildUpdate::skipped(reason, text)
     }
 }
 
@@ -341,7 +341,7 @@ mod tests {
         let mut facts = good(&request);
         change(&mut facts);
         let found = rules().decide(stage, &facts, now())?;
-        Some((found.report().outcome()?, found))
+        Some((found.update().outcome()?, found))
     }
 
     type Case = (&'static str, fn(&mut Facts<'_>), BuildOutcome);
@@ -351,7 +351,7 @@ mod tests {
         (
             "ended elsewhere",
             |facts| facts.target = Some(Ineligible::Restarted),
-            BuildOutcome::Skipped(NeutralReason::EndedElsewhere),
+            BuildOutcome::Skipped(SkipReason::EndedElsewhere),
         ),
         (
             "no diff",
@@ -366,22 +366,22 @@ mod tests {
         (
             "skipped author",
             |facts| facts.author_is_skipped = true,
-            BuildOutcome::Skipped(NeutralReason::Author),
+            BuildOutcome::Skipped(SkipReason::Author),
         ),
         (
             "landed",
             |facts| facts.landed = true,
-            BuildOutcome::Skipped(NeutralReason::Landed),
+            BuildOutcome::Skipped(SkipReason::Landed),
         ),
         (
             "abandoned",
             |facts| facts.abandoned = true,
-            BuildOutcome::Skipped(NeutralReason::Abandoned),
+            BuildOutcome::Skipped(SkipReason::Abandoned),
         ),
         (
             "newer diff",
             |facts| facts.newest_diff = Some(4),
-            BuildOutcome::Skipped(NeutralReason::Superseded),
+            BuildOutcome::Skipped(SkipReason::Superseded),
         ),
         (
             "too old",
@@ -391,7 +391,7 @@ mod tests {
                     created_at: now() - 25 * HOUR,
                 });
             },
-            BuildOutcome::Skipped(NeutralReason::Expired),
+            BuildOutcome::Skipped(SkipReason::Expired),
         ),
         (
             "older diff is the newest that is known",
@@ -399,7 +399,7 @@ mod tests {
                 facts.newest_diff = Some(4);
                 facts.landed = true;
             },
-            BuildOutcome::Skipped(NeutralReason::Landed),
+            BuildOutcome::Skipped(SkipReason::Landed),
         ),
     ];
 
@@ -426,10 +426,10 @@ mod tests {
     fn age_is_compared_with_the_limit_to_the_second() {
         let at = |age: Duration| expired(3, now() - age, 24 * HOUR, now());
         assert_eq!(at(24 * HOUR), None);
-        let found = at(25 * HOUR).expect("expired").report();
+        let found = at(25 * HOUR).expect("expired").update();
         let text = "Expired: diff 3 was made 25 hours ago, and diffs older than 24 hours are not built. \
                     Submit it again to have it built.";
-        assert_eq!(found, Report::neutral(NeutralReason::Expired, text));
+        assert_eq!(found, BuildUpdate::skipped(SkipReason::Expired, text));
         assert_eq!(
             expired(3, now() + HOUR, 24 * HOUR, now()),
             None,

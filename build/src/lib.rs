@@ -1,4 +1,5 @@
-//! The domain: a build from the request to its report. [`BuildRequest`], [`Build`] and [`Update`] travel in the queues;
+//! The domain: a build from the request to its outcome. [`BuildRequest`], [`Build`] and
+//! [`BuildUpdateMessage`] travel in the queues;
 //! [`BuildLog`] records the events of each build, sends the messages that follow from them, and decides its end once.
 //!
 //! Knows no peer: Phabricator's client is in `phabricator`.
@@ -10,9 +11,9 @@ mod log;
 mod patches;
 mod phid;
 mod record;
-mod report;
 mod state;
 mod test_result;
+mod update;
 
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
 pub use diff::NewDiff;
@@ -24,9 +25,9 @@ pub use record::{
     Answer, Blocker, BuildEventKind, BuildLocation, BuildRecord, Event, FinalOutcome, FinalResult,
     NotPublic, QueueState, Source,
 };
-pub use report::{
-    BaseChoice, BaseReason, InfraFailure, Neutral, NeutralReason, PatchFailure, Pushed, Report,
-    Update,
-};
 pub use state::{BuildOutcome, BuildState};
 pub use test_result::{TestOutcome, TestResult};
+pub use update::{
+    BaseChoice, BaseReason, BuildUpdate, BuildUpdateMessage, InfraFailure, PatchFailure, Pushed,
+    Skip, SkipReason,
+};

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 pub use self::find::{ALL, OPEN, diff_index, revision_index};
 use super::{
-    Build, BuildRequest, Phid, Update,
+    Build, BuildRequest, BuildUpdateMessage, Phid,
     record::{Acceptance, BuildEventKind, BuildLocation, Event, QueueState, Source, field},
 };
 
@@ -33,12 +33,12 @@ pub struct BuildQueues {
     pub load: Queue<BuildRequest>,
     /// Stacks to apply and push.
     pub push: Queue<Build>,
-    /// Reports to publish on build targets.
-    pub publish: Queue<Update>,
+    /// Updates to publish on build targets.
+    pub publish: Queue<BuildUpdateMessage>,
     /// Public builds whose risk is analysed, where that is configured.
     pub risk: Option<Queue<Build>>,
     /// Pushes whose tests are selected, where that is configured.
-    pub selection: Option<Queue<Update>>,
+    pub selection: Option<Queue<BuildUpdateMessage>>,
 }
 
 impl BuildQueues {
@@ -46,7 +46,7 @@ impl BuildQueues {
     pub const fn new(
         load: Queue<BuildRequest>,
         push: Queue<Build>,
-        publish: Queue<Update>,
+        publish: Queue<BuildUpdateMessage>,
     ) -> Self {
         Self {
             load,
@@ -97,9 +97,9 @@ impl BuildLog {
         request: &BuildRequest,
         source: Source,
     ) -> Result<EnqueueOutcome, BusError> {
-        let updates = self.accepted(request, source)?;
+        let changes = self.accepted(request, source)?;
         producer
-            .send_with(&self.queues.load, request, updates)
+            .send_with(&self.queues.load, request, changes)
             .await
     }
 

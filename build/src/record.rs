@@ -6,7 +6,7 @@ use bus::{DecodeError, Record};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BaseChoice, BuildOutcome, BuildRequest, BuildState, NeutralReason, Report};
+use super::{BaseChoice, BuildOutcome, BuildRequest, BuildState, BuildUpdate, SkipReason};
 
 /// An event in the life of a build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,13 +15,11 @@ pub struct Event {
     pub at: Timestamp,
     /// The name of the process that recorded it.
     pub process: String,
-    /// Stored as `what`.
-    #[serde(rename = "what")]
+    /// What happened.
     pub kind: BuildEventKind,
 }
 
-/// The kind of an event. Until a revision is known to be public, its events hold numbers only. Some kinds are stored
-/// under another name, which their attribute gives.
+/// The kind of an event. Until a revision is known to be public, its events hold numbers only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BuildEventKind {
@@ -31,16 +29,12 @@ pub enum BuildEventKind {
         source: Source,
     },
     /// Its revision, or one that it stands on, is not public.
-    #[serde(rename = "hidden")]
     NotPublicYet {
         /// The number of the check that found this, from 1.
-        #[serde(rename = "look")]
         check: u32,
         /// The number of checks after which the build counts as private.
-        #[serde(rename = "looks")]
         checks: u32,
         /// The revision that is not public, and the cause.
-        #[serde(default)]
         why: NotPublic,
     },
     /// Its revision is public, and its stack was loaded.
@@ -62,7 +56,6 @@ pub enum BuildEventKind {
         reason: String,
     },
     /// A step waits for something outside. No attempt is counted.
-    #[serde(rename = "parked")]
     Deferred {
         /// The queue of the step.
         queue: String,
@@ -73,7 +66,6 @@ pub enum BuildEventKind {
         blocker: Option<Blocker>,
     },
     /// The changeset to build on was chosen.
-    #[serde(rename = "based")]
     BaseChosen(BaseChoice),
     /// Its outcome was decided.
     Ended(BuildOutcome),
@@ -95,14 +87,12 @@ pub enum BuildEventKind {
     },
     /// An operator restarted the build in Harbormaster, which makes a new target.
     Restarted,
-    /// A report was published on its target.
-    #[serde(rename = "told")]
+    /// An update was published on its target.
     Published {
-        /// The report, in a few words.
+        /// The update, in a few words.
         what: String,
     },
-    /// Its final report was not published on its target.
-    #[serde(rename = "not_told")]
+    /// Its final update was not published on its target.
     NotPublished {
         /// The cause, as a clause.
         reason: String,
@@ -217,7 +207,6 @@ pub enum QueueState {
         /// The thing that it waits for, or the error of the last attempt.
         reason: String,
         /// The number of failed attempts; 0 when it waits for something else than its next attempt.
-        #[serde(default)]
         attempt: u32,
     },
     /// A worker handles it.
@@ -252,23 +241,20 @@ pub struct FinalResult {
 #[serde(rename_all = "snake_case")]
 pub enum FinalOutcome {
     /// With our answer.
-    Answered(Report),
+    Answered(BuildUpdate),
     /// Its target had ended, or was gone, before we had an answer.
-    #[serde(rename = "ended_elsewhere")]
     ClosedExternally,
     /// Its target had the link of a push already: by a service before this one, or before the records were lost.
     PushedBefore,
 }
 
-impl From<&FinalOutcome> for BuildOutcome {
-    fn from(outcome: &FinalOutcome) -> Self {
-        match outcome {
-            // A report that does not end a build is no end.
-            FinalOutcome::Answered(report) => report
-                .outcome()
-                .unwrap_or(Self::Skipped(NeutralReason::Unrecorded)),
-            FinalOutcome::ClosedExternally => Self::Skipped(NeutralReason::EndedElsewhere),
-            FinalOutcome::PushedBefore => Self::Pushed,
+impl FinalOutcome {
+    /// `None` for an answer that ends no build.
+    pub fn outcome(&self) -> Option<BuildOutcome> {
+        match self {
+            Self::Answered(update) => update.outcome(),
+            Self::ClosedExternally => Some(BuildOutcome::Skipped(SkipReason::EndedElsewhere)),
+            Self::PushedBefore => Some(BuildOutcome::Pushed),
         }
     }
 }
@@ -295,8 +281,7 @@ pub struct BuildRecord {
     pub link: Option<String>,
     /// The time at which a delivery claimed the answer that must not be sent twice. That answer may have arrived.
     pub claimed_at: Option<Timestamp>,
-    /// The time at which its final report was published, or turned out to need no publishing. Stored as `told`.
-    #[serde(rename = "told")]
+    /// The time at which its final update was published, or turned out to need no publishing.
     pub published_at: Option<Timestamp>,
     /// The number of times that the auditor or an operator sent it through the pipeline again.
     pub redriven: u32,
@@ -374,9 +359,7 @@ impl BuildRecord {
 
     /// `None` until its final result is decided.
     pub fn outcome(&self) -> Option<BuildOutcome> {
-        self.end
-            .as_ref()
-            .map(|end| BuildOutcome::from(&end.outcome))
+        self.end.as_ref().and_then(|end| end.outcome.outcome())
     }
 
     /// The number of checks that found its revision not public, since the build was last sent through the pipeline.
@@ -403,19 +386,19 @@ impl BuildRecord {
             .any(|event| matches!(event.kind, BuildEventKind::Restarted))
     }
 
-    /// Whether the publisher must not publish `report`: the final report is published already, or another one was decided.
-    pub fn overrules(&self, report: &Report) -> bool {
-        if report.is_end() {
-            self.published_at.is_some() || self.end.is_some() && !self.ends_with(report)
+    /// Whether the publisher must not publish `update`: the final update is published already, or another one was decided.
+    pub fn overrules(&self, update: &BuildUpdate) -> bool {
+        if update.is_end() {
+            self.published_at.is_some() || self.end.is_some() && !self.ends_with(update)
         } else {
             self.end.is_some()
         }
     }
 
-    /// Whether `report` is the final report that was decided for it.
-    pub fn ends_with(&self, report: &Report) -> bool {
+    /// Whether `update` is the final update that was decided for it.
+    pub fn ends_with(&self, update: &BuildUpdate) -> bool {
         self.end.as_ref().is_some_and(
-            |end| matches!(&end.outcome, FinalOutcome::Answered(answer) if answer == report),
+            |end| matches!(&end.outcome, FinalOutcome::Answered(answer) if answer == update),
         )
     }
 }
@@ -437,7 +420,7 @@ pub(super) mod field {
     pub(crate) const LINK: Field<String> = Field::new("link");
     /// The answer that must not be sent twice. The server acts on a message within two minutes of its sending.
     pub(crate) const CLAIM: ClaimField = ClaimField::new("claim", Duration::from_secs(120));
-    pub(crate) const PUBLISHED_AT: Field<Timestamp> = Field::new("told");
+    pub(crate) const PUBLISHED_AT: Field<Timestamp> = Field::new("published_at");
     pub(crate) const REDRIVEN: Field<u32> = Field::new("redriven");
     /// In the record of a repository.
     pub(crate) const SHARED_WAIT: Field<SharedWait> = Field::new("waits");

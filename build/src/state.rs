@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NeutralReason, Report};
+use super::{BuildUpdate, SkipReason};
 
 /// The state of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ pub enum BuildOutcome {
     /// Its patch cannot be built.
     PatchFailed,
     /// There was nothing to build.
-    Skipped(NeutralReason),
+    Skipped(SkipReason),
     /// The infrastructure failed, not the patch.
     InfraFailed,
     /// Its revision is private.
@@ -104,7 +104,7 @@ impl BuildOutcome {
     }
 
     /// The reason of `skipped`.
-    pub fn reason(self) -> Option<NeutralReason> {
+    pub fn reason(self) -> Option<SkipReason> {
         match self {
             Self::Skipped(reason) => Some(reason),
             _ => None,
@@ -122,25 +122,24 @@ impl fmt::Display for BuildOutcome {
     }
 }
 
-impl Report {
-    /// `None` for [`Report::Working`], which ends nothing.
+impl BuildUpdate {
+    /// `None` for [`BuildUpdate::Working`], which ends nothing.
     pub fn outcome(&self) -> Option<BuildOutcome> {
         Some(match self {
             Self::Working => return None,
             Self::Pushed(_) => BuildOutcome::Pushed,
             Self::PatchFailed(_) => BuildOutcome::PatchFailed,
-            Self::InfrastructureFailed(_) => BuildOutcome::InfraFailed,
-            Self::Neutral(neutral) => BuildOutcome::Skipped(neutral.reason),
+            Self::InfraFailed(_) => BuildOutcome::InfraFailed,
+            Self::Skipped(skip) => BuildOutcome::Skipped(skip.reason),
             Self::Private => BuildOutcome::Private,
         })
     }
 }
 
-impl NeutralReason {
+impl SkipReason {
     /// The name in records, metrics and commands.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Unrecorded => "unrecorded",
             Self::Expired => "expired",
             Self::Superseded => "superseded",
             Self::Author => "author",
@@ -165,7 +164,7 @@ mod tests {
             BuildOutcome::Failed,
             BuildOutcome::Pushed,
             BuildOutcome::PatchFailed,
-            BuildOutcome::Skipped(NeutralReason::Expired),
+            BuildOutcome::Skipped(SkipReason::Expired),
             BuildOutcome::InfraFailed,
             BuildOutcome::Private,
         ];

@@ -1,4 +1,4 @@
-//! Reports: the results of a build, as they are published on its target.
+//! Updates: the results of a build, as they are published on its target.
 
 use bus::Message;
 use serde::{Deserialize, Serialize};
@@ -6,16 +6,16 @@ use tracing::{Span, field::display};
 
 use super::BuildRequest;
 
-/// A report to be published on a build target; travels in `build:publish`.
+/// An update to be published on a build target; travels in `build:publish`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Update {
+pub struct BuildUpdateMessage {
     /// The request of the build.
     pub request: BuildRequest,
-    /// The report to publish.
-    pub report: Report,
+    /// The update to publish.
+    pub update: BuildUpdate,
 }
 
-impl Message for Update {
+impl Message for BuildUpdateMessage {
     const VERSION: u16 = 1;
 
     fn describe(&self, span: &Span) {
@@ -25,7 +25,7 @@ impl Message for Update {
 
 /// A result of a build. All but `Working` end it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Report {
+pub enum BuildUpdate {
     /// The stack is loaded and the work goes on.
     Working,
     /// The head is on Try.
@@ -33,31 +33,26 @@ pub enum Report {
     /// The patch cannot be built, through a fault of it or of its parents.
     PatchFailed(PatchFailure),
     /// We failed; the patch is not to blame.
-    InfrastructureFailed(InfraFailure),
+    InfraFailed(InfraFailure),
     /// There is nothing to build, and no failure.
-    Neutral(Neutral),
-    /// The revision is private: the report names nothing. Stored as `Withheld`.
-    #[serde(rename = "Withheld")]
+    Skipped(Skip),
+    /// The revision is private: the update names nothing.
     Private,
 }
 
 /// An end without a build: its reason, for operators and for the author.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "NeutralForm")]
-pub struct Neutral {
+pub struct Skip {
     /// The reason for operators, in records and metrics.
-    pub reason: NeutralReason,
+    pub reason: SkipReason,
     /// The reason for the author: a sentence in remarkup.
     pub text: String,
 }
 
 /// The reason for which a build is skipped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum NeutralReason {
-    /// An earlier release recorded the end without a reason.
-    #[default]
-    Unrecorded,
+pub enum SkipReason {
     /// The diff is too old.
     Expired,
     /// There is a newer diff of the revision.
@@ -78,30 +73,10 @@ pub enum NeutralReason {
     EndedElsewhere,
 }
 
-/// The stored forms of [`Neutral`]: of an earlier release, and of this one.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum NeutralForm {
-    Text(String),
-    Whole { reason: NeutralReason, text: String },
-}
-
-impl From<NeutralForm> for Neutral {
-    fn from(form: NeutralForm) -> Self {
-        match form {
-            NeutralForm::Text(text) => Self {
-                reason: NeutralReason::Unrecorded,
-                text,
-            },
-            NeutralForm::Whole { reason, text } => Self { reason, text },
-        }
-    }
-}
-
-impl Report {
-    /// A neutral report. `text` is a sentence in remarkup.
-    pub fn neutral(reason: NeutralReason, text: impl Into<String>) -> Self {
-        Self::Neutral(Neutral {
+impl BuildUpdate {
+    /// The update that ends a build without a failure. `text` is a sentence in remarkup.
+    pub fn skipped(reason: SkipReason, text: impl Into<String>) -> Self {
+        Self::Skipped(Skip {
             reason,
             text: text.into(),
         })
@@ -122,14 +97,11 @@ pub struct Pushed {
     pub treeherder_url: String,
     /// The number of patches that were applied.
     pub patches: usize,
-    /// The revisions of these patches, in the order in which they were applied; empty when an older worker wrote this.
-    #[serde(default)]
+    /// The revisions of these patches, in the order in which they were applied.
     pub revisions: Vec<u64>,
     /// Revisions that the stack stands on and that were left out because they have landed.
-    #[serde(default)]
     pub landed: Vec<u64>,
     /// Those of the applied revisions, below the one that was built, that their authors have abandoned.
-    #[serde(default)]
     pub abandoned: Vec<u64>,
     /// The changeset that they were applied on.
     pub base: BaseChoice,
@@ -145,7 +117,6 @@ pub struct BaseChoice {
     /// The base that the stack names, when it is another one. Hostile.
     pub instead_of: Option<String>,
     /// The rule that chose it.
-    #[serde(default)]
     pub reason: BaseReason,
     /// The changeset on which the stack did not apply before this one was used, 40 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,12 +124,9 @@ pub struct BaseChoice {
 }
 
 /// The rule by which a changeset was chosen as a base.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BaseReason {
-    /// An earlier release recorded the choice without a reason.
-    #[default]
-    Unrecorded,
     /// It is the base that the stack names.
     Named,
     /// The stack names a changeset that the repository does not have, even after a pull: a git commit, or one that was
@@ -187,10 +155,8 @@ pub struct PatchFailure {
     /// The remedy. Remarkup of our own words. May be empty.
     pub advice: String,
     /// Commands for the remedy, shown as code. May be empty.
-    #[serde(default)]
     pub commands: String,
     /// The base on which the patch was tried, if it was.
-    #[serde(default)]
     pub base: Option<BaseChoice>,
     /// The time that was spent on it, in seconds.
     pub seconds: f64,
@@ -204,7 +170,6 @@ pub struct InfraFailure {
     /// The tool's own words, shown as code. May be empty.
     pub details: String,
     /// The number of attempts; 0 when the answer does not mention it.
-    #[serde(default)]
     pub attempts: u32,
     /// The time that was spent on it, in seconds.
     pub seconds: f64,

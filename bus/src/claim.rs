@@ -95,8 +95,8 @@ enum AnyState {
 }
 
 impl ClaimField {
-    /// The field with this name. A claim expires after `ttl`, which is longer than its effect may take, and shorter than
-    /// the retention of the record.
+    /// The field with this name. A claim expires after `ttl`, which is longer than its effect may take, or with its
+    /// record if that is earlier. With [`Duration::MAX`] it always expires with its record.
     pub const fn new(name: &'static str, ttl: Duration) -> Self {
         Self { name, ttl }
     }

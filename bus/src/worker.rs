@@ -403,7 +403,7 @@ impl Worker {
                 Ok(()) => emit = cx.take_outgoing(),
                 Err(error) => {
                     if delivery.attempt < policy.attempts.saturating_mul(2) {
-                        // The handler sends the last answer. Without it, somebody may wait for ever.
+                        // The handler sends the last answer. Without it, its receiver may wait without end.
                         error!(error, "dead-letter handler failed; retrying");
                         return Settlement::Retry {
                             after: policy.backoff.after(delivery.attempt, self.clock.as_ref()),

@@ -25,7 +25,7 @@ const STEPS_AHEAD: usize = 2;
 pub struct Place {
     /// Every push up to this one is before it.
     pub push: u64,
-    /// And so many changesets of the next push.
+    /// And this number of changesets of the next push.
     pub changesets: usize,
 }
 

@@ -14,7 +14,7 @@ const CLEAR: usize = 5;
 /// A number, and what may call it a bug's.
 ///
 /// The original is `(bug|b=|(?=\b#?\d{5,})|^(?=\d))\s*#?(\d+)\b`. The conditions of its third and fourth branch and of its
-/// end are looked at in [`bug_numbers`]: every match holds one whole run of digits and ends with it, so the runs can be
+/// end are checked in [`bug_numbers`]: every match holds one whole run of digits and ends with it, so the runs can be
 /// judged one after another. `\s` is the original's, to which the information separators are white space too.
 static NUMBER: LazyLock<Option<Regex>> = pattern!(r"(?i)(bug|b=)?[\s\x1c-\x1f]*#?([0-9]+)");
 

@@ -111,7 +111,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// Waits for a sign of life, but not for ever.
+/// Waits for a sign of life, for [`SILENCE`] at most.
 async fn timely<T>(
     call: &str,
     sign: impl Future<Output = reqwest::Result<T>>,

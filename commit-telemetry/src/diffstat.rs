@@ -19,7 +19,7 @@ use memchr::memchr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// How much of a line is held, in bytes. Headers that are looked at are shorter.
+/// How much of a line is held, in bytes. Headers that the parser reads are shorter.
 const HELD: usize = 200;
 /// The lines of the header of `raw-rev`, by what they begin with. The last one names the parents, all of them, or is empty.
 const HEADER: [&[u8]; 5] = [
@@ -76,7 +76,7 @@ pub enum DiffFault {
 enum Place {
     /// In the header, at this line of it.
     Header(usize),
-    /// In the description, with so many lines of it to come.
+    /// In the description, with this number of its lines to come.
     Description(usize),
     /// Between description and diff.
     Gap,
@@ -86,7 +86,7 @@ enum Place {
     File,
     /// After a hunk that is whole.
     AfterHunk,
-    /// In a hunk with so many lines of the old and of the new file to come.
+    /// In a hunk, with these numbers of lines of the old and of the new file to come.
     Hunk { old: u64, new: u64 },
 }
 
@@ -198,7 +198,7 @@ impl DiffstatParser {
     }
 }
 
-/// Where the next line stands when so many lines of a hunk are to come.
+/// Where the next line stands when these numbers of lines of a hunk are to come.
 fn inside(old: u64, new: u64) -> Place {
     if (old, new) == (0, 0) {
         Place::AfterHunk

@@ -198,7 +198,7 @@ impl Retryable for TelemetryError {
             | Self::Unshown { .. }
             | Self::Setup { .. } => Retry::Never,
             Self::Bugzilla(error) => error.retry(),
-            // A changeset that its server fails at for ever must not hold its push for ever.
+            // A changeset at which its server fails each time must not hold its push without end.
             Self::Push {
                 source,
                 others_are_well,

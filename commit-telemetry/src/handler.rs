@@ -30,7 +30,7 @@ pub struct PushHandler {
 
 impl PushHandler {
     /// Sends pings by `telemetry` for pushes to the repositories of `server` (only scheme, host and port of it count). A
-    /// message that names another server is refused: whoever publishes must not choose whom this program asks.
+    /// message that names another server is refused: a publisher must not choose the server that gets our requests.
     pub fn new(telemetry: Telemetry, server: Url) -> Self {
         Self {
             telemetry,

@@ -8,14 +8,19 @@ use crate::sources;
 const PHRASES: &[(&str, &str)] = &[
     ("becomes of", "the outcome of"),
     ("is told", "receives, is sent, or knows"),
-    ("is said once", "is logged once"),
+    ("is said", "is logged, is sent, or is called"),
+    ("are said", "are logged, are sent, or are called"),
     ("for good", "permanently"),
     ("anew", "again"),
-    ("of whom", "whose, or of which"),
+    ("whom", "the recipients, or which"),
     ("trying on", "trying again"),
-    ("is not heard of", "sends nothing, or is down"),
+    ("heard", "received, or seen"),
     ("put off", "deferred"),
     ("condemned", "quarantined"),
+    ("for ever", "without end, or until shutdown"),
+    ("looked at", "checked, read, or polled"),
+    ("looks at", "checks, reads, or polls"),
+    ("so many", "the number of, or N"),
 ];
 
 /// Every place that has one of them.

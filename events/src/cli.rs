@@ -26,45 +26,45 @@ pub use self::telemetry::{
 pub use self::triggers::{Pulse, PulseAction, Report, Tail};
 use crate::role::Role;
 
-/// From a published patch to a push on Try and a link on its build.
+/// Push published patches to Try, and link their builds to the jobs
 #[derive(Debug, Parser)]
 #[command(name = "events", version, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the web server, a worker, or both; or commit telemetry
+    /// Run the web server, a worker, or both; or the notifier, or commit telemetry
     Run(Run),
     /// Check a configuration and report every fault at once
     CheckConfig(CheckConfig),
-    /// Show the whole story of a build: what happened, what it waits for, what comes next, what was published
+    /// Show the history of a build: its events, the reason of its wait, the next step and the published texts
     Why(OneBuild),
     /// List builds, the newest first; restart those that have ended
     Builds(Builds),
-    /// Send a build without an outcome through the pipeline again, or send its missing answer
+    /// Retry a build without an outcome, or publish its missing answer
     Retry(OneBuild),
-    /// End a build with a neutral answer, unless its push has begun
+    /// End a build as skipped, unless its push has begun
     Cancel(OneBuild),
-    /// Find builds that no worker has, and those whose request was lost; start them again
+    /// Find builds that are in no queue, and builds whose request was lost; build them again
     Audit(Audit),
     /// List queues and their messages; requeue, drop, pause, resume and drain them
     Queues(Queues),
-    /// Show the messages that failed permanently; requeue and drop them
+    /// List dead letters (messages that failed permanently); show, requeue and drop them
     Dead(Dead),
-    /// Show the clones on this machine; pull, replace and remove them
+    /// List the clones on this machine; pull, replace and remove them
     Repos(Repos),
-    /// Show the next report on Taskcluster's tasks, or send it now
+    /// Print the next report on tasks of Taskcluster, or send it now
     Report(Report),
-    /// Show messages of Pulse
+    /// Print messages of Pulse
     Pulse(Pulse),
-    /// Notify people of what happens to tasks, as the tasks ask for it
+    /// Notify people of the statuses of tasks, as the definition of each task requests
     Notify(Notify),
-    /// Report builds and tests of interest as they finish, and show the newest builds
+    /// Print builds and tests of interest as they finish, run a command for each, and serve the newest builds
     Monitor(Monitor),
     /// Report to telemetry.mozilla.org how each pushed changeset was reviewed
     Telemetry(Telemetry),
@@ -73,9 +73,9 @@ pub enum Command {
 /// Options of `events run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Role of this process; else that of DYNO, else all of them
+    /// Role of this process; else that of DYNO, else web and worker together
     pub role: Option<Role>,
-    /// The configuration.
+    /// The source of the configuration.
     #[command(flatten)]
     pub source: Source,
     /// Address to listen on
@@ -92,16 +92,16 @@ pub struct Run {
 /// Options of `events check-config`.
 #[derive(Debug, Args)]
 pub struct CheckConfig {
-    /// YAML file; the roles notify and telemetry need none where the environment has every setting
+    /// Configuration, a YAML file; the roles notify and telemetry need none if the environment has every setting
     #[arg(env = "EVENTS_CONFIG")]
     pub file: Option<PathBuf>,
-    /// Secret of Taskcluster that holds the configuration instead
+    /// Secret of Taskcluster that holds the configuration, instead of a file
     #[arg(long, env = "TASKCLUSTER_SECRET", value_name = "NAME")]
     pub taskcluster_secret: Option<String>,
     /// Role whose settings are checked; else those that web and worker need together
     #[arg(long, value_name = "ROLE", default_value = "all")]
     pub role: Role,
-    /// Requests to each service too, and look-ups of each name at Phabricator
+    /// Checks of the services too: a request to each, and a look-up of each configured name on Phabricator
     #[arg(long)]
     pub online: bool,
 }

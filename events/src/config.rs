@@ -72,7 +72,7 @@ pub struct Config {
     pub build_plan: Option<Phid>,
     /// How long what is known of a build is kept after its last change.
     pub build_retention: Duration,
-    /// What Harbormaster must know to be heard.
+    /// The secret of the webhook, which Harbormaster sends.
     pub webhook_secret: Option<SecretString>,
     /// Where people read of builds.
     pub pages: BuildPages,

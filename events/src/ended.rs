@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use build::{BuildLog, BuildRecord, BuildRequest, FinalOutcome, Phid, Report};
+use build::{BuildLog, BuildRecord, BuildRequest, BuildUpdate, FinalOutcome, Phid};
 use bus::{Admin, Bus, BusError, Envelope, Message, Queue, QueueSpec, Usefulness};
 
 use crate::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUBLISH_TESTS, BUILD_PUSH};
 
-/// An operator of all queues, who requeues no message of a build that has ended.
-pub(crate) fn operator(bus: Arc<dyn Bus>, log: BuildLog) -> Admin {
+/// The administration of all queues, which requeues no message of a build that has ended.
+pub(crate) fn admin(bus: Arc<dyn Bus>, log: BuildLog) -> Admin {
     let ended = EndedBuilds {
         bus: Arc::clone(&bus),
         log,
@@ -26,8 +26,8 @@ struct EndedBuilds {
 enum About {
     /// The build goes on, if it has no end.
     Build(BuildRequest),
-    /// The report is published, if it is the build's end.
-    Report(BuildRequest, Report),
+    /// The update is published, if it is the build's end.
+    Update(BuildRequest, BuildUpdate),
     /// The result of a test is published, if the build was pushed.
     Test(Phid),
 }
@@ -49,7 +49,7 @@ impl About {
             .or_else(|| decode(&BUILD_PUSH, queue, message).map(|build| Self::Build(build.request)))
             .or_else(|| {
                 decode(&BUILD_PUBLISH, queue, message)
-                    .map(|update| Self::Report(update.request, update.report))
+                    .map(|message| Self::Update(message.request, message.update))
             })
             .or_else(|| {
                 decode(&BUILD_PUBLISH_TESTS, queue, message).map(|result| Self::Test(result.target))
@@ -58,7 +58,7 @@ impl About {
 
     fn target(&self) -> &Phid {
         match self {
-            Self::Build(request) | Self::Report(request, _) => &request.target,
+            Self::Build(request) | Self::Update(request, _) => &request.target,
             Self::Test(target) => target,
         }
     }
@@ -67,9 +67,9 @@ impl About {
     fn is_useless(&self, record: &BuildRecord) -> bool {
         match self {
             Self::Build(_) => record.end.is_some(),
-            Self::Report(_, report) => record.overrules(report),
+            Self::Update(_, update) => record.overrules(update),
             Self::Test(_) => record.end.as_ref().is_some_and(|end| {
-                !matches!(end.outcome, FinalOutcome::Answered(Report::Pushed(_)))
+                !matches!(end.outcome, FinalOutcome::Answered(BuildUpdate::Pushed(_)))
             }),
         }
     }

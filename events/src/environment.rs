@@ -87,7 +87,7 @@ pub fn process() -> String {
     })
 }
 
-/// Where Redis is and whom it must prove to be, if there is one.
+/// The address of Redis and the authority that signs its certificate, if the environment names a server.
 pub fn redis(namespace: String, waiters: usize) -> anyhow::Result<Option<RedisOptions>> {
     let Some(url) = variable("REDIS_TLS_URL").or_else(|| variable("REDIS_URL")) else {
         return Ok(None);

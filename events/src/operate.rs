@@ -4,6 +4,7 @@ mod audit;
 mod builds;
 mod check;
 mod dead;
+mod maintenance;
 mod notify;
 mod pulse;
 mod queues;
@@ -13,7 +14,6 @@ mod restart;
 mod table;
 mod telemetry;
 mod terminal;
-mod upkeep;
 mod why;
 
 use std::sync::Arc;
@@ -39,8 +39,8 @@ pub use self::{
 };
 use crate::{cli::Deployment, ended, environment, source, topology};
 
-/// The operator of the deployment that the options and the environment name.
-async fn operator(deployment: &Deployment) -> anyhow::Result<Admin> {
+/// The administration of the deployment that the options and the environment name.
+async fn admin(deployment: &Deployment) -> anyhow::Result<Admin> {
     let records = source::records(deployment.into()).await?;
     let log = topology::build_log(records.build_retention);
     let Some(options) = environment::redis(records.redis_namespace, 1)? else {
@@ -50,7 +50,7 @@ async fn operator(deployment: &Deployment) -> anyhow::Result<Admin> {
         );
     };
     let bus = RedisBus::new(&options, &SystemClock)?;
-    Ok(ended::operator(Arc::new(bus), log))
+    Ok(ended::admin(Arc::new(bus), log))
 }
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{Build, BuildQueues, BuildRequest, NewDiff, TestResult, Update};
+use build::{Build, BuildQueues, BuildRequest, BuildUpdateMessage, NewDiff, TestResult};
 use bus::{Backoff, Policy, Queue, QueueSpec};
 use notify::{Digest, Notification};
 use phabricator::LandoWarning;
@@ -48,7 +48,7 @@ pub const BUILD_PUSH: Queue<Build> = Queue::with_partitions(
 /// What is published on build targets. An answer that cannot be published is retried for a week: nobody else would publish
 /// it. Messages may overtake each other: the first that ends a target ends it, and Harbormaster ignores a `work` that comes
 /// later.
-pub const BUILD_PUBLISH: Queue<Update> = Queue::new(
+pub const BUILD_PUBLISH: Queue<BuildUpdateMessage> = Queue::new(
     "build:publish",
     Policy {
         backoff: OUTSIDE,
@@ -71,7 +71,7 @@ pub const LANDO: Queue<LandoWarning> = Queue::new(
 pub const BUGBUG: Queue<Build> = Queue::new("bugbug", ELSEWHERE);
 
 /// Pushes to Try, whose tests may be selected.
-pub const BUGBUG_TRY_PUSH: Queue<Update> = Queue::new("bugbug:try_push", ELSEWHERE);
+pub const BUGBUG_TRY_PUSH: Queue<BuildUpdateMessage> = Queue::new("bugbug:try_push", ELSEWHERE);
 
 /// Results of selected tests, to be published on build targets.
 pub const BUILD_PUBLISH_TESTS: Queue<TestResult> = Queue::new(
@@ -181,7 +181,7 @@ const ELSEWHERE: Policy = Policy {
     ..Policy::DEFAULT
 };
 
-/// A message is delivered again soon, if at all; what is truly said again later is heard.
+/// RabbitMQ redelivers a message soon, if at all. A message that is published again later is handled again.
 const FROM_PULSE: Policy = Policy {
     dedup_window: Duration::from_secs(3600),
     ..ELSEWHERE

@@ -1,4 +1,4 @@
-//! Looks at the start whether the Redis server does, however long it takes until it answers.
+//! Checks at the start whether the Redis server is fit for the bus, however long it takes until it answers.
 
 use std::{sync::Arc, time::Duration};
 

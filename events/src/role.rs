@@ -1,23 +1,23 @@
-//! What a process does, and on which bus.
+//! The role of a process, and the bus that it needs.
 
 use thiserror::Error;
 
-/// What a process does.
+/// The role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
-    /// Accepts builds.
+    /// The web server, which accepts builds.
     Web,
-    /// Works on them.
+    /// A worker, which handles builds and all other messages of the pipeline.
     Worker,
-    /// Both.
+    /// The web server and a worker in one process.
     All,
-    /// Sends pings of what is pushed to Mercurial's repositories. Needs no configuration.
+    /// Commit telemetry: sends pings about pushes to Mercurial's repositories. Needs no configuration.
     Telemetry,
-    /// Tells people what happens to tasks, as `events notify` does. Its configuration may be the environment.
+    /// The notifier, as `events notify` runs it. Its configuration may be the environment.
     Notify,
 }
 
-/// Why a process cannot take its role.
+/// The reason for which a process cannot take its role.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum RoleError {
     /// Web and worker apart have nothing in common but Redis.

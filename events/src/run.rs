@@ -97,7 +97,7 @@ async fn notifier(place: Place<'_>, grace: u64, dyno: Option<&str>) -> anyhow::R
     process.run(grace).await
 }
 
-/// Runs commit telemetry alone. A configuration is only asked for what comes before all keys in Redis.
+/// Runs commit telemetry alone. Of a configuration it reads only the namespace of Redis and `SENTRY_DSN`.
 async fn telemetry(options: Run, dyno: Option<&str>) -> anyhow::Result<()> {
     let variables = environment::with_dotenv()?;
     let settings = TelemetryConfig::read_with_pulse(&variables)?;

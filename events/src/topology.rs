@@ -61,7 +61,7 @@ pub async fn web(
 ) -> anyhow::Result<WebServer> {
     let version = Version::load(std::env::var_os("VERSION_PATH").map(PathBuf::from))?;
     let settings = WebSettings {
-        operator: ended::operator(bus.clone(), build_log(config.build_retention)),
+        admin: ended::admin(bus.clone(), build_log(config.build_retention)),
         pages: config.pages.clone(),
         api_token: config.api_token.clone(),
         producer: Producer::new(bus, clock),
@@ -251,7 +251,7 @@ impl Worker {
             patches,
             clock.clone(),
         )?;
-        let lanes = worker.lanes();
+        let slots = worker.clone_slots();
         let workflow = Workflow::new(eligibility, WorkflowSettings::default(), log.clone());
         let lando = config.lando.as_ref().filter(|lando| lando.publish);
         let warnings = lando.map(|lando| LandoWarnings {
@@ -263,7 +263,7 @@ impl Worker {
             .with_lando(warnings);
         if config.secure_projects.is_empty() {
             warn!(
-                "secure_projects is empty: every revision that our phabricator user sees counts as public"
+                "secure_projects is empty: no project makes a revision private, only its view policy does"
             );
         }
         if config.view_policies == ViewPolicies::Any {
@@ -290,7 +290,7 @@ impl Worker {
             ),
             Box::new(
                 Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, worker.handler())
-                    .with_partitions(lanes),
+                    .with_partitions(slots),
             ),
             Box::new(Consumer::new(
                 bus.clone(),
@@ -353,7 +353,7 @@ pub(crate) fn worker(
             use_latest_revision: repository.use_latest_revision,
             ssh_user: repository.ssh_user.clone(),
             ssh_key: repository.ssh_key.clone(),
-            lanes: repository.lanes,
+            clone_slots: repository.clone_slots,
             ..RepositorySettings::new(phid, &repository.name, &repository.url, &repository.try_url)
         })
     });

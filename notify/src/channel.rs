@@ -26,8 +26,8 @@ pub trait Channel: Send + Sync + 'static {
     /// Its name in `plugins`, in settings and in logs.
     fn name(&self) -> &'static str;
 
-    /// Whom this notification is for, each by a name that [`Channel::send`] understands: an address, a nick, a room. A
-    /// channel with one fixed receiver gives that one. Each is sent to, tried again and given up on its own.
+    /// The recipients of this notification, each by a name that [`Channel::send`] understands: an address, a nick, a
+    /// room. A channel with one fixed receiver gives that one. Each is sent to, tried again and given up on its own.
     ///
     /// The names are shown in logs and records, so they hold no secret. None at all: there is nothing to send.
     fn recipients(&self, notification: &Notification) -> Vec<String>;

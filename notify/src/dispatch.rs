@@ -41,7 +41,7 @@ pub struct Plan {
     pub remarks: Vec<Remark>,
 }
 
-/// Why somebody is not notified whom the task seems to ask for.
+/// The reason for not sending a notification that the task seems to ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Remark {
     /// The section is none.

@@ -30,7 +30,7 @@ pub enum DispatchError {
     #[error(transparent)]
     Unreadable(#[from] UnreadableBody),
     /// Taskcluster does not tell what the task asks for.
-    #[error("cannot learn whom task {task} notifies")]
+    #[error("cannot load the recipients of task {task}")]
     Task {
         /// The task.
         task: String,

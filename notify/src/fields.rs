@@ -5,8 +5,8 @@ use crate::Notification;
 /// The longest name of a field, in bytes.
 const MAX_FIELD: usize = 40;
 
-/// `text` with its fields replaced, each once: what a field brings along is not looked at again. What is no field stays as
-/// it is written.
+/// `text` with its fields replaced, each once: fields in the value of a field are not replaced. What is no field stays
+/// as it is written.
 pub(crate) fn fill(text: &str, notification: &Notification) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;

@@ -2,7 +2,7 @@
 //!
 //! A [`Dispatcher`] makes one [`Notification`] for each (channel, identity) that a task names, from what Pulse says of the
 //! task. A [`Sender`] sends them over [`Channels`]: each to each recipient once a day at most, too much at once as one
-//! [`Digest`], and nothing to whom it cannot reach. [`CHANNELS`] lists every [`Channel`] there is.
+//! [`Digest`], and nothing to recipients that it cannot reach. [`CHANNELS`] lists every [`Channel`] there is.
 
 mod aws;
 mod channel;

@@ -54,7 +54,7 @@ const MAX_SUBJECT: usize = 400;
 pub(crate) struct Mail {
     /// Who sends it.
     pub(crate) from: Address,
-    /// Whom it is for.
+    /// The recipient.
     pub(crate) to: Address,
     /// All of it, in ASCII.
     pub(crate) bytes: Vec<u8>,
@@ -121,9 +121,9 @@ impl MailWriter {
         &self.from.email
     }
 
-    /// Whom a notification is for, each by its address alone: the same one under two names gets one mail. What can be no
-    /// address is among them, so that it is reported like one that does not exist. A section that names nobody is for the
-    /// default.
+    /// The recipients of a notification, each by its address alone: the same one under two names gets one mail. What
+    /// can be no address is among them, so that it is reported like one that does not exist. A section without
+    /// recipients is for the default.
     pub(crate) fn recipients(&self, notification: &Notification) -> Vec<String> {
         let mut recipients: Vec<String> = Vec::new();
         for name in &notification.to.emails {

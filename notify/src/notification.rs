@@ -126,7 +126,7 @@ pub struct LogLink {
     pub url: Url,
 }
 
-/// Whom the section asks to tell; each channel reads what is meant for it.
+/// The recipients that the section names; each channel reads those that are meant for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Recipients {
     /// Mail addresses.
@@ -147,7 +147,7 @@ pub struct Notification {
     pub channel: String,
     /// Which name of the identities file it is for; none: the section itself.
     pub identity: Option<String>,
-    /// Whom it is for, as [`crate::Channel::recipients`] said; none until that was asked.
+    /// The recipient, one of [`crate::Channel::recipients`]; none before that was called.
     #[serde(default)]
     pub recipient: Option<String>,
     /// How many of its recipients have a notification of their own by now.
@@ -165,7 +165,7 @@ pub struct Notification {
     pub message: String,
     /// Where more is to be seen.
     pub links: Links,
-    /// Whom the section asks to tell.
+    /// The recipients that the section names.
     pub to: Recipients,
     /// The message of Pulse that began it, as it came.
     pub pulse: PulseMessage,

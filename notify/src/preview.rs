@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::{Channels, Notification, Plan, text::plain};
 
-/// Describes notifications that [`crate::Dispatcher::plan`] gave: for each its channel, for whom it is, and its texts.
-/// Whether a recipient is muted, or was sent the same before, is not looked at.
+/// Describes the notifications of a plan by [`crate::Dispatcher::plan`]: the channel, the recipients and the texts of
+/// each. It does not check whether a recipient is muted, or was sent the same before.
 pub fn preview(channels: &Channels, plan: &Plan) -> String {
     if plan.notifications.is_empty() {
         let why = if plan.remarks.is_empty() {
@@ -42,7 +42,7 @@ fn describe(
         .get(&notification.channel)
         .map(|channel| channel.recipients(notification));
     match recipients.as_deref() {
-        None | Some([]) => writeln!(text, "  to: nobody whom this channel could tell")?,
+        None | Some([]) => writeln!(text, "  to: no recipient on this channel")?,
         Some(recipients) => writeln!(text, "  to: {}", recipients.join(", "))?,
     }
     writeln!(text, "  subject: {}", notification.subject)?;

@@ -107,7 +107,7 @@ impl Fields {
             .filter(|text| !text.trim().is_empty())
     }
 
-    /// Whom it asks to tell.
+    /// The recipients that it names.
     pub(crate) fn recipients(&self) -> Recipients {
         let all =
             |names: &Option<Vec<String>>| once(names).into_iter().map(str::to_owned).collect();

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long a sending may take. Channels end theirs long before that, a stream after an hour; one that does not must not
-/// keep its place from the others of its channel for ever.
+/// block the others of its channel without end.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
 /// How many are sent over a channel at once, by one process.
 const AT_ONCE: usize = 4;
@@ -45,7 +45,7 @@ pub enum SendError {
     /// The channel could not send it.
     #[error("cannot tell {recipient} of {status} of task {task}")]
     Channel {
-        /// Whom.
+        /// The recipient.
         recipient: String,
         /// What.
         status: crate::Status,
@@ -58,7 +58,7 @@ pub enum SendError {
     /// The same, for longer than it is of interest.
     #[error("cannot tell {recipient} of {status} of task {task}, and it is a day old")]
     Stale {
-        /// Whom.
+        /// The recipient.
         recipient: String,
         /// What.
         status: crate::Status,
@@ -73,7 +73,7 @@ pub enum SendError {
         "what the digest for {recipient} was to list is forgotten: it is kept for a week, drop the letter"
     )]
     Forgotten {
-        /// Whom it was for.
+        /// The recipient of the digest.
         recipient: String,
     },
     /// A digest's text cannot be written.
@@ -301,7 +301,7 @@ impl Handler<Notification> for Sender {
                 let (channel, task) = (&notification.channel, &notification.task.id);
                 warn!(
                     channel,
-                    task, "not sent, the task names nobody whom this channel could tell"
+                    task, "not sent, the task names no recipient on this channel"
                 );
                 Ok(Outcome::Done)
             }

@@ -162,12 +162,12 @@ impl Settings {
         })
     }
 
-    /// What is set in the file and is not heard, since the environment sets it too.
+    /// The keys of the file that have no effect, since the environment sets them too.
     pub fn overridden(&self) -> &[Key] {
         &self.overridden
     }
 
-    /// Logs what is set in the file and is not heard.
+    /// Logs the keys of the file that have no effect.
     pub(crate) fn tell_overridden(&self) {
         for key in &self.overridden {
             let (channel, key, variable) = (self.channel, key.name, key.variable);

@@ -29,8 +29,8 @@ const WINDOWS: RecordStore = RecordStore {
     name: "notify-windows",
     retention: Duration::from_secs(600),
 };
-/// What was held back. A digest that became a dead letter names it only, so it is kept for as long as somebody may take to
-/// look at that letter and release it.
+/// The notifications of digests. A digest that became a dead letter holds only their names, so they are kept for the time
+/// in which an operator may requeue it.
 const HELD: RecordStore = RecordStore {
     name: "notify-held",
     retention: Duration::from_secs(7 * 24 * 3600),
@@ -60,7 +60,7 @@ struct Window {
 pub struct Digest {
     /// The first that was held back: what it says of channel, recipient and task group is the digest's.
     pub first: Notification,
-    /// Whom it is for.
+    /// The recipient.
     pub recipient: String,
     /// Which minute since 1970.
     pub minute: i64,
@@ -91,7 +91,7 @@ pub(crate) async fn admit(
             .map_or(0, |window| window.count);
         (count < limit).then_some(count + 1)
     };
-    // So many at once that no place can be taken are a storm.
+    // When too many are counted at once for a place to be taken, that is a storm too.
     let is_admitted = count(cx, &id, minute, counted).await?;
     Ok(is_admitted.then_some(Admission { id, minute }))
 }

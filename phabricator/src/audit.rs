@@ -38,8 +38,8 @@ use tracing::{info, warn};
 
 use crate::{Conduit, ConduitError, api::TargetStatus, publisher::PUSHED_KEY};
 use build::{
-    BuildLocation, BuildLog, BuildRecord, BuildRequest, FinalOutcome, InfraFailure, OPEN, Phid,
-    QueueState, Report, Source,
+    BuildLocation, BuildLog, BuildRecord, BuildRequest, BuildUpdate, FinalOutcome, InfraFailure,
+    OPEN, Phid, QueueState, Source,
 };
 
 /// The time between two audits, and before the first one of a process.
@@ -102,14 +102,14 @@ pub enum AuditError {
 enum Action {
     /// Close it without an answer, for this reason.
     Close(String),
-    /// Publish its final report.
-    PublishAgain(Report),
+    /// Publish its final update.
+    PublishAgain(BuildUpdate),
     /// Build it from the beginning.
     BuildAgain,
     /// Record it as pushed by another service.
     Adopt,
-    /// End it with this report.
-    End(Report),
+    /// End it with this update.
+    End(BuildUpdate),
 }
 
 impl Auditor {
@@ -230,16 +230,16 @@ impl Auditor {
             (Some(status), _) if status.has_ended() => {
                 Action::Close(format!("the target was {} already", status.name()))
             }
-            // It was accepted again, or sent again while its report was being published.
+            // It was accepted again, or sent again while its update was being published.
             _ if record.published_at.is_some() => {
                 Action::Close("it was published before".to_owned())
             }
-            (Some(_), Some(FinalOutcome::Answered(report))) => Action::PublishAgain(report.clone()),
+            (Some(_), Some(FinalOutcome::Answered(update))) => Action::PublishAgain(update.clone()),
             (Some(_), None) if pushed => Action::Adopt,
             (Some(_), None) if record.redriven < REDRIVES => Action::BuildAgain,
             (Some(_), None) => Action::End(given_up(&request, now)),
             // A target that Harbormaster does not show counts as private.
-            (None, None) => Action::End(Report::Private),
+            (None, None) => Action::End(BuildUpdate::Private),
             _ => Action::Close("harbormaster does not show the target".to_owned()),
         };
         let done = match &action {
@@ -247,7 +247,7 @@ impl Auditor {
             Action::PublishAgain(_) => "its answer is sent again",
             Action::BuildAgain => "it is built again",
             Action::Adopt => ADOPTED,
-            Action::End(Report::Private) => {
+            Action::End(BuildUpdate::Private) => {
                 "ended as private: harbormaster does not show its target"
             }
             Action::End(_) => "ended as infra_failed",
@@ -279,8 +279,8 @@ impl Auditor {
         let reason = "the audit found it in no queue";
         match action {
             Action::Close(reason) => log.close_externally(producer, &request, &reason).await,
-            Action::PublishAgain(report) => {
-                log.redrive(producer, request, Some(report), reason, times, Some(&key))
+            Action::PublishAgain(update) => {
+                log.redrive(producer, request, Some(update), reason, times, Some(&key))
                     .await
             }
             Action::BuildAgain => {
@@ -288,8 +288,8 @@ impl Auditor {
                     .await
             }
             Action::Adopt => log.adopt(producer, &request, false, PUSHED_KEY).await,
-            Action::End(report) => {
-                log.finish_from(producer, &request, record, report, Some(&key))
+            Action::End(update) => {
+                log.finish_from(producer, &request, record, update, Some(&key))
                     .await
             }
         }
@@ -394,8 +394,8 @@ fn is_overdue(
         .is_none_or(|oldest| oldest + MARGIN < ready_for)
 }
 
-fn given_up(request: &BuildRequest, now: Timestamp) -> Report {
-    Report::InfrastructureFailed(InfraFailure {
+fn given_up(request: &BuildRequest, now: Timestamp) -> BuildUpdate {
+    BuildUpdate::InfraFailed(InfraFailure {
         summary: "The build got lost on its way, more than once.".to_owned(),
         details: String::new(),
         attempts: REDRIVES + 1,

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tracing::info;
 use url::Url;
 
-use build::Report;
+use build::BuildUpdate;
 
 /// The group of our warnings; Lando shows each group on its own.
 const GROUP: &str = "LINT";
@@ -38,20 +38,20 @@ impl Message for LandoWarning {
     const VERSION: u16 = 1;
 }
 
-/// The warning for a report. An infrastructure failure gets one only with `publish_failure`.
-pub fn warning_for(report: &Report, publish_failure: bool) -> Option<&'static str> {
-    match report {
-        Report::Working => Some("Static analysis and linting are still in progress."),
-        Report::PatchFailed(_) => {
+/// The warning for an update. An infrastructure failure gets one only with `publish_failure`.
+pub fn warning_for(update: &BuildUpdate, publish_failure: bool) -> Option<&'static str> {
+    match update {
+        BuildUpdate::Working => Some("Static analysis and linting are still in progress."),
+        BuildUpdate::PatchFailed(_) => {
             Some("Static analysis and linting did not run due to failure in applying the patch.")
         }
-        Report::InfrastructureFailed(_) if publish_failure => {
+        BuildUpdate::InfraFailed(_) if publish_failure => {
             Some("Static analysis and linting did not run due to a generic failure.")
         }
-        Report::InfrastructureFailed(_)
-        | Report::Pushed(_)
-        | Report::Neutral(_)
-        | Report::Private => None,
+        BuildUpdate::InfraFailed(_)
+        | BuildUpdate::Pushed(_)
+        | BuildUpdate::Skipped(_)
+        | BuildUpdate::Private => None,
     }
 }
 

@@ -27,8 +27,7 @@ const REFRESH: Duration = Duration::from_secs(3600);
 pub struct ConfiguredNames {
     /// Usernames of the authors whose revisions are not built.
     pub skipped_authors: Vec<String>,
-    /// Slugs of the projects whose revisions are private, whatever their policy says. Without one, every revision that
-    /// our user sees counts as public.
+    /// Slugs of the projects whose revisions are private, whatever their policy says.
     pub secure_projects: Vec<String>,
 }
 

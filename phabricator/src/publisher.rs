@@ -47,7 +47,8 @@ use crate::{
     lando::{self, LandoWarning},
 };
 use build::{
-    Answer, BuildEventKind, BuildLog, BuildRecord, Neutral, NeutralReason, Phid, Report, Update,
+    Answer, BuildEventKind, BuildLog, BuildRecord, BuildUpdate, BuildUpdateMessage, Phid, Skip,
+    SkipReason,
 };
 
 /// The key of the link to the jobs on Try. A target with this link was pushed.
@@ -81,7 +82,7 @@ pub struct LandoWarnings {
     pub failures: bool,
 }
 
-/// The cause for which a report could not be published.
+/// The cause for which an update could not be published.
 #[derive(Debug, Error)]
 pub enum PublishError {
     /// A call to Phabricator failed.
@@ -108,7 +109,7 @@ impl Retryable for PublishError {
     }
 }
 
-/// A call that publishes a part of a report.
+/// A call that publishes a part of an update.
 #[derive(Debug, PartialEq)]
 enum PublishCall<'a> {
     Message(MessageType, Option<Unit>),
@@ -123,7 +124,7 @@ struct Link<'a> {
     url: &'a str,
 }
 
-/// The result of publishing a final report.
+/// The result of publishing a final update.
 enum EndPublication {
     /// Nothing is left to do. The event that closes the build.
     Closed(BuildEventKind),
@@ -142,7 +143,7 @@ enum Linked {
 }
 
 impl Publisher {
-    /// A publisher that calls `conduit`. Without `publish` it only logs the reports.
+    /// A publisher that calls `conduit`. Without `publish` it only logs the updates.
     pub fn new(conduit: Conduit, publish: bool, log: BuildLog) -> Self {
         Self {
             conduit,
@@ -165,11 +166,15 @@ impl Publisher {
         Self { lando, ..self }
     }
 
-    fn warn(&self, Update { request, report }: &Update, cx: &Context) -> Result<(), BusError> {
+    fn warn(
+        &self,
+        BuildUpdateMessage { request, update }: &BuildUpdateMessage,
+        cx: &Context,
+    ) -> Result<(), BusError> {
         let Some(LandoWarnings { queue, failures }) = &self.lando else {
             return Ok(());
         };
-        let Some(text) = lando::warning_for(report, *failures) else {
+        let Some(text) = lando::warning_for(update, *failures) else {
             return Ok(());
         };
         let (revision_id, diff_id) = (request.revision_id, request.diff_id);
@@ -183,21 +188,21 @@ impl Publisher {
         )
     }
 
-    /// Publishes a final report.
+    /// Publishes a final update.
     async fn publish_end(
         &self,
-        update: &Update,
+        message: &BuildUpdateMessage,
         record: &BuildRecord,
         cx: &Context,
     ) -> Result<EndPublication, PublishError> {
-        let (target, what) = (&update.request.target, name(&update.report));
+        let (target, what) = (&message.request.target, name(&message.update));
         let published = BuildEventKind::Published {
             what: what.to_owned(),
         };
-        if let Report::Neutral(Neutral {
-            reason: NeutralReason::EndedElsewhere,
+        if let BuildUpdate::Skipped(Skip {
+            reason: SkipReason::EndedElsewhere,
             text,
-        }) = &update.report
+        }) = &message.update
         {
             return Ok(EndPublication::Closed(not_published(text)));
         }
@@ -209,7 +214,7 @@ impl Publisher {
         {
             Some(found) => found.status,
             // The target of a private revision is as private as the revision.
-            None if update.report == Report::Private => {
+            None if message.update == BuildUpdate::Private => {
                 return Ok(EndPublication::Closed(not_published(
                     "the target is private, too",
                 )));
@@ -217,9 +222,9 @@ impl Publisher {
             None => return Err(PublishError::UnknownTarget(target.clone())),
         };
         let page = self.pages.why(target);
-        let calls = calls_for(&update.report, page.as_deref());
+        let calls = calls_for(&message.update, page.as_deref());
         if status.has_ended() {
-            if record.claimed_at.is_some() && !matches!(update.report, Report::Pushed(_)) {
+            if record.claimed_at.is_some() && !matches!(message.update, BuildUpdate::Pushed(_)) {
                 for call in calls {
                     self.record_sent(target, call, record, cx)?;
                 }
@@ -353,12 +358,17 @@ impl Publisher {
 }
 
 impl Publisher {
-    /// Closes a build whose final report was published, or needs no publishing.
-    fn close(&self, update: &Update, kind: BuildEventKind, cx: &Context) -> Result<(), BusError> {
-        if let Some(outcome) = update.report.outcome() {
+    /// Closes a build whose final update was published, or needs no publishing.
+    fn close(
+        &self,
+        message: &BuildUpdateMessage,
+        kind: BuildEventKind,
+        cx: &Context,
+    ) -> Result<(), BusError> {
+        if let Some(outcome) = message.update.outcome() {
             metrics::counter!("builds_total", "outcome" => outcome.name()).increment(1);
         }
-        self.log.close(cx, &update.request.target, kind)
+        self.log.close(cx, &message.request.target, kind)
     }
 }
 
@@ -369,29 +379,33 @@ fn not_published(reason: &str) -> BuildEventKind {
 }
 
 #[async_trait]
-impl Handler<Update> for Publisher {
+impl Handler<BuildUpdateMessage> for Publisher {
     type Error = PublishError;
 
-    async fn handle(&self, update: Update, cx: &Context) -> Result<Outcome, PublishError> {
-        let (target, what) = (&update.request.target, name(&update.report));
+    async fn handle(
+        &self,
+        message: BuildUpdateMessage,
+        cx: &Context,
+    ) -> Result<Outcome, PublishError> {
+        let (target, what) = (&message.request.target, name(&message.update));
         let record = self.log.read(cx, target).await?;
-        if record.overrules(&update.report) {
+        if record.overrules(&message.update) {
             debug!(
                 "skipping publication: the build has another end, or was published before: {what}"
             );
             return Ok(Outcome::Done);
         }
-        self.warn(&update, cx)?;
+        self.warn(&message, cx)?;
         if !self.publish {
             info!("skipping publication: PHABRICATOR.publish is false: {what}");
-            if update.report.is_end() {
-                self.close(&update, not_published("publish is false"), cx)?;
+            if message.update.is_end() {
+                self.close(&message, not_published("publish is false"), cx)?;
             }
             return Ok(Outcome::Done);
         }
-        if update.report.is_end() {
-            match self.publish_end(&update, &record, cx).await? {
-                EndPublication::Closed(kind) => self.close(&update, kind, cx)?,
+        if message.update.is_end() {
+            match self.publish_end(&message, &record, cx).await? {
+                EndPublication::Closed(kind) => self.close(&message, kind, cx)?,
                 EndPublication::ClaimedElsewhere(look_again) => {
                     return Ok(Outcome::defer(look_again, UNDER_WAY));
                 }
@@ -411,12 +425,12 @@ impl Handler<Update> for Publisher {
 
     async fn on_dead_letter(
         &self,
-        update: Update,
+        message: BuildUpdateMessage,
         cause: Cause<'_, PublishError>,
         cx: &Context,
     ) -> Result<(), PublishError> {
-        if update.report.is_end() {
-            let target = &update.request.target;
+        if message.update.is_end() {
+            let target = &message.request.target;
             self.log
                 .give_up_publishing(cx, target, &cause.to_string())?;
         }
@@ -425,15 +439,15 @@ impl Handler<Update> for Publisher {
 
     async fn on_requeue(
         &self,
-        update: Update,
+        message: BuildUpdateMessage,
         requeue: Requeue<'_, PublishError>,
         cx: &Context,
     ) -> Result<(), PublishError> {
         let (target, queue) = (
-            &update.request.target,
+            &message.request.target,
             self.log.queues().publish.spec().name,
         );
-        if update.report.is_end() {
+        if message.update.is_end() {
             self.log
                 .record_requeue(cx, target, queue, &requeue, None)
                 .await?;
@@ -442,11 +456,11 @@ impl Handler<Update> for Publisher {
     }
 }
 
-/// The calls that publish a report, in order. `page` is the address that explains an end without a push.
-fn calls_for<'a>(report: &'a Report, page: Option<&'a str>) -> Vec<PublishCall<'a>> {
-    let (kind, unit) = match report {
-        Report::Working => return vec![PublishCall::Message(MessageType::Work, None)],
-        Report::Pushed(pushed) => {
+/// The calls that publish an update, in order. `page` is the address that explains an end without a push.
+fn calls_for<'a>(update: &'a BuildUpdate, page: Option<&'a str>) -> Vec<PublishCall<'a>> {
+    let (kind, unit) = match update {
+        BuildUpdate::Working => return vec![PublishCall::Message(MessageType::Work, None)],
+        BuildUpdate::Pushed(pushed) => {
             let link = Link {
                 key: PUSHED_KEY,
                 name: PUSHED_NAME,
@@ -457,10 +471,10 @@ fn calls_for<'a>(report: &'a Report, page: Option<&'a str>) -> Vec<PublishCall<'
                 PublishCall::Message(MessageType::Work, Some(text::applied(pushed))),
             ];
         }
-        Report::PatchFailed(failure) => (MessageType::Fail, text::patch_failed(failure)),
-        Report::InfrastructureFailed(blame) => (MessageType::Fail, text::broken(blame)),
-        Report::Neutral(neutral) => (MessageType::Pass, text::neutral(&neutral.text)),
-        Report::Private => (MessageType::Pass, text::private()),
+        BuildUpdate::PatchFailed(failure) => (MessageType::Fail, text::patch_failed(failure)),
+        BuildUpdate::InfraFailed(failure) => (MessageType::Fail, text::broken(failure)),
+        BuildUpdate::Skipped(skip) => (MessageType::Pass, text::skipped(&skip.text)),
+        BuildUpdate::Private => (MessageType::Pass, text::private()),
     };
     let link = page.map(|url| {
         PublishCall::Link(Link {
@@ -474,14 +488,14 @@ fn calls_for<'a>(report: &'a Report, page: Option<&'a str>) -> Vec<PublishCall<'
         .collect()
 }
 
-/// The name of a report in logs.
-fn name(report: &Report) -> &'static str {
-    match report {
-        Report::Working => "the work goes on",
-        Report::Pushed(_) => "pushed, with the link to its jobs",
-        Report::PatchFailed(_) => "failed, the patch",
-        Report::InfrastructureFailed(_) => "failed, the infrastructure",
-        Report::Neutral(_) => "nothing to build",
-        Report::Private => "private revision",
+/// The name of an update in logs.
+fn name(update: &BuildUpdate) -> &'static str {
+    match update {
+        BuildUpdate::Working => "the work goes on",
+        BuildUpdate::Pushed(_) => "pushed, with the link to its jobs",
+        BuildUpdate::PatchFailed(_) => "failed, the patch",
+        BuildUpdate::InfraFailed(_) => "failed, the infrastructure",
+        BuildUpdate::Skipped(_) => "skipped",
+        BuildUpdate::Private => "private revision",
     }
 }

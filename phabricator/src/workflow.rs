@@ -15,7 +15,7 @@ use crate::{
     stack::{self, StackError},
 };
 use build::{
-    Build, BuildLog, BuildRecord, BuildRequest, Ineligible, InfraFailure, NotPublic, Report,
+    Build, BuildLog, BuildRecord, BuildRequest, BuildUpdate, Ineligible, InfraFailure, NotPublic,
     Revision,
 };
 
@@ -70,7 +70,7 @@ enum Evaluation {
     /// The revision is not public. It may become public later.
     NotPublic(NotPublic),
     /// The build ends here.
-    End(Report),
+    End(BuildUpdate),
     /// The build can be applied.
     Ready(Box<Build>),
 }
@@ -99,7 +99,7 @@ impl Workflow {
         let Eligible { revision, diff } = match found {
             Ok(eligible) => eligible,
             Err(Ineligible::Private(hidden)) => return Ok(Evaluation::NotPublic(hidden)),
-            Err(ineligible) => return Ok(Evaluation::End(ineligible.report())),
+            Err(ineligible) => return Ok(Evaluation::End(ineligible.update())),
         };
         let privacy = self.eligibility.resolver().privacy();
         match stack::load(self.eligibility.conduit(), &privacy, &revision, &diff).await {
@@ -117,11 +117,11 @@ impl Workflow {
             Err(StackError::HiddenParent(child)) => {
                 let revision = revision.id;
                 let hidden = Ineligible::HiddenParent { revision, child };
-                Ok(Evaluation::End(hidden.report()))
+                Ok(Evaluation::End(hidden.update()))
             }
             Err(StackError::Refused(refusal)) => {
                 let seconds = cx.clock().now().duration_since(started).as_secs_f64();
-                Ok(Evaluation::End(refusal.report(revision.id, seconds)))
+                Ok(Evaluation::End(refusal.update(revision.id, seconds)))
             }
             Err(StackError::Conduit(error)) => Err(error),
         }
@@ -152,7 +152,7 @@ impl Workflow {
                 outcome = "private",
                 "D{} did not become public; ending the build as private", request.revision_id
             );
-            self.end(&request, record, Report::Private, cx)?;
+            self.end(&request, record, BuildUpdate::Private, cx)?;
             return Ok(Outcome::Done);
         }
         let wait = self
@@ -174,20 +174,20 @@ impl Workflow {
         &self,
         request: &BuildRequest,
         record: &BuildRecord,
-        report: Report,
+        update: BuildUpdate,
         cx: &Context,
     ) -> Result<(), BusError> {
-        match &report {
-            Report::Neutral(neutral) => info!(outcome = "skipped", "{}", neutral.text),
-            Report::PatchFailed(failure) => {
+        match &update {
+            BuildUpdate::Skipped(skip) => info!(outcome = "skipped", "{}", skip.text),
+            BuildUpdate::PatchFailed(failure) => {
                 info!(outcome = "patch_failed", "{}", failure.summary)
             }
-            Report::InfrastructureFailed(blame) => {
-                error!(outcome = "infra_failed", "{}", blame.summary)
+            BuildUpdate::InfraFailed(failure) => {
+                error!(outcome = "infra_failed", "{}", failure.summary)
             }
-            Report::Working | Report::Pushed(_) | Report::Private => {}
+            BuildUpdate::Working | BuildUpdate::Pushed(_) | BuildUpdate::Private => {}
         }
-        self.log.finish(cx, request, record, report)
+        self.log.finish(cx, request, record, update)
     }
 }
 
@@ -208,7 +208,7 @@ impl Handler<BuildRequest> for Workflow {
             Evaluation::NotPublic(why) => {
                 return Ok(self.not_public(request, &record, is_last, why, cx)?);
             }
-            Evaluation::End(report) => self.end(&request, &record, report, cx)?,
+            Evaluation::End(update) => self.end(&request, &record, update, cx)?,
             Evaluation::Ready(build) => {
                 info!(
                     state = "applying",
@@ -233,7 +233,7 @@ impl Handler<BuildRequest> for Workflow {
         if record.end.is_some() {
             return Ok(());
         }
-        let blame = InfraFailure {
+        let failure = InfraFailure {
             summary: "The revision and its stack could not be loaded from Phabricator.".to_owned(),
             details: String::new(),
             attempts: cx.attempt(),
@@ -243,7 +243,7 @@ impl Handler<BuildRequest> for Workflow {
                 .duration_since(request.accepted_at)
                 .as_secs_f64(),
         };
-        Ok(self.end(&request, &record, Report::InfrastructureFailed(blame), cx)?)
+        Ok(self.end(&request, &record, BuildUpdate::InfraFailed(failure), cx)?)
     }
 
     async fn on_requeue(

@@ -64,7 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .on_test(test)
         .start(settings)?;
     ctrl_c().await?;
-    // What was heard is still told.
+    // The handlers still get the events that were received.
     monitor.stop();
     monitor.join().await?;
     Ok(())

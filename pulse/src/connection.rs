@@ -111,7 +111,7 @@ impl Connection {
             .map_err(PulseError::doing(&self.settings, "open a channel"))
     }
 
-    /// Finds an exchange, or makes it if it is to be one of this user's own: those of others may only be looked at.
+    /// Finds an exchange, or declares it if it is one of this user's own: those of others may only be looked up.
     pub(crate) async fn find_exchange(
         &self,
         channel: &Channel,

@@ -29,8 +29,8 @@ pub struct Taken {
 }
 
 impl Inbox {
-    /// Takes from `queue/<user>/<name>`, which is made when it is missing, and is bound for `route`. RabbitMQ sends so many
-    /// messages `ahead` of their acknowledgements; 0: all that there are.
+    /// Takes from `queue/<user>/<name>`, which is made when it is missing, and is bound for `route`. RabbitMQ sends up
+    /// to `ahead` messages before their acknowledgements; 0: all that there are.
     pub async fn open(
         settings: PulseSettings,
         name: &str,

@@ -111,7 +111,7 @@ impl Listener {
         ended
     }
 
-    /// Looks at the queue now and then, also while nothing can be stored, which is when it grows.
+    /// Checks the queue now and then, also while nothing can be stored, which is when it grows.
     async fn watch(
         &self,
         connection: &Connection,

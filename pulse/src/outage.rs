@@ -57,7 +57,7 @@ impl<E> Outage<E> {
 
 /// How long a session lasts at least that ends an outage, and starts the waits again at the shortest.
 pub(crate) const LASTED: Duration = Duration::from_secs(30);
-/// So many sessions in a row that broke sooner are one outage: their begins and their ends are not logged.
+/// After this number of sessions in a row that broke sooner, they are one outage: their begins and ends are not logged.
 const FLAPPING: u32 = 2;
 
 /// The sessions with a server, one after another: how long to wait before the next one, and what to log.
@@ -248,7 +248,7 @@ mod tests {
             "{waits:?}"
         );
 
-        // One lasts, and is said to.
+        // One session lasts, and that is reported once.
         sessions.begins(clock.now());
         clock.advance(LASTED);
         assert!(sessions.has_lasted() && !sessions.has_lasted());

@@ -1,4 +1,4 @@
-//! The queue on Pulse: made, bound and looked at.
+//! The queue on Pulse: it is declared, bound and measured.
 
 use std::collections::HashSet;
 
@@ -198,7 +198,7 @@ impl PulseQueue {
         Ok(())
     }
 
-    /// Begins to take messages. RabbitMQ sends so many `ahead` of their acknowledgements.
+    /// Begins to take messages. RabbitMQ sends up to `ahead` messages before their acknowledgements.
     pub(crate) async fn consume(
         &self,
         connection: &Connection,

@@ -1,4 +1,4 @@
-//! Where Pulse is, and as whom it is used.
+//! The address of Pulse, and our user there.
 
 use std::{fmt, str::FromStr};
 
@@ -27,7 +27,7 @@ impl PulseSettings {
         format!("queue/{}/{name}", self.user)
     }
 
-    /// Whether an exchange belongs to this user. Others may only be looked at.
+    /// Whether an exchange belongs to this user. Others may only be looked up.
     pub(crate) fn owns(&self, exchange: &str) -> bool {
         let name = exchange
             .strip_prefix("exchange/")

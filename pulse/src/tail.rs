@@ -10,7 +10,7 @@ use crate::{
     subscription::{Lifetime, Subscription},
 };
 
-/// How many messages RabbitMQ sends ahead of whoever looks at them.
+/// How many messages RabbitMQ sends before their acknowledgements.
 const PREFETCH: u16 = 100;
 
 /// Shows the messages of `exchange` whose routing key fits one of `topics`, from now on, until the connection is lost.

@@ -152,8 +152,8 @@ impl Taskcluster {
         &self.root
     }
 
-    /// Checks that the deployment answers and accepts the credentials (`auth.currentScopes`). What they allow is not
-    /// looked at.
+    /// Checks that the deployment answers and accepts the credentials (`auth.currentScopes`). It does not check what
+    /// they allow.
     pub async fn ping(&self) -> Result<(), TaskclusterError> {
         let call = Call::get("auth.currentScopes", &["scopes", "current"]);
         let url = call.url(&self.root)?;

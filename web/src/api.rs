@@ -33,7 +33,7 @@ const LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
 
 /// The routes, for clients that send `token`.
-pub(crate) fn router(operator: Admin, token: SecretString, throttle: Arc<AuthThrottle>) -> Router {
+pub(crate) fn router(admin: Admin, token: SecretString, throttle: Arc<AuthThrottle>) -> Router {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/queues", get(queues))
@@ -59,7 +59,7 @@ pub(crate) fn router(operator: Admin, token: SecretString, throttle: Arc<AuthThr
             Arc::new((token, throttle)),
             authorize,
         ))
-        .with_state(operator);
+        .with_state(admin);
     Router::new().nest("/api/v1", routes)
 }
 
@@ -174,9 +174,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
 }
 
 /// The metrics of this process, and the depths of the queues of all processes, in Prometheus's text format.
-async fn metrics(State(operator): State<Admin>) -> String {
+async fn metrics(State(admin): State<Admin>) -> String {
     let mut text = observe::metrics::render();
-    let reports = operator.queues().await.unwrap_or_else(|error| {
+    let reports = admin.queues().await.unwrap_or_else(|error| {
         warn!(
             error = error_chain(&error),
             "cannot read the depths of the queues; the metrics leave them out"
@@ -242,95 +242,86 @@ fn limit(requested: Option<usize>) -> Result<usize, Fault> {
 
 type Answer = Result<Json<Value>, Fault>;
 
-async fn queues(
-    State(operator): State<Admin>,
-    Parameters(Nothing {}): Parameters<Nothing>,
-) -> Answer {
-    Ok(Json(json!({"queues": operator.queues().await?})))
+async fn queues(State(admin): State<Admin>, Parameters(Nothing {}): Parameters<Nothing>) -> Answer {
+    Ok(Json(json!({"queues": admin.queues().await?})))
 }
 
 async fn messages(
-    State(operator): State<Admin>,
+    State(admin): State<Admin>,
     Named(queue): Named<String>,
     Parameters(listing): Parameters<Listing>,
 ) -> Answer {
     Ok(Json(
-        json!({"messages": operator.messages(&queue, limit(listing.limit)?).await?}),
+        json!({"messages": admin.messages(&queue, limit(listing.limit)?).await?}),
     ))
 }
 
-async fn message(
-    State(operator): State<Admin>,
-    Named((queue, id)): Named<(String, Uuid)>,
-) -> Answer {
-    Ok(Json(json!(operator.message(&queue, id).await?)))
+async fn message(State(admin): State<Admin>, Named((queue, id)): Named<(String, Uuid)>) -> Answer {
+    Ok(Json(json!(admin.message(&queue, id).await?)))
 }
 
 async fn requeue(
-    State(operator): State<Admin>,
+    State(admin): State<Admin>,
     Named(queue): Named<String>,
     Body(messages): Body<Messages>,
 ) -> Answer {
     Ok(Json(
-        json!({"requeued": operator.requeue(&queue, messages).await?}),
+        json!({"requeued": admin.requeue(&queue, messages).await?}),
     ))
 }
 
 async fn drop_waiting(
-    State(operator): State<Admin>,
+    State(admin): State<Admin>,
     Named(queue): Named<String>,
     Body(messages): Body<Messages>,
 ) -> Answer {
     Ok(Json(
-        json!({"dropped": operator.drop_waiting(&queue, messages).await?}),
+        json!({"dropped": admin.drop_waiting(&queue, messages).await?}),
     ))
 }
 
 async fn pause(
-    State(operator): State<Admin>,
+    State(admin): State<Admin>,
     Named(queue): Named<String>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Answer {
-    Ok(Json(json!(operator.set_paused(&queue, true).await?)))
+    Ok(Json(json!(admin.set_paused(&queue, true).await?)))
 }
 
 async fn resume(
-    State(operator): State<Admin>,
+    State(admin): State<Admin>,
     Named(queue): Named<String>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Answer {
-    Ok(Json(json!(operator.set_paused(&queue, false).await?)))
+    Ok(Json(json!(admin.set_paused(&queue, false).await?)))
 }
 
-async fn dead(
-    State(operator): State<Admin>,
-    Parameters(listing): Parameters<DeadListing>,
-) -> Answer {
+async fn dead(State(admin): State<Admin>, Parameters(listing): Parameters<DeadListing>) -> Answer {
     let limit = limit(listing.limit)?;
     let reason = listing.reason.as_deref();
     if reason == Some("") {
         return Err(AdminError::Empty("reason").into());
     }
-    let letters = operator
+    let letters = admin
         .dead(listing.queue.as_deref(), reason.unwrap_or_default(), limit)
         .await?;
     Ok(Json(json!({"letters": letters})))
 }
 
 async fn dead_letter(
-    State(operator): State<Admin>,
+    State(admin): State<Admin>,
     Named((queue, id)): Named<(String, String)>,
 ) -> Answer {
-    Ok(Json(json!(operator.dead_letter(Some(&queue), &id).await?)))
+    Ok(Json(json!(admin.dead_letter(Some(&queue), &id).await?)))
 }
 
 /// 409 when dead letters match and none could be requeued.
 async fn requeue_dead(
-    State(operator): State<Admin>,
+    State(admin): State<Admin>,
     Body(letters): Body<DeadLetterFilter>,
 ) -> Result<(StatusCode, Json<Requeued>), Fault> {
-    let chosen = operator.choose(&letters).await?;
-    let outcome = operator.requeue_dead(&chosen).await?;
+    let chosen = admin.choose(&letters).await?;
+    let outcome = admin.requeue_dead(&chosen).await?;
     let nothing = outcome.requeued == 0 && !outcome.kept.is_empty();
     Ok((
         if nothing {
@@ -342,7 +333,7 @@ async fn requeue_dead(
     ))
 }
 
-async fn drop_dead(State(operator): State<Admin>, Body(letters): Body<DeadLetterFilter>) -> Answer {
-    let chosen = operator.choose(&letters).await?;
-    Ok(Json(json!({"dropped": operator.drop_dead(&chosen).await?})))
+async fn drop_dead(State(admin): State<Admin>, Body(letters): Body<DeadLetterFilter>) -> Answer {
+    let chosen = admin.choose(&letters).await?;
+    Ok(Json(json!({"dropped": admin.drop_dead(&chosen).await?})))
 }

@@ -56,7 +56,7 @@ pub struct WebSettings {
     /// The version that `/__version__` shows.
     pub version: Version,
     /// The queues that the API serves.
-    pub operator: Admin,
+    pub admin: Admin,
     /// The token that a client of the API must send. Without it there is no API.
     pub api_token: Option<SecretString>,
 }
@@ -65,7 +65,7 @@ pub struct WebSettings {
 fn router(settings: WebSettings) -> Router {
     let throttle = Arc::new(AuthThrottle::new(settings.producer.clock().clone()));
     let token = settings.api_token.clone();
-    let api = token.map(|token| api::router(settings.operator.clone(), token, throttle.clone()));
+    let api = token.map(|token| api::router(settings.admin.clone(), token, throttle.clone()));
     let settings = Arc::new(settings);
     let harbormaster = Router::new()
         .route("/codereview/new", post(harbormaster::accept))

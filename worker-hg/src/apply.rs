@@ -1,8 +1,7 @@
-//! Turning a build's stack of patches into changesets.
+//! The changesets of a build's stack of patches.
 //!
 //! The changesets are a pure function of the base, the stack and the target: their authors, dates and messages come
-//! from the build, and nothing from the clock. So a build that is done again gives the same hashes, here or
-//! elsewhere.
+//! from the build, and nothing from the clock. So a repeated build gives the same hashes on each worker.
 
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ use crate::{
     messages, rejects, search,
 };
 
-/// Makes one changeset of each patch, and the one with the try configuration; returns that one. `time` is the processor
-/// time that is left for it.
+/// Makes one changeset of each patch and one with the try configuration; returns the last one. `time` is the processor
+/// time that is left for them.
 pub(crate) async fn apply(
     clone: &mut HgClone,
     base: &Changeset,
@@ -75,7 +74,7 @@ async fn apply_patch(
         let old = clone
             .read_file(parent, &deletion.path, deletion.bytes())
             .await?;
-        // Mercurial itself reports a file that is not there.
+        // Mercurial itself reports a missing file.
         if old.is_some_and(|old| !deletion.fits(&old)) {
             let path = deletion.path.as_bytes();
             return Err(does_not_apply(reject_report::other_lines(path, false)));
@@ -94,7 +93,7 @@ async fn apply_patch(
             content.message, patch.diff.phid
         ),
     };
-    // Read where it is needed: it can be large, and Mercurial reads it by itself.
+    // The patch is read where it is needed, and not kept: it can be large, and Mercurial reads it from its file.
     let misplaced = {
         let bytes = read(&content.file).await?;
         search::misplaced(clone, parent, &bytes, parsed, sizes).await?
@@ -112,7 +111,7 @@ async fn apply_patch(
         }
         Err(ended) => {
             return Err(match (ended, misplaced) {
-                (Ended::Spent, Some(report)) => Rejection::SearchesTooLong {
+                (Ended::OutOfTime, Some(report)) => Rejection::SearchesTooLong {
                     revision_id,
                     report,
                 }
@@ -121,7 +120,7 @@ async fn apply_patch(
             });
         }
     };
-    // The tree was checked as if they had gone.
+    // The check of the tree took these files for deleted.
     if parsed.removed_by_hunks().next().is_some() {
         let removed = clone.removed(&made).await?;
         let mut paths = parsed.removed_by_hunks();
@@ -139,10 +138,10 @@ async fn read(patch: &PatchFile) -> Result<Vec<u8>, WorkerError> {
         .map_err(WorkerError::io("read a patch"))
 }
 
-/// Why an import failed that would have made a changeset of `D<revision_id>`, when it is not that the patch does not apply.
+/// The error of a failed import for `D<revision_id>`, other than that the patch does not apply.
 async fn not_imported(clone: &mut HgClone, revision_id: u64, ended: Ended) -> ApplyError {
     match ended {
-        Ended::Spent => Rejection::TakesTooLong { revision_id }.into(),
+        Ended::OutOfTime => Rejection::TakesTooLong { revision_id }.into(),
         Ended::ByItself(output)
             if messages::is_out_of_memory(&output) && clone.has_grown_too_large() =>
         {
@@ -158,9 +157,8 @@ async fn not_imported(clone: &mut HgClone, revision_id: u64, ended: Ended) -> Ap
     }
 }
 
-/// A patch that makes the file of the try configuration have this content and be a plain file, whatever it was. It is a
-/// binary one, since that replaces the whole file without a look at the old content, which may be anything: the stack
-/// can have brought it.
+/// A patch that makes the file of the try configuration a plain file with this content, whatever it was. It is a binary
+/// patch: that replaces the whole file without reading the old content, which the stack may have added.
 fn config_patch(content: &[u8], exists: bool) -> Result<Vec<u8>, WorkerError> {
     let modes = if exists {
         "old mode 100644\nnew mode 100644\n"
@@ -185,8 +183,8 @@ struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    /// Makes the changeset on `parent`. `newest` is the number of the clone's newest changeset. The inner error is
-    /// what Mercurial says when it will not.
+    /// Makes the changeset on `parent`. `newest` is the number of the clone's newest changeset. The inner error is the
+    /// end of an import that failed.
     async fn import(
         &self,
         clone: &mut HgClone,

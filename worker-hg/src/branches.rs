@@ -10,33 +10,38 @@ use worker::{
 
 use crate::program;
 
-/// The time for the question.
-const TIME: Duration = Duration::from_secs(60);
+/// The time for one listing.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The open branches of a clone, which others may have meanwhile. `None` when they cannot be told.
+/// The open branches of a clone that another process may use at the same time. `None` if Mercurial fails.
 pub(crate) async fn of(program: &Path, clone: &Path) -> Option<Vec<String>> {
     let repository = format!("--repository={}", clone.display());
     let [command, template] = COMMAND;
     let arguments = [&repository, command, template];
-    let output = process::run(program::hg(program, None), arguments, "hg branches", TIME)
-        .await
-        .ok()?;
+    let output = process::run(
+        program::hg(program, None),
+        arguments,
+        "hg branches",
+        TIMEOUT,
+    )
+    .await
+    .ok()?;
     (output.code == 0).then(|| names(&output))
 }
 
-/// Lists the open branches.
+/// The command that lists the open branches.
 pub(crate) const COMMAND: [&str; 2] = ["branches", r"--template={branch}\n"];
 
-/// What [`COMMAND`] has printed.
+/// The branches in the output of [`COMMAND`].
 pub(crate) fn names(output: &CommandOutput) -> Vec<String> {
     output.text().lines().map(str::to_owned).collect()
 }
 
-/// What `default_revision` is when nobody has set it.
+/// The default of `default_revision`.
 pub(crate) const UNSET: &str = "tip";
 
-/// What to warn about when no `default_revision` is configured and the source has several lines of development: the tip
-/// is on the one that was pushed to last.
+/// The warning for a source with several lines of development and no configured `default_revision`: the tip is on the
+/// line that was pushed to last.
 pub(crate) fn ambiguous(repository: &RepositorySettings, lines: &[String]) -> Option<String> {
     const SHOWN: usize = 5;
     if repository.default_revision != UNSET || lines.len() < 2 {

@@ -1,6 +1,5 @@
 //! Changesets.
 
-/// A changeset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Changeset {
     /// Its hash, 40 hex digits.
@@ -16,7 +15,7 @@ pub(crate) struct Changeset {
 }
 
 impl Changeset {
-    /// Reads a line of what `hg log` printed.
+    /// Reads a line of the output of `hg log`.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split(' ').collect();
         let [node, number, parent, manifest, changes] = fields.as_slice() else {
@@ -31,7 +30,7 @@ impl Changeset {
         })
     }
 
-    /// The first digits of its hash, as people read it.
+    /// The first 12 digits of its hash, for people.
     pub(crate) fn short(&self) -> &str {
         self.node.get(..12).unwrap_or(&self.node)
     }

@@ -1,20 +1,23 @@
-//! A clone without a working copy, and the one invariant that everything rests on.
+//! A clone without a working copy, and the invariant that all of its users rely on.
 //!
-//! # What is ours and what is the source's
+//! # Changesets of builds and of the source
 //!
-//! A build adds changesets to the clone and takes them away again when it is done. A crash can leave them there, and
-//! the newest changeset of the clone must never be one of those. Phases do not tell: a push to a publishing Try makes
-//! our changesets public, and a source that does not publish leaves its own as drafts. So the clone has a *source tip*:
-//! a file that names the newest changeset after the last clone or pull. Changesets are numbered as they arrive, and
-//! nothing is pulled while a build's are there, so **whatever is numbered above the source tip is ours** and can go.
+//! A build adds changesets to the clone and strips them at its end. A crash can leave them there, but the newest
+//! changeset of the clone must never be one of them. Phases do not show the difference: a push to a publishing Try
+//! makes our changesets public, and a source that does not publish leaves its own as drafts. So the clone has a *source
+//! tip*: a file that names the newest changeset after the last clone or pull. Mercurial numbers changesets as they
+//! arrive, and the worker pulls nothing while changesets of a build are there. So **each changeset with a number above
+//! the source tip is ours**, and can be stripped.
 //!
-//! Each step may be the last one before a crash:
-//! * during a clone: it is made under another name and moved into place when it is whole and has its source tip;
-//! * between a pull and the new source tip: what was pulled counts as ours, is stripped, and comes again with the next pull;
-//! * during an import, a pull or a strip: Mercurial's own transaction is rolled back by `recover`.
+//! A crash can end each step:
+//! * a clone: it is made under another name, and moved into place when it is whole and has its source tip;
+//! * a pull, before the new source tip is written: the new changesets count as ours, are stripped, and come again with
+//!   the next pull;
+//! * an import, a pull or a strip, before its end: `hg recover` rolls Mercurial's own transaction back.
 //!
-//! A command that fails can leave as much behind as a crash, such as a transaction that could not be rolled back on a full
-//! disk. So before each build the clone is brought into the state of its source tip, and is not used otherwise.
+//! A failed command can leave as much behind as a crash, such as a transaction that Mercurial could not roll back on a
+//! full disk. So before each build the worker brings the clone into the state of its source tip. It uses the clone in
+//! no other state.
 
 mod lookup;
 
@@ -41,56 +44,58 @@ use crate::{
     transport::address::SOURCE,
 };
 
-/// Where Mercurial keeps what is not a file of the repository.
+/// The directory with Mercurial's own files.
 pub(crate) const METADATA: &str = ".hg";
-/// The journal of a transaction that has not ended.
+/// The journal of an open transaction.
 const JOURNAL: &str = ".hg/store/journal";
-/// A patch of ours on its way into the clone.
+/// The file of a patch that is imported from memory.
 const PATCH: &str = ".hg/incoming.patch";
 
-/// A clone that is ready to be built on.
+/// A clone that is ready for builds.
 pub(crate) struct HgClone {
     source: Source,
     directory: PathBuf,
     server: CommandServer,
-    /// The number of the newest changeset that is the source's.
+    /// The number of the source tip.
     source_tip: i64,
-    /// Its hash.
+    /// The hash of the source tip.
     source_tip_node: String,
-    /// Whether there may be something of ours.
+    /// Whether the clone may hold something of a build.
     dirty: bool,
 }
 
 /// A patch for [`HgClone::import`].
 #[derive(Clone, Copy)]
 pub(crate) enum PatchInput<'a> {
-    /// It is in this file.
+    /// The patch is in this file.
     File(&'a Path),
-    /// It is not on disk yet.
+    /// The patch is in memory.
     Bytes(&'a [u8]),
 }
 
-/// How to reach Mercurial and the source.
+/// The program of Mercurial, and the way to the source.
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
-    /// The configuration file that says where the source is; see [`crate::transport::address::configuration`].
+    /// The configuration file with the address of the source; see [`crate::transport::address::configuration`].
     pub(crate) hgrc: PathBuf,
-    /// The value of `ui.ssh` for a command server, and for an `hg` of its own.
+    /// The value of `ui.ssh` for a command server.
     pub(crate) ssh: String,
-    pub(crate) passing_ssh: String,
+    /// The value of `ui.ssh` for a separate `hg`.
+    pub(crate) one_off_ssh: String,
     pub(crate) limits: Limits,
 }
 
 impl HgClone {
-    /// Makes a clone in `temporary`; what an interrupted attempt left there goes. When this returns it is whole and
-    /// has its source tip, and can be moved into its place.
+    /// Makes a clone in `temporary`, and removes first what an interrupted attempt left there. The result is whole, has
+    /// its source tip, and can be moved into its place.
     pub(crate) async fn make(source: &Source, temporary: &Path) -> Result<(), WorkerError> {
         remove(temporary).await?;
         let made = Self::make_in(source, temporary).await;
         if made.is_err() {
-            // What is there may be what fills the disk. If it cannot be removed, the next attempt begins with that.
+            // The rest may be what fills the disk. If it cannot be removed now, the next attempt begins with its
+            // removal.
             let _ = remove(temporary).await;
         }
         made
@@ -100,7 +105,7 @@ impl HgClone {
         let doing = format!("clone {}", source.name);
         let hg = || program::hg(&source.program, Some(&source.hgrc));
         let target = temporary.display().to_string();
-        let ssh = ssh_config(&source.passing_ssh);
+        let ssh = ssh_config(&source.one_off_ssh);
         let arguments = [
             ssh.as_str(),
             "clone",
@@ -124,7 +129,8 @@ impl HgClone {
             .map_err(WorkerError::io(format!("write the source tip of {target}")))
     }
 
-    /// Opens the clone in `directory` and tidies it up. [`WorkerError::Damaged`] when it has to be cloned again.
+    /// Opens the clone in `directory`, and removes what builds left there. [`WorkerError::Damaged`] when it has to be
+    /// cloned again.
     pub(crate) async fn open(source: &Source, directory: &Path) -> Result<Self, WorkerError> {
         let mut clone = Self {
             source: source.clone(),
@@ -139,9 +145,9 @@ impl HgClone {
             source_tip_node: String::new(),
             dirty: true,
         };
-        // An older release may have made it for others to read.
+        // Other users may have got the right to read it.
         disk::make_private(directory).map_err(WorkerError::io(format!(
-            "take the clone of {} from other users",
+            "make the clone of {} private",
             source.name
         )))?;
         let tip = fs::read_to_string(directory.join(METADATA).join(SOURCE_TIP))
@@ -150,7 +156,7 @@ impl HgClone {
             return Err(clone.damaged("its source tip is no changeset".to_owned()));
         }
         locks::break_stale(directory).map_err(WorkerError::io(format!(
-            "look at the locks in the clone of {}",
+            "remove stale locks from the clone of {}",
             source.name
         )))?;
         clone.recover().await?;
@@ -163,14 +169,14 @@ impl HgClone {
         Ok(clone)
     }
 
-    /// Takes away what a build left, in whatever state it left it. A server that has grown large is replaced.
+    /// Removes what a build left, in whatever state it left the clone. Replaces a server that takes too much memory.
     pub(crate) async fn tidy(&mut self) -> Result<(), WorkerError> {
         let open = fs::exists(self.directory.join(JOURNAL)).map_err(WorkerError::io(format!(
-            "look for a transaction in the clone of {}",
+            "check the clone of {} for an open transaction",
             self.source.name
         )))?;
         if open {
-            // What the server holds in memory may be of that transaction.
+            // The server may hold data of that transaction in memory.
             self.server.close().await;
         }
         if self.dirty || !self.server.is_up() {
@@ -181,16 +187,16 @@ impl HgClone {
         }
         if self.server.memory() > self.source.limits.server_memory {
             self.server.close().await;
-            // The next build finds a warm one.
+            // This starts a warm server for the next build.
             self.tip().await?;
         }
         Ok(())
     }
 
-    /// Takes over what is new at the source. There must be nothing of ours.
+    /// Pulls from the source. The clone must hold nothing of a build.
     pub(crate) async fn pull(&mut self) -> Result<(), WorkerError> {
         let ssh = ssh_config(&self.source.ssh);
-        // Until the new source tip, what comes counts as ours.
+        // Until the new source tip is written, pulled changesets count as ours.
         self.dirty = true;
         let output = self
             .server
@@ -217,8 +223,8 @@ impl HgClone {
         Ok(())
     }
 
-    /// Makes changesets of a patch on `parent`; what Mercurial says, the caller judges. It may use the
-    /// processor time `allowed`; what it used is added to `used`.
+    /// Imports a patch on `parent`; the caller judges Mercurial's output. The import may use the processor time
+    /// `allowed`; the time that it used is added to `used`.
     pub(crate) async fn import(
         &mut self,
         parent: &Changeset,
@@ -227,7 +233,7 @@ impl HgClone {
         allowed: Duration,
         used: &mut Duration,
     ) -> Result<Ended, WorkerError> {
-        // Before the first thing that can be left behind.
+        // Set before the first step that can leave something behind.
         self.dirty = true;
         let made = self.directory.join(PATCH);
         let (written, path) = match patch {
@@ -241,7 +247,7 @@ impl HgClone {
         self.remove_patch().and(imported)
     }
 
-    /// Whether Mercurial took as much memory as it may have, when it says that it found no more.
+    /// Whether the memory limit made Mercurial run out of memory: see [`CommandServer::has_grown_too_large`].
     pub(crate) fn has_grown_too_large(&self) -> bool {
         self.server.has_grown_too_large()
     }
@@ -271,7 +277,7 @@ impl HgClone {
             .await
     }
 
-    /// Removes the patch, which may be a private one by now.
+    /// Removes the patch: its revision may have become private.
     fn remove_patch(&self) -> Result<(), WorkerError> {
         match fs::remove_file(self.directory.join(PATCH)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WorkerError::io(format!(
@@ -292,7 +298,7 @@ impl HgClone {
         output.success(format!("{doing} in {}", self.source.name))
     }
 
-    /// Pushes `head` and what it stands on, by way of `ssh`; what Mercurial says, the caller judges.
+    /// Pushes `head` and its ancestors, with `ssh` as `ui.ssh`; the caller judges Mercurial's output.
     pub(crate) async fn push(
         &mut self,
         head: &str,
@@ -308,14 +314,14 @@ impl HgClone {
             .await
     }
 
-    /// Gives the clone up: from now on it cannot be opened, and has to be cloned again.
+    /// Removes the source tip: the clone cannot be opened any more, and has to be cloned again.
     pub(crate) fn mark_corrupt(&self) -> Result<(), WorkerError> {
         fs::remove_file(self.directory.join(METADATA).join(SOURCE_TIP)).map_err(WorkerError::io(
-            format!("give up the clone of {}", self.source.name),
+            format!("mark the clone of {} as corrupt", self.source.name),
         ))
     }
 
-    /// The number of the newest changeset, when nothing is there of ours.
+    /// The number of the newest changeset while the clone holds none of a build.
     pub(crate) fn source_tip(&self) -> i64 {
         self.source_tip
     }
@@ -330,7 +336,7 @@ impl HgClone {
     }
 
     async fn recover(&mut self) -> Result<(), WorkerError> {
-        // 1 means that there was nothing to recover.
+        // The exit code 1 means that there was nothing to recover.
         let output = self
             .server
             .run(&["recover"], self.source.limits.command)
@@ -345,7 +351,7 @@ impl HgClone {
         }
     }
 
-    /// Leaves nothing but what is the source's.
+    /// Removes all that is not the source's.
     async fn strip(&mut self) -> Result<(), WorkerError> {
         self.remove_patch()?;
         let scratch = self.directory.join(SCRATCH);
@@ -355,8 +361,8 @@ impl HgClone {
                 "empty the scratch directory of {}",
                 self.source.name
             )))?;
-        // A parent of the working copy that goes would make Mercurial write a working copy.
-        self.run("forget the parent", &["debugsetparents", "--", "null"])
+        // If Mercurial stripped the parent of the working copy, it would write a working copy.
+        self.run("reset the parent", &["debugsetparents", "--", "null"])
             .await?;
         if self.tip().await?.number > self.source_tip {
             let rev = format!("--rev={}:", self.source_tip + 1);
@@ -383,7 +389,7 @@ impl HgClone {
     }
 }
 
-/// Writes a file that nobody else can read. In pieces: `fs::write` would copy all of it first.
+/// Writes a file that no other user can read. It writes in pieces: `fs::write` would copy all of it first.
 async fn write_private(path: &Path, bytes: &[u8]) -> Result<(), WorkerError> {
     let writing = async {
         let mut file = tokio::fs::OpenOptions::new()
@@ -411,7 +417,7 @@ async fn remove(directory: &Path) -> Result<(), WorkerError> {
     }
 }
 
-/// How Mercurial is to call ssh, for one command. It is said to each, since what one was told holds for later ones.
+/// The option with `ui.ssh` for one command. Each command gets it, since the value stays set for later ones.
 fn ssh_config(ssh: &str) -> String {
     format!("--config=ui.ssh={ssh}")
 }

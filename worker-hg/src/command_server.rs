@@ -1,8 +1,8 @@
 //! A warm `hg`: one command server that runs one command after another.
 //!
-//! While a command runs, the process is held by the future that runs it, and goes back into [`CommandServer`] only when
-//! the command has ended as it should. So whatever interrupts a command (a deadline, a broken pipe, a dropped future)
-//! leaves no process behind, and never a server that is out of step; the next command starts a new one.
+//! While a command runs, its future owns the process. The process returns to [`CommandServer`] only when the command
+//! has ended regularly. So an interruption (a deadline, a broken pipe, a dropped future) leaves no process behind, and
+//! never a server that is out of step. The next command starts a new one.
 
 use std::{
     ffi::OsString,
@@ -31,63 +31,64 @@ use crate::{
     program,
 };
 
-/// The time that a server has to greet, and to end after its input was closed.
+/// The time that a server has to send its greeting.
 const GREETING: Duration = Duration::from_secs(60);
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The time that a server has to exit after its input was closed.
+const EXIT_TIME: Duration = Duration::from_secs(1);
 
-/// As much as a pipe holds, in bytes.
+/// The capacity of a pipe, in bytes.
 const PIPE: usize = 64 << 10;
 
-/// How much of what a server says outside the protocol is kept for the error, as when Python cannot start.
-const MAX_LAST_WORDS: usize = 4096;
+/// The most bytes of a server's standard error that are kept for an error, as when Python cannot start.
+const MAX_STDERR_TAIL: usize = 4096;
 
-/// How often a command is looked at that does foreign work.
-const LOOK: Duration = Duration::from_millis(250);
+/// The interval of checks on a command that does foreign work.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long a command may go on that has said that it will fail. Mercurial then still looks for a place for each of the
-/// other hunks, to name them all, and that can take hours.
+/// The time that a command may still run after it reported that it will fail. Mercurial then searches for the places of
+/// all other hunks, to name those that fit nowhere, and that can take hours.
 const FAILING: Duration = Duration::from_secs(2);
 
-/// How much of a line is enough to see that a command will fail.
+/// The number of bytes of a line that show whether a command will fail.
 const MAX_LINE: usize = 128;
 
-/// Where a server puts its temporary files, within the repository: what a patch makes, for one. They are on the same disk as
-/// the clone, and what one that was killed left can be found.
+/// The directory within the repository for a server's temporary files, such as those that a patch makes. It is on the
+/// same disk as the clone, and the worker finds there what a killed server left.
 pub(crate) const SCRATCH: &str = ".hg/scratch";
 
-/// A command server that is started when it is needed.
+/// A command server, which is started when it is needed.
 #[derive(Debug)]
 pub(crate) struct CommandServer {
     program: PathBuf,
     hgrc: Option<PathBuf>,
     clone: PathBuf,
-    /// The most memory that a server may have, in bytes of address space.
+    /// The most memory that a server may take, in bytes of address space.
     memory: u64,
     running: Option<Running>,
 }
 
-/// How a command came to its end that does foreign work.
+/// The end of a command that does foreign work.
 #[derive(Debug)]
 pub(crate) enum Ended {
     ByItself(CommandOutput),
-    /// It had said that it would fail, and was killed after a while. With what it had said.
+    /// The command reported that it would fail, and was killed after [`FAILING`]. With its output until then.
     Failing(CommandOutput),
-    /// It has used up its processor time, and was killed.
-    Spent,
+    /// The command used up its processor time, and was killed.
+    OutOfTime,
 }
 
 enum Stop {
-    Spent,
+    OutOfTime,
     Failing,
     Deadline,
 }
 
-/// Takes what a command complains of, and notes whether one of its lines says that it will fail.
+/// Keeps the standard error of a command, and notes whether a line shows that the command will fail.
 struct Errors<'a> {
     kept: Vec<u8>,
     /// The start of the last line, which arrives in pieces.
     line: Vec<u8>,
-    says_so: fn(&[u8]) -> bool,
+    is_failing: fn(&[u8]) -> bool,
     fails: &'a AtomicBool,
 }
 
@@ -101,7 +102,7 @@ impl Sink for Errors<'_> {
         for part in piece.split_inclusive(|&byte| byte == b'\n') {
             let room = MAX_LINE.saturating_sub(self.line.len());
             self.line.extend_from_slice(&part[..part.len().min(room)]);
-            if (self.says_so)(&self.line) {
+            if (self.is_failing)(&self.line) {
                 self.fails.store(true, Ordering::Relaxed);
             }
             if part.ends_with(b"\n") {
@@ -116,11 +117,11 @@ struct Running {
     group: Group,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    last_words: JoinHandle<Vec<u8>>,
+    stderr_tail: JoinHandle<Vec<u8>>,
 }
 
 impl CommandServer {
-    /// A server for the repository in `clone`, with the configuration file `hgrc`, that may have `memory` bytes.
+    /// A server for the repository in `clone`, with the configuration file `hgrc`, that may take `memory` bytes.
     pub(crate) fn new(
         program: PathBuf,
         hgrc: Option<PathBuf>,
@@ -136,12 +137,13 @@ impl CommandServer {
         }
     }
 
-    /// Whether a server is up. It is not at first, nor after a command was interrupted.
+    /// Whether a server runs. None does at first, and after a command was interrupted.
     pub(crate) fn is_up(&self) -> bool {
         self.running.is_some()
     }
 
-    /// Runs a command. Each option is one argument, `--option=value`, and `--` stands in front of what is no option.
+    /// Runs a command. Each option is one argument, `--option=value`, and `--` precedes the arguments that are no
+    /// options.
     pub(crate) async fn run(
         &mut self,
         arguments: &[&str],
@@ -152,7 +154,7 @@ impl CommandServer {
         Ok(CommandOutput { stdout, ..output })
     }
 
-    /// Runs a command whose output goes into `sink`, and not into what is returned.
+    /// Runs a command whose standard output goes into `sink`, and not into the result.
     pub(crate) async fn run_into(
         &mut self,
         arguments: &[&str],
@@ -162,7 +164,7 @@ impl CommandServer {
         self.run_bytes_into(&bytes(arguments), sink, deadline).await
     }
 
-    /// The same for arguments that need not be text.
+    /// [`Self::run_into`] for arguments that need not be text.
     pub(crate) async fn run_bytes_into(
         &mut self,
         arguments: &[&[u8]],
@@ -192,9 +194,9 @@ impl CommandServer {
         }
     }
 
-    /// Runs a command that does what an author asks for, which may be more than anybody can wait for. It may use the
-    /// processor time `allowed`; what it used is added to `used`. One that hangs, without computing, fails at the deadline
-    /// as any other does.
+    /// Runs a command that does foreign work: an author's patch decides its amount. It may use the processor time
+    /// `allowed`; the time that it used is added to `used`. A command that hangs without computing fails at the
+    /// deadline, as any other does.
     pub(crate) async fn run_foreign(
         &mut self,
         arguments: &[&str],
@@ -215,23 +217,23 @@ impl CommandServer {
             Errors {
                 kept: Vec::new(),
                 line: Vec::new(),
-                says_so: is_failing,
+                is_failing,
                 fails: &fails,
             },
         );
         let watching = async {
             let mut exchanging = pin!(running.exchange(&arguments, &mut stdout, &mut stderr));
-            let mut looks = tokio::time::interval(LOOK);
-            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut checks = tokio::time::interval(CHECK_INTERVAL);
+            checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut failing_since = None;
             loop {
                 let now = tokio::select! {
                     biased;
                     exchanged = &mut exchanging => return Ok(exchanged),
-                    now = looks.tick() => now,
+                    now = checks.tick() => now,
                 };
                 if since() > allowed {
-                    return Err(Stop::Spent);
+                    return Err(Stop::OutOfTime);
                 }
                 if fails.load(Ordering::Relaxed)
                     && now - *failing_since.get_or_insert(now) >= FAILING
@@ -259,8 +261,8 @@ impl CommandServer {
         };
         running.group.end().await;
         match stop {
-            Stop::Spent if !fails.load(Ordering::Relaxed) => Ok(Ended::Spent),
-            Stop::Spent | Stop::Failing => Ok(Ended::Failing(output(-1))),
+            Stop::OutOfTime if !fails.load(Ordering::Relaxed) => Ok(Ended::OutOfTime),
+            Stop::OutOfTime | Stop::Failing => Ok(Ended::Failing(output(-1))),
             Stop::Deadline => Err(WorkerError::Deadline {
                 is_push: false,
                 command: full_name(&arguments),
@@ -269,7 +271,7 @@ impl CommandServer {
         }
     }
 
-    /// The server for a command, which must be one that can be sent.
+    /// A server for a command. Fails if the command cannot be sent.
     async fn ready_for(&mut self, arguments: &[&[u8]]) -> Result<Running, WorkerError> {
         if arguments.iter().any(|argument| argument.contains(&0)) {
             return Err(WorkerError::Argument {
@@ -282,8 +284,8 @@ impl CommandServer {
         }
     }
 
-    /// Whether the server has come so near to what it may have that this is why it found no more memory: what it asked
-    /// for last does not count as taken. A machine can be out of memory, too.
+    /// Whether the memory limit made the server run out of memory: its peak is above half of the limit. The request
+    /// that failed does not count in the peak. The other cause is a machine that is out of memory.
     pub(crate) fn has_grown_too_large(&self) -> bool {
         self.running
             .as_ref()
@@ -291,7 +293,7 @@ impl CommandServer {
             .is_some_and(|peak| peak > self.memory / 2)
     }
 
-    /// How much memory the server takes, in bytes; zero when there is none.
+    /// The memory that the server takes, in bytes; 0 without a server.
     pub(crate) fn memory(&self) -> u64 {
         self.running
             .as_ref()
@@ -299,14 +301,14 @@ impl CommandServer {
             .unwrap_or_default()
     }
 
-    /// Ends the server kindly, if there is one.
+    /// Closes the input of the server, if there is one, and kills it if it does not exit.
     pub(crate) async fn close(&mut self) {
         if let Some(Running {
             mut group, stdin, ..
         }) = self.running.take()
         {
             drop(stdin);
-            if tokio::time::timeout(FAREWELL, group.wait()).await.is_err() {
+            if tokio::time::timeout(EXIT_TIME, group.wait()).await.is_err() {
                 group.end().await;
             }
         }
@@ -316,7 +318,7 @@ impl CommandServer {
         let mut command = program::hg(&self.program, self.hgrc.as_deref());
         let scratch = self.clone.join(SCRATCH);
         match std::fs::create_dir(&scratch) {
-            // Without it Mercurial takes the system's, and without a repository it says so itself.
+            // Without it Mercurial uses the system's directory; without a repository it reports an error.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 return Err(WorkerError::io(format!("make {}", scratch.display()))(
                     error,
@@ -324,7 +326,7 @@ impl CommandServer {
             }
             _ => command.env("TMPDIR", &scratch),
         };
-        // Where its ssh is to be.
+        // The working directory that its ssh needs.
         command.current_dir(self.clone.parent().unwrap_or(&self.clone));
         let mut repository = OsString::from("--repository=");
         repository.push(&self.clone);
@@ -335,7 +337,7 @@ impl CommandServer {
             group,
             stdin: pipes.stdin,
             stdout: BufReader::with_capacity(PIPE, pipes.stdout),
-            last_words: tokio::spawn(last_words(pipes.stderr)),
+            stderr_tail: tokio::spawn(stderr_tail(pipes.stderr)),
         };
         match tokio::time::timeout(GREETING, running.greeted()).await {
             Ok(Ok(())) => Ok(running),
@@ -369,7 +371,7 @@ impl Running {
         }
     }
 
-    /// Has a command run to its end, and returns its exit code.
+    /// Sends a command, waits for its end, and returns its exit code.
     async fn exchange(
         &mut self,
         arguments: &[&[u8]],
@@ -388,7 +390,7 @@ impl Running {
 
     async fn failed(self, command: String, source: FramingError) -> WorkerError {
         self.group.end().await;
-        let words = match tokio::time::timeout(FAREWELL, self.last_words).await {
+        let words = match tokio::time::timeout(EXIT_TIME, self.stderr_tail).await {
             Ok(Ok(bytes)) if !bytes.is_empty() => format!(": {}", text::one_line(&bytes)),
             _ => String::new(),
         };
@@ -405,7 +407,7 @@ impl Running {
     }
 }
 
-/// A command's name among its words.
+/// The name of a command among its arguments.
 fn name_of(arguments: &[&[u8]]) -> String {
     let name = arguments.iter().find(|word| !word.starts_with(b"-"));
     name.map_or_else(String::new, |word| {
@@ -425,14 +427,13 @@ fn bytes<'a>(arguments: &[&'a str]) -> Vec<&'a [u8]> {
         .collect()
 }
 
-/// Reads what the server says outside the protocol to its end, and returns the end of it: a traceback tells its cause
-/// last.
-async fn last_words(mut stderr: ChildStderr) -> Vec<u8> {
+/// Reads the server's standard error to its end, and returns the last part: a traceback ends with its cause.
+async fn stderr_tail(mut stderr: ChildStderr) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut buffer = [0; 1024];
     while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
         kept.extend_from_slice(&buffer[..read]);
-        kept.drain(..kept.len().saturating_sub(MAX_LAST_WORDS));
+        kept.drain(..kept.len().saturating_sub(MAX_STDERR_TAIL));
     }
     kept
 }
@@ -449,7 +450,7 @@ mod tests {
             let mut errors = Errors {
                 kept: Vec::new(),
                 line: Vec::new(),
-                says_so: messages::is_failing,
+                is_failing: messages::is_failing,
                 fails: &fails,
             };
             pieces.iter().for_each(|piece| errors.take(piece));

@@ -1,26 +1,26 @@
 //! The frames of Mercurial's command server (`hg serve --cmdserver pipe`).
 //!
-//! From the server: one byte that names the channel, and a big-endian `u32`. On the channels `o`, `e`, `d` and `r` it
-//! is the length of the data that follow; on `I` and `L` it is the most bytes of input that the server wants. To the
-//! server: `runcommand\n` and then a length and that many bytes, the arguments joined by NUL. An answer to `I` or `L`
-//! has the same form; ours is always empty, the end of the input: what commands read stands in files.
+//! The server sends one byte that names the channel, and a big-endian `u32`. On the channels `o`, `e`, `d` and `r` that
+//! is the length of the data that follow; on `I` and `L` it is the most bytes of input that the server requests. We
+//! send `runcommand\n`, a length, and that number of bytes: the arguments joined by NUL. A response to `I` or `L` is a
+//! length and the bytes, too. Ours is always empty, the end of the input: commands read from files.
 //!
-//! A channel that we do not know is required when its letter is upper-case, and may be ignored when it is lower-case.
+//! An unknown channel with an upper-case letter is required; one with a lower-case letter may be ignored.
 
 use std::io;
 
 use thiserror::Error;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The most bytes of what one command prints that are kept.
+/// The most bytes of one command's output that are kept.
 const MAX_OUTPUT: usize = 16 << 20;
 
 /// The end of the input.
 pub(crate) const NO_INPUT: [u8; 4] = [0; 4];
 
-/// Takes what a command prints, piece by piece as it arrives.
+/// Takes the output of a command, piece by piece as it arrives.
 pub(crate) trait Sink {
-    /// How many bytes it can still take.
+    /// The number of bytes that it can still take.
     fn room(&self) -> usize;
     /// Takes the next bytes.
     fn take(&mut self, piece: &[u8]);
@@ -36,11 +36,11 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// How the other side broke the protocol.
+/// The server's breach of the protocol.
 #[derive(Debug, Error)]
 pub enum FramingError {
     /// The server closed its output.
-    #[error("it ended")]
+    #[error("it closed its output")]
     Ended,
     /// The pipe failed.
     #[error("the pipe to it failed")]
@@ -49,32 +49,32 @@ pub enum FramingError {
     #[error("it used the unknown channel {0:#04x}")]
     Channel(u8),
     /// A result that is no number.
-    #[error("its result is {0} bytes long")]
+    #[error("its result has {0} bytes instead of 4")]
     Result(u32),
-    /// More output than a command can have.
+    /// More output than a command may have.
     #[error("it sent more than {MAX_OUTPUT} bytes")]
     TooLarge,
-    /// Its first words are not those of a command server.
+    /// The first frame is not the greeting of a command server.
     #[error("its greeting is not one of a command server that runs commands")]
     Greeting,
 }
 
-/// What the server says next.
+/// A frame of the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
     /// Output; its data have gone into the sink for `stdout`.
     Output,
     /// Errors; their data have gone into the sink for `stderr`.
     Error,
-    /// Something that may be ignored.
+    /// Data on a channel that may be ignored.
     Ignored,
     /// The command ended with this exit code.
     Result(i32),
-    /// The server wants input.
+    /// The server requests input.
     Input,
 }
 
-/// Reads one frame. Data are handed on as they arrive, so a length alone allocates nothing.
+/// Reads one frame. It passes data on as they arrive, so a length alone allocates nothing.
 ///
 /// Not cancel-safe: after a dropped read the stream is out of step.
 pub(crate) async fn read_frame(
@@ -82,27 +82,27 @@ pub(crate) async fn read_frame(
     stdout: &mut impl Sink,
     stderr: &mut impl Sink,
 ) -> Result<Frame, FramingError> {
-    let channel = end(from.read_u8().await)?;
-    let length = end(from.read_u32().await)?;
+    let channel = map_eof(from.read_u8().await)?;
+    let length = map_eof(from.read_u32().await)?;
     match channel {
         b'I' | b'L' => Ok(Frame::Input),
-        b'r' if length == 4 => Ok(Frame::Result(end(from.read_i32().await)?)),
+        b'r' if length == 4 => Ok(Frame::Result(map_eof(from.read_i32().await)?)),
         b'r' => Err(FramingError::Result(length)),
         b'o' => read_data(from, length, stdout)
             .await
             .map(|()| Frame::Output),
         b'e' => read_data(from, length, stderr).await.map(|()| Frame::Error),
-        b'a'..=b'z' => read_data(from, length, &mut Nowhere)
+        b'a'..=b'z' => read_data(from, length, &mut Discard)
             .await
             .map(|()| Frame::Ignored),
         other => Err(FramingError::Channel(other)),
     }
 }
 
-/// Takes everything and keeps nothing.
-struct Nowhere;
+/// Discards all output.
+struct Discard;
 
-impl Sink for Nowhere {
+impl Sink for Discard {
     fn room(&self) -> usize {
         usize::MAX
     }
@@ -145,7 +145,7 @@ pub(crate) async fn write_command(
     to.write_all(&bytes).await
 }
 
-fn end<T>(read: io::Result<T>) -> Result<T, FramingError> {
+fn map_eof<T>(read: io::Result<T>) -> Result<T, FramingError> {
     read.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => FramingError::Ended,
         _ => FramingError::Pipe(error),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_refused() {
+    fn malformed_frames_are_refused() {
         type Expected = fn(&FramingError) -> bool;
         let table: [(&[u8], Expected); 9] = [
             (b"", |e| matches!(e, FramingError::Ended)),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_its_arguments_joined_by_nul() {
+    fn command_is_its_arguments_joined_by_nul() {
         let mut bytes = Vec::new();
         run(write_command(&mut bytes, &[b"log", b"--rev=tip"])).expect("written");
         assert_eq!(bytes, b"runcommand\n\0\0\0\x0dlog\0--rev=tip");

@@ -1,10 +1,10 @@
-//! Locks that nobody holds any more.
+//! Stale locks.
 //!
-//! Mercurial breaks the lock of a process that has died, when it died on this machine. A lock that was left in another
-//! container, whose host name nobody has any more, would stop the clone for ever; so would one whose process number has
-//! gone to somebody else. But no process of ours works on a clone that another one has (see `worker/src/clone/dir.rs`). So of all
-//! locks in it only those can be true that are held by an `hg` of a worker that was killed and that is about to finish its
-//! command. Such an `hg` runs on this machine and names the clone on its command line.
+//! Mercurial breaks the lock of a process that died on this machine. It keeps a lock from another container, whose host
+//! name no machine has any more, and a lock whose process number another process has got. Such a lock would block the
+//! clone permanently. But no two processes of ours work on one clone (see `worker/src/clone/dir.rs`). So of all locks
+//! in it only those can be valid that an `hg` of a killed worker holds while it finishes its command. Such an `hg` runs
+//! on this machine and names the clone on its command line.
 
 use std::{fs, io, os::unix::ffi::OsStrExt, path::Path};
 
@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// Where Mercurial locks a repository. A lock is a symbolic link to `host:process`.
+/// Mercurial's locks of a repository. A lock is a symbolic link to `host:process`.
 const LOCKS: [&str; 2] = [".hg/wlock", ".hg/store/lock"];
 
 /// Removes the locks in the clone in `directory` that no living `hg` holds.
@@ -43,9 +43,9 @@ fn works_on(process: u32, directory: &Path) -> bool {
     )
 }
 
-/// Kills every `hg clone` into `directory`, and says whether there was one. A worker that was killed leaves it, and it
-/// would go on writing among what the next one writes there. Only the process with the lock of the clone slot
-/// calls it: no other makes that clone.
+/// Kills each `hg clone` into `directory`, and returns whether there was one. A killed worker leaves it behind, and it
+/// would write among the files of the next clone. Only the process with the lock of the clone slot calls this: no other
+/// process makes that clone.
 pub(crate) fn end_orphans(directory: &Path) -> io::Result<bool> {
     let mut found = false;
     for entry in fs::read_dir("/proc")?.flatten() {
@@ -60,7 +60,7 @@ pub(crate) fn end_orphans(directory: &Path) -> io::Result<bool> {
             && has_argument(process, b"clone")
         {
             tracing::warn!(process, "killing a clone that a dead worker left");
-            // Each `hg` leads a group. One that has just ended needs no signal.
+            // Each `hg` leads a process group. One that has just ended needs no signal.
             let _ = killpg(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
             found = true;
         }

@@ -1,5 +1,5 @@
 //! Reads a manifest as Mercurial stores it: lines of `<path> NUL <40 hex digits><flags>`, sorted by the bytes of the
-//! paths. It has tens of megabytes where there are many files, so it goes past as it arrives.
+//! paths. It has tens of megabytes if there are many files, so the reader filters it as it arrives.
 
 use worker::patch::path_tree::{PathFilter, Tree};
 
@@ -12,12 +12,12 @@ const MAX_LINE: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct ManifestReader {
     filter: PathFilter,
-    /// A line that has not arrived whole.
+    /// The part of a line that has arrived.
     line: Vec<u8>,
 }
 
 impl ManifestReader {
-    /// A reader that keeps what passes the filter.
+    /// A reader that keeps the paths that pass the filter.
     pub(crate) fn new(filter: PathFilter) -> Self {
         Self {
             filter,
@@ -25,7 +25,7 @@ impl ManifestReader {
         }
     }
 
-    /// What was read.
+    /// The paths that were kept.
     pub(crate) fn tree(self) -> Tree {
         self.filter.tree()
     }

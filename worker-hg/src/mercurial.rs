@@ -41,7 +41,7 @@ impl Mercurial {
         Self::with_program("hg")
     }
 
-    /// Runs another program. A bare name is looked for in the same directories.
+    /// Runs another program. A bare name is searched in the same directories.
     pub fn with_program(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
@@ -59,7 +59,7 @@ impl Mercurial {
             program: self.program.clone(),
             hgrc: ssh.hgrc(),
             ssh: ssh.command(),
-            passing_ssh: ssh.passing(),
+            one_off_ssh: ssh.one_off_command(),
             limits: site.settings.limits.clone(),
         };
         Ok((ssh, source))
@@ -106,8 +106,7 @@ impl Vcs for Mercurial {
         locks::end_orphans(directory)
     }
 
-    /// `moz-phab` puts the revision's address into the commit messages, which is how a commit is found in its author's
-    /// clone.
+    /// `moz-phab` puts the revision's address into the commit messages; the commands find the author's commits by it.
     fn rebase_commands(&self, build: &Build, base: &BaseChoice) -> String {
         let (top, used) = (build.request.revision_id, &base.used);
         let bottom = build.stack.first().map_or(top, |patch| patch.revision_id);
@@ -124,7 +123,7 @@ impl Vcs for Mercurial {
     }
 }
 
-/// A clone that is open, with its way to other servers.
+/// An open clone, with its ssh.
 struct Opened {
     clone: HgClone,
     ssh: Ssh,
@@ -247,7 +246,7 @@ impl VcsClone for Opened {
             warn!(
                 repository = self.repository.name,
                 error = error_chain(&error),
-                "cannot open a session in advance"
+                "cannot open the ssh session of a push in advance; the push opens one"
             );
             None
         });
@@ -292,6 +291,6 @@ impl VcsClone for Opened {
     async fn close(&mut self) {
         self.prewarmed = None;
         self.clone.close().await;
-        self.ssh.hang_up().await;
+        self.ssh.close_connections().await;
     }
 }

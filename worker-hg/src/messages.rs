@@ -1,8 +1,8 @@
-//! What Mercurial's words mean: who is to blame, and whether trying again can help.
+//! The meaning of Mercurial's output: the party to blame, and whether a retry can help.
 
 use worker::{Integrity, WorkerError, process::CommandOutput};
 
-/// Words of the aborts that a patch causes. Anything else that fails an import is our fault until proven otherwise.
+/// The beginnings of the aborts that a patch causes. Any other failure of an import counts as ours.
 const PATCH: [&str; 10] = [
     "abort: patch failed to apply",
     "abort: bad hunk",
@@ -16,7 +16,7 @@ const PATCH: [&str; 10] = [
     "abort: stdin: no diffs found",
 ];
 
-/// Words of a store that has lost data.
+/// Output that shows that a store has lost data.
 const CORRUPT: [&str; 6] = [
     "integrity check failed",
     "unknown compression type",
@@ -26,7 +26,7 @@ const CORRUPT: [&str; 6] = [
     "potential partial write",
 ];
 
-/// What a command on a sound clone can fail of.
+/// Output of failures that also happen on a sound clone.
 const HARMLESS: [&str; 4] = [
     "waiting for lock",
     "No space left on device",
@@ -34,7 +34,7 @@ const HARMLESS: [&str; 4] = [
     "Read-only file system",
 ];
 
-/// What our own Mercurial says when our disk is full: for an error that it expected, and for one that it did not.
+/// Output of our own Mercurial when our disk is full: of errors that it handles, and of those that it does not.
 const FULL: [&str; 4] = [
     "abort: No space left on device",
     "abort: Disk quota exceeded",
@@ -42,7 +42,7 @@ const FULL: [&str; 4] = [
     "[Errno 122] Disk quota",
 ];
 
-/// Whether the patch is why an import failed.
+/// Whether the patch made an import fail.
 pub(crate) fn is_patch_fault(output: &CommandOutput) -> bool {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let of_patch = |line: &str| {
@@ -53,12 +53,12 @@ pub(crate) fn is_patch_fault(output: &CommandOutput) -> bool {
     stderr.lines().any(of_patch)
 }
 
-/// Whether this line of what an import complains of says that it will fail, as it does once per hunk.
+/// Whether this line of an import's standard error reports a failed hunk, so that the import will fail.
 pub(crate) fn is_failing(line: &[u8]) -> bool {
     line.starts_with(b"Hunk #") && memchr::memmem::find(line, b" FAILED at ").is_some()
 }
 
-/// Whether Mercurial found no more memory.
+/// Whether Mercurial ran out of memory.
 pub(crate) fn is_out_of_memory(output: &CommandOutput) -> bool {
     output
         .stderr
@@ -66,7 +66,7 @@ pub(crate) fn is_out_of_memory(output: &CommandOutput) -> bool {
         .any(|line| line == b"abort: out of memory")
 }
 
-/// The file that is not there and that a patch gives another mode.
+/// The missing file to which a patch gives another mode.
 pub(crate) fn without_file(line: &str) -> Option<&str> {
     let (file, _) = line
         .strip_prefix("abort: ")?
@@ -75,7 +75,7 @@ pub(crate) fn without_file(line: &str) -> Option<&str> {
     Some(file)
 }
 
-/// A command on the clone failed with these words.
+/// The error of a command on the clone that failed with this output.
 pub(crate) fn command_failure(doing: impl Into<String>, words: String) -> WorkerError {
     let (doing, has) = (doing.into(), |patterns: &[&str]| {
         patterns.iter().any(|pattern| words.contains(pattern))
@@ -86,7 +86,7 @@ pub(crate) fn command_failure(doing: impl Into<String>, words: String) -> Worker
     let integrity = if has(&CORRUPT) {
         Integrity::Lost
     } else if has(&HARMLESS) {
-        // A lock is held by an `hg` that a dead worker left; it ends by itself. A full disk damages nothing.
+        // An `hg` that a dead worker left holds the lock, and ends by itself. A full disk damages nothing.
         Integrity::Sound
     } else {
         Integrity::Unknown
@@ -100,7 +100,7 @@ pub(crate) fn command_failure(doing: impl Into<String>, words: String) -> Worker
 
 /// The output of a command that has to succeed.
 pub(crate) trait Success: Sized {
-    /// Nothing but success will do.
+    /// The output, or an error if the command failed.
     fn success(self, doing: impl Into<String>) -> Result<Self, WorkerError>;
 }
 
@@ -114,7 +114,7 @@ impl Success for CommandOutput {
     }
 }
 
-/// Whether these words say that a disk of ours is full. A full disk of another machine is not ours.
+/// Whether this output reports that a disk of ours is full. A full disk of another machine is not ours.
 pub(crate) fn is_full_disk(words: &str) -> bool {
     words
         .split(['\n', ';'])
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_cannot_explain_is_not_the_patchs_fault() {
+    fn unknown_failures_are_not_the_patchs_fault() {
         for stderr in [
             "abort: No space left on device\n",
             "abort: abandoned transaction found\n",

@@ -1,5 +1,5 @@
-//! Looks at everything that builds of a repository need, for `events check-config --online`. Nothing is pushed, and no
-//! clone is made.
+//! Checks all that builds of a repository need, for `events check-config --online`. It pushes nothing, and makes no
+//! clone.
 
 use std::{fs, path::Path, time::Duration};
 use worker::{
@@ -13,24 +13,24 @@ use crate::{
     transport::ssh::Ssh,
 };
 
-/// The time for one question to another repository.
-const QUESTION: Duration = Duration::from_secs(60);
+/// The time for one request to another repository.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One thing that builds of a repository need.
+/// The check of one thing that builds of a repository need.
 #[derive(Debug)]
 pub struct Probe {
-    /// What was looked at, such as `the source of nss`.
+    /// The thing that was checked, such as `the source of nss`.
     pub what: String,
-    /// How it was looked at.
+    /// The method of the check.
     pub how: String,
-    /// What was found.
+    /// The result, as text for operators.
     pub result: Result<String, WorkerError>,
-    /// What should be changed although builds work.
+    /// A fault that should be mended although builds work.
     pub warning: Option<String>,
 }
 
-/// Looks at everything that builds of a repository need: the directory of the clones, the ssh key, the known host keys,
-/// the source with its `default_revision`, and the repository that is pushed to.
+/// Checks all that builds of a repository need: the directory of the clones, the ssh key, the known host keys, the
+/// source with its `default_revision`, and the repository that is pushed to.
 pub async fn probe(
     mercurial: &Mercurial,
     settings: &Settings,
@@ -41,9 +41,9 @@ pub async fn probe(
         found.push(Probe::of("the settings", "as a start does", Err(error)));
         return found;
     }
-    // Not the name of any clone slot, and not that of another process that does this.
-    let lane = format!("{}@check-{}", repository.name, std::process::id());
-    let ssh = match Ssh::new(settings, repository, &lane) {
+    // No clone slot has this name, and no other process that runs these checks.
+    let slot = format!("{}@check-{}", repository.name, std::process::id());
+    let ssh = match Ssh::new(settings, repository, &slot) {
         Ok(ssh) => ssh,
         Err(error) => {
             found.push(Probe::of(
@@ -104,14 +104,14 @@ async fn directory(settings: &Settings) -> Probe {
     )
 }
 
-/// Whether ssh can use the configured key, without asking for a passphrase.
+/// Checks that ssh can use the configured key without a passphrase.
 async fn key(repository: &RepositorySettings, ssh: &Ssh) -> Option<Probe> {
     let path = ssh.key()?;
     let name = &repository.name;
     let mut command = process::bare(Path::new("ssh-keygen"));
     command.args(["-y", "-P", "", "-f"]).arg(path);
     let doing = format!("use the ssh key of {name}");
-    let result = match process::run(command, NOTHING, "ssh-keygen", QUESTION).await {
+    let result = match process::run(command, NOTHING, "ssh-keygen", TIMEOUT).await {
         Ok(output) if output.code == 0 => Ok(output
             .text()
             .split(' ')
@@ -150,7 +150,7 @@ fn known_hosts(path: &Path) -> Probe {
 
 const NOTHING: [&str; 0] = [];
 
-/// Asks the other repositories.
+/// Sends requests to the other repositories.
 struct Peer<'a> {
     program: &'a Path,
     settings: &'a Settings,
@@ -159,7 +159,7 @@ struct Peer<'a> {
 }
 
 impl Peer<'_> {
-    /// The source, and its first changeset.
+    /// Checks the source. Also returns its first changeset.
     async fn source(&self) -> (Probe, Option<String>) {
         let RepositorySettings {
             name,
@@ -167,11 +167,11 @@ impl Peer<'_> {
             ..
         } = self.repository;
         let what = format!("the source of {name}");
-        let how = format!("`hg identify --rev={default_revision}` asked it");
+        let how = format!("`hg identify --rev={default_revision}` requested it");
         let node = match self
             .identify(
                 SOURCE,
-                &format!("ask the source of {name}"),
+                &format!("reach the source of {name}"),
                 default_revision,
             )
             .await
@@ -194,7 +194,7 @@ impl Peer<'_> {
             Err(error) => return (Probe::of(what, how, Err(error)), None),
         };
         let (root, lines) = futures::join!(
-            self.identify(SOURCE, "ask for the first changeset", "0"),
+            self.identify(SOURCE, "request the first changeset", "0"),
             self.lines()
         );
         let text = format!("{default_revision} is changeset {node:.12}");
@@ -206,8 +206,8 @@ impl Peer<'_> {
     async fn target(&self, root: Option<&str>) -> Probe {
         let RepositorySettings { name, try_name, .. } = self.repository;
         let what = format!("{try_name}, to which {name} is pushed");
-        let how = "`hg identify` asked it, as a push does; the right to push was not tried";
-        let doing = format!("ask {try_name}");
+        let how = "`hg identify` connected to it, as a push does; the right to push was not tried";
+        let doing = format!("reach {try_name}");
         let url = address::plain(&self.repository.try_url);
         let tip = match self.identify(&url, &doing, "tip").await {
             Ok(tip) => tip.unwrap_or_default(),
@@ -243,7 +243,7 @@ impl Peer<'_> {
         Probe::of(what, how, result)
     }
 
-    /// The changeset that `revision` stands for in the repository at `url`. `None` when there is none.
+    /// The changeset that `revision` stands for in the repository at `url`. `None` if there is none.
     async fn identify(
         &self,
         url: &str,
@@ -257,8 +257,8 @@ impl Peer<'_> {
         remote::identified(doing, &output)
     }
 
-    /// The lines of development at the source: the branches of the clone, if there is one, else as many as the source has
-    /// heads. `None` when neither can be told.
+    /// The lines of development at the source: the branches of the clone if there is one, else one for each head of the
+    /// source. `None` if Mercurial fails.
     async fn lines(&self) -> Option<Vec<String>> {
         let clone = self.settings.clones_dir.join(&self.repository.name);
         if clone.join(".hg").is_dir() {
@@ -291,7 +291,7 @@ impl Peer<'_> {
 
     async fn run(&self, arguments: &[&str]) -> Result<CommandOutput, WorkerError> {
         let hg = program::hg(self.program, Some(&self.ssh.hgrc()));
-        let ssh = format!("--config=ui.ssh={}", self.ssh.passing());
+        let ssh = format!("--config=ui.ssh={}", self.ssh.one_off_command());
         let name = arguments
             .iter()
             .find(|word| !word.starts_with('-'))
@@ -301,7 +301,7 @@ impl Peer<'_> {
             hg,
             std::iter::once(ssh.as_str()).chain(arguments.iter().copied()),
             &format!("hg {name}"),
-            QUESTION,
+            TIMEOUT,
         )
         .await
     }

@@ -1,11 +1,11 @@
-//! Pushing a head to Try.
+//! The push of a head to Try.
 
 use std::path::Path;
 use worker::WorkerError;
 
 use crate::{clone::HgClone, remote, transport::ssh::Ssh, transport::ssh_prewarm::PrewarmedSsh};
 
-/// Where heads go to.
+/// The repository that heads are pushed to.
 pub(crate) struct Try<'a> {
     pub(crate) url: &'a str,
     pub(crate) name: &'a str,
@@ -13,12 +13,12 @@ pub(crate) struct Try<'a> {
 }
 
 impl Try<'_> {
-    /// Pushes `head` and what it stands on, in `session` if there is one. `Ok` when it is there, by this push or by an
-    /// earlier one.
+    /// Pushes `head` and its ancestors, in `session` if there is one. `Ok` if Try has it, by this push or an earlier
+    /// one.
     ///
-    /// A push that fails may have landed: the answer can be lost after the other side has committed. So after a failure
-    /// of the way there the same head is pushed once more, which finds "no changes" then. It goes over a new connection,
-    /// since the one that was kept may be what failed.
+    /// A failed push may have succeeded: the response can be lost after the other side has committed. So after a
+    /// failure on the way to Try, the worker pushes the same head once more, and Mercurial then finds "no changes". It
+    /// uses a new connection, since the kept one may have failed.
     pub(crate) async fn push(
         &self,
         clone: &mut HgClone,
@@ -27,7 +27,7 @@ impl Try<'_> {
     ) -> Result<(), WorkerError> {
         let pushed = self.push_once(clone, head, session).await;
         if pushed.is_err() && Path::new(self.url).is_dir() {
-            // There our server is also the other side, and may still hold its locks.
+            // For such a Try our server is also the other side, and may still hold its locks.
             clone.close().await;
         }
         match pushed {
@@ -42,7 +42,7 @@ impl Try<'_> {
                 | WorkerError::Deadline { .. }
                 | WorkerError::Server { .. },
             ) => {
-                self.ssh.hang_up().await;
+                self.ssh.close_connections().await;
                 self.push_once(clone, head, &mut None).await
             }
             ended => ended,
@@ -50,7 +50,7 @@ impl Try<'_> {
     }
 
     /// Rolls back what a killed push left in a Try repository on this machine. There our own `hg` is also the other
-    /// side, and nobody else would do it; a server behind ssh or HTTP outlives us and does it itself.
+    /// side, and no other process would do it. A server behind ssh or HTTP outlives us, and does it itself.
     async fn recover(&self, clone: &mut HgClone) -> Result<(), WorkerError> {
         let repository = format!("--repository={}", self.url);
         clone
@@ -79,7 +79,7 @@ impl Try<'_> {
                     None => Vec::new(),
                 };
                 let mut output = failed?;
-                // As Mercurial shows it when ssh is its own.
+                // As Mercurial prints the output of an ssh that it has started.
                 let words = words
                     .split(|&byte| byte == b'\n')
                     .filter(|line| !line.is_empty());

@@ -1,4 +1,4 @@
-//! Reads what Mercurial says of a patch that it could not apply.
+//! Reads Mercurial's output about a patch that it could not apply.
 
 use std::collections::HashMap;
 use worker::{
@@ -12,13 +12,13 @@ use worker::{
 
 use crate::{changeset::Changeset, clone::HgClone, messages};
 
-/// The most bytes of a file that are compared with a hunk. Larger files are not compared.
+/// The largest file that is compared with a hunk, in bytes.
 const MAX_FILE: usize = 4 << 20;
 
-/// Whose words an author reads.
+/// The tool whose output an author reads.
 const MERCURIAL: &str = "Mercurial";
 
-/// What is wrong with a patch of this `content` that Mercurial could not apply on `parent`.
+/// The report on a patch with this `content` that Mercurial could not apply on `parent`.
 pub(crate) async fn find(
     clone: &mut HgClone,
     parent: &Changeset,
@@ -50,7 +50,7 @@ pub(crate) async fn find(
     ))
 }
 
-/// What Mercurial printed: places, and lines that name none.
+/// Mercurial's output: places, and lines that name no place.
 struct ParsedOutput<'a> {
     places: Vec<Place<'a>>,
     others: Vec<&'a str>,
@@ -114,7 +114,7 @@ fn existing(line: &str) -> Option<&str> {
     })
 }
 
-/// Hints, which are for whoever runs Mercurial, and hunks that did fit.
+/// Whether a line is a hint for users of Mercurial, or about a hunk that fits.
 fn is_noise(line: &str) -> bool {
     line.starts_with('(') || (line.starts_with("Hunk #") && line.contains(" succeeded at "))
 }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_named_by_file_line_and_the_head_of_the_hunk() {
+    fn place_is_named_by_file_line_and_the_head_of_the_hunk() {
         let table: [(&str, &[&str]); 9] = [
             (
                 "patching file a b\nHunk #1 FAILED at 2\nHunk #2 FAILED at 80\nabort: patch failed to apply\n",
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_places_the_first_are_named_and_all_are_counted() {
+    fn first_places_are_named_and_all_are_counted() {
         let mut stderr: String = (0..25)
             .map(|number| format!("file f{number} already exists\n"))
             .collect();
@@ -205,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn words_of_mercurial_without_a_place_are_few() {
+    fn output_without_a_place_is_cut_to_five_lines() {
         let stderr: String = (0..25).map(|number| format!("abort: {number}\n")).collect();
         assert_eq!(described(&stderr, &[]).details.lines().count(), 1 + 5);
     }
 
     #[test]
-    fn a_cause_explains_its_places() {
+    fn cause_explains_its_places() {
         let hunks = "patching file a b\nHunk #1 FAILED at 2\nHunk #2 FAILED at 80\n";
         let (endings, encoding) = (Some(Cause::LineEndings), Some(Cause::Encoding));
         let missing = format!("{hunks}unable to find 'c' for patching\n");

@@ -1,10 +1,10 @@
-//! Whether Mercurial has to search for the places of a patch's hunks.
+//! Finds out whether Mercurial has to search for the places of a patch's hunks.
 //!
-//! Mercurial compares a hunk with the place that it names. When its lines are not there, it compares the hunk with each
-//! place that begins with the same line, up to six times, and does so for each later hunk of the file. In a file of equal
-//! lines that can take hours, for a patch of a few kB. So files for which that could take long are compared before
-//! Mercurial is started. When a hunk is not where it says, the import gets little time. A large patch whose hunks are
-//! where they say is not searched for, and has all of it.
+//! Mercurial compares a hunk with the lines at the line number that it names. If they differ, Mercurial compares the
+//! hunk with each place that begins with the same line, up to six times. It does the same for each later hunk of the
+//! file. In a file of equal lines that can take hours, for a patch of a few kB. So before the import, the worker
+//! compares the files for which that could take long. If a hunk is not at its line, the import gets little time. A
+//! large patch whose hunks are all at their lines needs no search, and gets all of the time.
 
 use std::cmp::Reverse;
 use worker::{
@@ -15,15 +15,16 @@ use worker::{
 
 use crate::{changeset::Changeset, clone::HgClone};
 
-/// How many comparisons of lines are harmless: Mercurial makes some millions per second.
+/// The number of comparisons of lines that are harmless: Mercurial makes some millions per second.
 const HARMLESS: u64 = 10_000_000;
 
-/// The most files that are compared, those with the most work first, and the most bytes of one.
+/// The most files that are compared, those with the most comparisons first.
 const MAX_FILES: usize = 100;
+/// The largest file that is compared, in bytes.
 const MAX_FILE: usize = 32 << 20;
 
-/// The first hunk of a patch with this `content` that is not where it says, in a file where a search can take long. `sizes` are those of the patch's
-/// files in `parent`.
+/// The report on the first hunk that is not at its line, in a file where a search can take long. `content` is the
+/// patch, and `sizes` are those of its files in `parent`.
 pub(crate) async fn misplaced(
     clone: &mut HgClone,
     parent: &Changeset,
@@ -34,7 +35,7 @@ pub(crate) async fn misplaced(
     for file in costly(content, scanned, sizes) {
         let source = reject_report::source(file);
         let old = clone.read_file(parent, source, MAX_FILE + 1).await?;
-        // Mercurial itself reports a file that is not there.
+        // Mercurial itself reports a missing file.
         let compared = old.filter(|old| old.len() <= MAX_FILE);
         let number =
             compared.and_then(|old| first_misplaced(&old, patch::old_texts(content, file)));
@@ -45,7 +46,7 @@ pub(crate) async fn misplaced(
     Ok(None)
 }
 
-/// The files for whose hunks a search could take long, those with the most work first.
+/// The files for whose hunks a search could take long, those with the most comparisons first.
 fn costly<'a>(content: &[u8], scanned: &'a ParsedPatch, sizes: &[u64]) -> Vec<&'a FileChange> {
     let searched = scanned
         .files
@@ -61,8 +62,8 @@ fn costly<'a>(content: &[u8], scanned: &'a ParsedPatch, sizes: &[u64]) -> Vec<&'
     costly.into_iter().map(|(_, file)| file).collect()
 }
 
-/// How many lines could be compared for a file of `size` bytes: each of its bytes can be a line that is like the first one
-/// of each hunk.
+/// The most comparisons of lines for a file of `size` bytes: each byte can be a line that equals the first one of each
+/// hunk.
 fn comparisons(content: &[u8], file: &FileChange, size: u64) -> u64 {
     let most = |lines: usize| size.saturating_mul(u64::try_from(lines).unwrap_or(u64::MAX));
     if most(content.len()) <= HARMLESS {
@@ -76,9 +77,10 @@ fn comparisons(content: &[u8], file: &FileChange, size: u64) -> u64 {
     )
 }
 
-/// The number of the first hunk that is not where it says, from 1. The hunks are the lines before each, and its text.
+/// The number of the first hunk that is not at its line, from 1. `hunks` has the number of lines before each hunk, and
+/// its old text.
 fn first_misplaced(content: &[u8], hunks: impl Iterator<Item = (usize, Vec<u8>)>) -> Option<usize> {
-    // The lines that were passed, and what is behind them.
+    // The number of lines that were read, and the rest of the file.
     let (mut passed, mut rest) = (0, content);
     for ((start, text), number) in hunks.zip(1..) {
         let Some(ahead) = start.checked_sub(passed) else {
@@ -99,7 +101,7 @@ fn first_misplaced(content: &[u8], hunks: impl Iterator<Item = (usize, Vec<u8>)>
         if !fits {
             return Some(number);
         }
-        // Hunks that overlap are not where they say once the first one is applied.
+        // Of two hunks that overlap, the second is not at its line once the first is applied.
         passed += memchr::memchr_iter(b'\n', &text).count();
         rest = &rest[text.len()..];
     }
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_hunk_that_is_not_where_it_says_is_found() {
+    fn first_hunk_that_is_not_at_its_line_is_found() {
         type Case<'a> = (&'a str, &'a str, &'a [(usize, &'a str)], Option<usize>);
         let table: [Case<'_>; 12] = [
             (

@@ -1,23 +1,29 @@
-//! What a stack is put on.
+//! The choice of the base that a stack is applied on.
 //!
-//! # Why the choice is written down
+//! # Why the choice is recorded
 //!
-//! A build's changesets are a function of its base, its stack and its target. A build can be delivered again after its
-//! push: the worker died before it could say that it was done. Then the same changesets must come out, here or on another
-//! machine, so that the second push finds "no changes" instead of making a second head, which would run all jobs twice.
+//! A build's changesets are a function of its base, its stack and its target. A build is delivered again after its push
+//! when its worker died before it settled the delivery. Then the same changesets must come out, here or on another
+//! machine, so that the second push finds "no changes". Other changesets would be a second head, which would run all
+//! jobs twice.
 //!
 //! The stack and the target are in the message. The base often is not: when the stack names one that is not known here,
-//! the build is put on the newest revision, which is another one a minute later. Even a base that is named is no sure
-//! thing, since it may be unknown at first and known after the next pull. So the choice is written into the build's record
-//! before the first changeset is made, and a delivery that finds one there keeps to it; of two at once the first holds.
+//! the build goes on the newest revision, which is another one a minute later. Even a named base can be unknown at
+//! first, and known after the next pull. So the worker records its choice before it makes the first changeset. A later
+//! delivery keeps to the recorded choice; of two deliveries at once, the first to record decides. A recorded base that
+//! the source does not have any more is replaced, as nothing can be built on it.
 //!
-//! # Which one
+//! # The choice
 //!
-//! What was tested should be what the author saw. So the stack goes on the base that it names, when it is known here. Of
-//! several, since each patch names one, the newest that contains the others: an upper patch was made on what the lower
-//! ones were moved to. Most upper patches name the changeset of the patch below, which only their author has. When none is
-//! known, the newest changeset that was there when the diff was made is the best guess; where that does not fit, the
-//! newest one, as a rebase would do. A stack on revisions that have landed goes there at once: they may have landed since.
+//! Tests should run on what the author saw:
+//!
+//! * The stack goes on the base that it names, when it is known here.
+//! * Each patch names a base. Of several known ones, the worker takes the newest that contains the others: the author
+//!   made an upper patch on what the lower ones were moved to. Most upper patches name the changeset of the patch
+//!   below, which only the author has.
+//! * When no named base is known, the newest changeset at the time of the diff is the best guess. If the stack does not
+//!   apply there, it goes on the newest one, as with a rebase.
+//! * A stack on revisions that have landed goes on the newest changeset at once: they may have landed since the diff.
 
 use build::{BaseChoice, BaseReason, Build, BuildLog, Phid};
 use bus::Context;
@@ -27,30 +33,30 @@ use crate::{
     vcs::{Revision, RevisionName, VcsClone},
 };
 
-/// A base that was chosen.
+/// A chosen base, and its revision in the clone.
 #[derive(Debug)]
 pub(crate) struct Base {
     pub(crate) choice: BaseChoice,
     pub(crate) revision: Revision,
 }
 
-/// The base in the record of a build.
+/// Access to the base in the record of a build.
 #[derive(Clone, Copy)]
 pub(crate) struct RecordedBase<'a> {
     pub(crate) cx: &'a Context,
     pub(crate) log: &'a BuildLog,
     pub(crate) target: &'a Phid,
-    /// What an earlier delivery chose.
+    /// The base that an earlier delivery chose.
     pub(crate) before: Option<&'a BaseChoice>,
 }
 
 impl RecordedBase<'_> {
-    /// Records the base, unless another delivery did so: returns the one that stands.
+    /// Records the base, unless another delivery has recorded one; returns the recorded base.
     async fn choose(self, choice: BaseChoice) -> Result<BaseChoice, WorkerError> {
         Ok(self.log.choose_base(self.cx, self.target, &choice).await?)
     }
 
-    /// Records another base than the one that was tried, unless another delivery did so: returns the one that stands.
+    /// Replaces the base `tried` in the record, unless another delivery has; returns the recorded base.
     async fn choose_instead(
         self,
         tried: &BaseChoice,
@@ -63,7 +69,7 @@ impl RecordedBase<'_> {
     }
 }
 
-/// Chooses the base of a build, and writes the choice down before anything is built on it.
+/// Chooses the base of a build, and records the choice before a changeset is made on it.
 pub(crate) async fn choose(
     clone: &mut dyn VcsClone,
     build: &Build,
@@ -88,15 +94,19 @@ pub(crate) async fn choose(
     } else {
         choice(&revision, named, reason)
     };
-    let stands = recorded.choose(choice).await?;
-    standing(clone, stands, revision).await
+    let agreed = match recorded.before {
+        None => recorded.choose(choice).await?,
+        Some(gone) => recorded.choose_instead(gone, choice).await?,
+    };
+    resolve(clone, agreed, revision, settings).await
 }
 
-/// The newest changeset as another base, for a stack that does not apply on the one that was chosen by its date and that
-/// was `tried`. `None` when there is no other. There must be nothing of ours in the clone.
+/// Chooses the newest changeset for a stack that does not apply on `tried`, which was chosen by date. Returns `None`
+/// when `tried` is the newest. The clone must hold no changeset of a build.
 pub(crate) async fn newest_instead(
     clone: &mut dyn VcsClone,
     build: &Build,
+    settings: &RepositorySettings,
     recorded: RecordedBase<'_>,
     tried: &BaseChoice,
 ) -> Result<Option<Base>, WorkerError> {
@@ -109,12 +119,11 @@ pub(crate) async fn newest_instead(
         tried: tried_node,
         ..choice(&revision, lowest(build), unknown(build))
     };
-    let stands = recorded.choose_instead(tried, choice).await?;
-    Ok(Some(standing(clone, stands, revision).await?))
+    let agreed = recorded.choose_instead(tried, choice).await?;
+    resolve(clone, agreed, revision, settings).await.map(Some)
 }
 
-/// The revision with this id, which may have to be taken over from the source. There must be nothing of ours in the
-/// clone.
+/// Finds the revision with this id; pulls if the clone does not have it. The clone must hold no changeset of a build.
 async fn find_or_update(
     clone: &mut dyn VcsClone,
     id: &str,
@@ -130,27 +139,27 @@ async fn find_or_update(
     Ok(clone.known(&name).await?.pop())
 }
 
-/// The base that stands in the record, which may be the choice of another delivery.
-async fn standing(
+/// The recorded base, which may be the choice of another delivery.
+async fn resolve(
     clone: &mut dyn VcsClone,
-    stands: BaseChoice,
+    choice: BaseChoice,
     ours: Revision,
+    settings: &RepositorySettings,
 ) -> Result<Base, WorkerError> {
-    if stands.used != ours.id
-        && let Some(revision) = find_or_update(clone, &stands.used).await?
-    {
-        return Ok(Base {
-            choice: stands,
-            revision,
-        });
-    }
-    Ok(Base {
-        choice: stands,
-        revision: ours,
-    })
+    let revision = if choice.used == ours.id {
+        ours
+    } else {
+        find_or_update(clone, &choice.used)
+            .await?
+            .ok_or_else(|| WorkerError::UnknownBase {
+                repository: settings.name.clone(),
+                base: choice.used.clone(),
+            })?
+    };
+    Ok(Base { choice, revision })
 }
 
-/// The base for a build, and why, if it is not the one that the lowest patch names.
+/// The base for a build, and the reason for it when it is not the one that the lowest patch names.
 async fn find(
     clone: &mut dyn VcsClone,
     build: &Build,
@@ -172,8 +181,8 @@ async fn find(
     Ok((newest, unknown(build)))
 }
 
-/// Of the bases that the patches name, the newest known one that contains the others; when they lie on different lines,
-/// the one of the lowest patch.
+/// The newest known base that the patches name, if it contains the other known ones; else the known one that is named
+/// lowest in the stack.
 async fn named(clone: &mut dyn VcsClone, build: &Build) -> Result<Option<Revision>, WorkerError> {
     let mut hashes: Vec<RevisionName> = Vec::new();
     for hash in build
@@ -205,7 +214,7 @@ async fn named(clone: &mut dyn VcsClone, build: &Build) -> Result<Option<Revisio
         .cloned())
 }
 
-/// What the lowest patch names as its base. Anything may stand there.
+/// The base that the lowest patch names. It can be any text.
 fn lowest(build: &Build) -> Option<&str> {
     build
         .stack
@@ -215,7 +224,7 @@ fn lowest(build: &Build) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
-/// Why no base that is named was used.
+/// The reason for which no named base was used.
 fn unknown(build: &Build) -> BaseReason {
     match lowest(build) {
         None => BaseReason::Unnamed,
@@ -230,7 +239,7 @@ fn unknown(build: &Build) -> BaseReason {
 }
 
 fn choice(revision: &Revision, named: Option<&str>, reason: BaseReason) -> BaseChoice {
-    // Anything may stand there, and it is going to be shown.
+    // Foreign text, which is shown later.
     let instead_of = named.map(|name| text::cut(&text::path(name.as_bytes()), 60));
     BaseChoice {
         used: revision.id.clone(),

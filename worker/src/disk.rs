@@ -1,4 +1,4 @@
-//! Directories as a whole. These block: they are for threads that may.
+//! Operations on whole directories. They block: call them on threads that may.
 
 use std::{
     collections::HashSet,
@@ -17,12 +17,12 @@ use nix::{
 /// The unit in which the system counts the blocks of files, in bytes.
 const BLOCK: u64 = 512;
 
-/// Counts what directories take on the disk: the blocks that their files and directories have, those of a file with
-/// several names once. Links are not followed. What goes away meanwhile counts nothing.
+/// Counts the disk usage of directories: the blocks of their files and directories, those of a file with several names
+/// once. Symbolic links are not followed. A file that vanishes meanwhile counts nothing.
 #[derive(Debug, Default)]
 pub struct Usage {
     seen: HashSet<(u64, u64)>,
-    /// What could not be looked into, and why: the first of it.
+    /// The first path that could not be read, and its error.
     pub fault: Option<(PathBuf, io::Error)>,
 }
 
@@ -59,7 +59,7 @@ impl Usage {
     }
 }
 
-/// How many bytes are free for us on the file system of `path`.
+/// The bytes that are free for us on the file system of `path`.
 pub fn free(path: &Path) -> io::Result<u64> {
     let system = statvfs(path)?;
     Ok(system
@@ -67,7 +67,7 @@ pub fn free(path: &Path) -> io::Result<u64> {
         .saturating_mul(system.fragment_size()))
 }
 
-/// Makes a directory, and those that it is in, which nobody else can look into.
+/// Makes a directory and its missing parents, for our user alone.
 pub fn create_private(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -75,7 +75,7 @@ pub fn create_private(directory: &Path) -> io::Result<()> {
         .create(directory)
 }
 
-/// Takes a directory from everybody else.
+/// Makes a directory accessible for our user alone.
 pub fn make_private(directory: &Path) -> io::Result<()> {
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
 }
@@ -96,8 +96,8 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets two directories have each other's name. `spare` is a free name beside them, for file systems that cannot do it
-/// in one step.
+/// Exchanges the names of two directories. `spare` is a free name beside them, for file systems that cannot do it in
+/// one step.
 pub fn exchange(one: &Path, other: &Path, spare: &Path) -> io::Result<()> {
     match renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE) {
         Err(Errno::EINVAL | Errno::ENOSYS) => {
@@ -110,7 +110,7 @@ pub fn exchange(one: &Path, other: &Path, spare: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a directory, if it is there.
+/// Removes a directory, if it exists.
 pub fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -118,7 +118,7 @@ pub fn remove(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what is in a directory, if it is there.
+/// Removes the contents of a directory, if it exists.
 pub fn empty(directory: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -135,7 +135,7 @@ pub fn empty(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs something that blocks, on a thread that may.
+/// Runs blocking `work` on a thread that may block.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -144,7 +144,7 @@ pub async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|error| Err(error.into()))
 }
 
-/// Puts a file in place whole, and on disk.
+/// Replaces a file atomically, and flushes it to the disk.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = fs::File::create(&temporary)?;
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_with_two_names_counts_once_and_links_are_not_followed() {
+    fn file_with_two_names_counts_once_and_links_are_not_followed() {
         let home = tempfile::tempdir().expect("a directory");
         let one = home.path().join("one");
         fs::create_dir(&one).expect("made");

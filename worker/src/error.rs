@@ -1,5 +1,5 @@
-//! What can go wrong on our side, and whether trying again helps. What is wrong with a patch is no error but an
-//! outcome: see `vcs::Rejection`.
+//! The errors of the worker, and whether a retry can help. A patch that cannot be applied is no error but an outcome:
+//! see `vcs::Rejection`.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -8,39 +8,39 @@ use bus::{BusError, Retry, Retryable};
 use observe::http::HttpError;
 use thiserror::Error;
 
-/// How long a build waits before it looks again for a clone that is not ready.
+/// The time until the retry of a build that waits for a clone.
 pub(crate) const NOT_READY_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a build waits before it looks again at a tree that is closed, or for room on the disk.
+/// The time until the retry of a build that waits for a closed tree, for room on the disk, or for Phabricator.
 pub(crate) const CLOSED_PAUSE: Duration = Duration::from_secs(20);
 
-/// How long a build waits while an operator has to act, before it is tried again.
+/// The time until the retry of a build that waits for an operator.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(60);
 
 /// The other side of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// The repository that clones are made of.
+    /// The repository that is cloned.
     Source,
-    /// The repository that is pushed to.
+    /// The repository that heads are pushed to.
     Destination,
 }
 
-/// What the failure of a command says of the clone.
+/// The integrity of a clone after a failed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Integrity {
-    /// The clone is sound: something else is in the way.
+    /// The clone is sound: the failure has another cause.
     Sound,
-    /// Nothing.
+    /// The failure shows neither.
     Unknown,
-    /// It has lost data.
+    /// The clone has lost data.
     Lost,
 }
 
-/// Why the other side does not let us in. An operator has to act.
+/// The reason for which the peer does not admit us. An operator has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Barrier {
-    /// It has another host key than the one that is known.
+    /// Its host key is not the known one.
     HostKey,
     /// Its certificate is not accepted.
     Certificate,
@@ -54,7 +54,7 @@ pub enum Barrier {
     Credentials,
 }
 
-/// A failure of the worker. The patch is not to blame.
+/// A failure on our side, not of the patch.
 #[derive(Debug, Error)]
 pub enum WorkerError {
     /// The source does not have the configured `default_revision`, at least not now.
@@ -64,10 +64,10 @@ pub enum WorkerError {
     NoDefaultRevision {
         /// The repository's name.
         repository: String,
-        /// The configured name.
+        /// The configured `default_revision`.
         revision: String,
     },
-    /// The repository that is pushed to has nothing in common with the source.
+    /// The destination does not share the history of the source.
     #[error(
         "{try_name} is another repository than {repository}: it does not have the first changeset {changeset}; correct \
          `try_url`"
@@ -75,40 +75,40 @@ pub enum WorkerError {
     Unrelated {
         /// The repository's name.
         repository: String,
-        /// The name of the one that is pushed to.
+        /// The name of the destination.
         try_name: String,
-        /// The changeset.
+        /// The first changeset of the source.
         changeset: String,
     },
     /// The settings cannot be used.
     #[error("the worker's settings cannot be used: {reason}")]
     Settings {
-        /// What is wrong.
+        /// The fault in the settings.
         reason: String,
     },
-    /// The file system did not do what was asked.
+    /// An operation on the file system failed.
     #[error("cannot {doing}")]
     Io {
-        /// What was tried.
+        /// The operation, as an infinitive.
         doing: String,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The disk of the clones is full, or that of the temporary files. Builds wait until there is room.
+    /// The disk of the clones, or that of the temporary files, is full. Builds wait until there is room.
     #[error("our disk is full, cannot {doing}: {words}")]
     DiskFull {
-        /// What was tried.
+        /// The operation, as an infinitive.
         doing: String,
-        /// What the system, or the version control, says.
+        /// The message of the system, or of the version control.
         words: String,
     },
-    /// The process that serves the clone did not answer as it should, or died. The next use starts a new one.
+    /// The process that serves the clone broke the protocol, or died. The next use starts a new one.
     #[error("{what}")]
     Server {
-        /// What failed, and what the process last said.
+        /// The failed operation, and the last output of the process.
         what: String,
-        /// How it broke the protocol.
+        /// The violation of the protocol.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -119,10 +119,10 @@ pub enum WorkerError {
         command: String,
         /// Whether it was a push.
         is_push: bool,
-        /// The time it had.
+        /// The time that it had, in seconds.
         seconds: u64,
     },
-    /// An argument that cannot be passed: a fault of the program.
+    /// An argument cannot be passed to a command: a bug in this program.
     #[error("an argument for `{command}` holds a NUL")]
     Argument {
         /// The command.
@@ -131,11 +131,11 @@ pub enum WorkerError {
     /// A command on the clone failed.
     #[error("cannot {doing}: {words}")]
     Command {
-        /// What was tried.
+        /// The operation, as an infinitive.
         doing: String,
-        /// What the version control says.
+        /// The message of the version control.
         words: String,
-        /// What that says of the clone.
+        /// The integrity of the clone, as the message shows it.
         integrity: Integrity,
     },
     /// The clone is damaged. It is cloned again.
@@ -143,69 +143,69 @@ pub enum WorkerError {
     Damaged {
         /// The repository's name.
         repository: String,
-        /// What was found.
+        /// The damage.
         reason: String,
     },
-    /// The other side could not be reached, or did not finish. It may work the next time.
+    /// The peer could not be reached, or did not finish. A retry may help.
     #[error("cannot {doing}: {words}")]
     Remote {
-        /// The other side.
+        /// The peer.
         peer: Peer,
-        /// What was tried.
+        /// The operation, as an infinitive.
         doing: String,
-        /// What the version control, ssh and the other side say.
+        /// The messages of the version control, of ssh and of the peer.
         words: String,
     },
-    /// A hook of the other side refused the push.
+    /// A hook of the destination refused the push.
     #[error("{doing} was refused by a hook there: {words}")]
     Refused {
-        /// What was tried.
+        /// The operation, as an infinitive.
         doing: String,
-        /// What the hook says.
+        /// The message of the hook.
         words: String,
     },
-    /// The other side will not have it: credentials, host key, certificate or address. An operator has to act.
+    /// The peer does not admit us, because of credentials, host key, certificate or address. An operator has to act.
     #[error(
         "cannot {doing}, and trying again will not help; check the address, keys and permissions: {words}"
     )]
     Forbidden {
-        /// The other side.
+        /// The peer.
         peer: Peer,
-        /// Why it does not let us in.
+        /// The reason.
         barrier: Barrier,
-        /// What was tried.
+        /// The operation, as an infinitive.
         doing: String,
-        /// What the version control, ssh and the other side say.
+        /// The messages of the version control, of ssh and of the peer.
         words: String,
     },
-    /// No host key is known for the other side. An operator has to act.
+    /// No host key is known for the peer. An operator has to act.
     #[error(
         "cannot {doing}, and trying again will not help; no host key is known for {host}: add its line to `known_hosts` \
          (`ssh-keyscan` prints it; compare it with what its operators publish): {words}"
     )]
     UnknownHost {
-        /// The other side.
+        /// The peer.
         peer: Peer,
-        /// What was tried.
+        /// The operation, as an infinitive.
         doing: String,
         /// The host as `known_hosts` has to name it, such as `[hg.example.org]:2222`.
         host: String,
-        /// What the version control, ssh and the other side say.
+        /// The messages of the version control, of ssh and of the peer.
         words: String,
     },
-    /// The other side has another host key than the known one. An operator has to act.
+    /// The peer has another host key than the known one. An operator has to act.
     #[error(
         "cannot {doing}, and trying again will not help; {host} has another host key than the one in `known_hosts`: ask \
          its operators, and replace the line if they changed it: {words}"
     )]
     OtherHostKey {
-        /// The other side.
+        /// The peer.
         peer: Peer,
-        /// What was tried.
+        /// The operation, as an infinitive.
         doing: String,
         /// The host as `known_hosts` names it.
         host: String,
-        /// What the version control, ssh and the other side say.
+        /// The messages of the version control, of ssh and of the peer.
         words: String,
     },
     /// The repository is still being prepared.
@@ -213,6 +213,16 @@ pub enum WorkerError {
     NotReady {
         /// The repository's name.
         repository: String,
+    },
+    /// The clone does not have the base that another delivery of the build chose, even after a pull.
+    #[error(
+        "the clone of {repository} does not have {base}, which another delivery recorded as the base of the build"
+    )]
+    UnknownBase {
+        /// The repository's name.
+        repository: String,
+        /// The base, 40 hex digits.
+        base: String,
     },
     /// Another process works on the clone.
     #[error(
@@ -222,39 +232,39 @@ pub enum WorkerError {
         /// The repository's name.
         repository: String,
     },
-    /// Something else is asked for already.
-    #[error("a {task} is asked for already and not done yet; to take that back, remove {}", request.display())]
+    /// Another request is pending.
+    #[error("a {task} is requested already and not done yet; to cancel it, remove {}", request.display())]
     Busy {
-        /// What is asked for.
+        /// The pending task.
         task: &'static str,
-        /// The file that asks for it.
+        /// The file with the request.
         request: PathBuf,
     },
     /// There is no room for a clone.
     #[error(
         "there is no room for the clone {clone}: {reason}; make room (see `events repos prune`), raise the budget, or \
-         configure fewer lanes"
+         configure fewer clone_slots"
     )]
     NoRoom {
         /// The name of the clone slot.
         clone: String,
-        /// What is lacking.
+        /// The reason for which it does not fit.
         reason: String,
     },
-    /// The process ends; what was running has been killed.
-    #[error("given up, the process ends")]
+    /// The process ends, or the lease is lost. Child processes have been killed.
+    #[error("cancelled: the process ends, or the lease is lost")]
     Cancelled,
-    /// There is no HTTP client.
-    #[error("cannot ask for the status of trees")]
+    /// The HTTP client for the tree status service cannot be set up.
+    #[error("cannot request the status of trees")]
     Http(#[from] HttpError),
-    /// Nobody can tell whether the build is still wanted. It is not pushed meanwhile.
+    /// The eligibility of the build is unknown. It is not pushed until it is known.
     #[error(transparent)]
-    Unsure(#[from] PushGuardError),
+    PushGuard(#[from] PushGuardError),
     /// The patches cannot be loaded at the moment.
     #[error(transparent)]
     Patches(PatchSourceError),
-    /// The answer could not be sent.
-    #[error("cannot send the outcome of a build")]
+    /// The record of the build cannot be read or written, or its update cannot be sent.
+    #[error("cannot record a build or send its update")]
     Bus(#[from] BusError),
 }
 
@@ -271,7 +281,7 @@ impl WorkerError {
         )
     }
 
-    /// What an operator has to mend before a build can go on that waits for it.
+    /// The fault that an operator has to mend before the build can go on.
     pub(crate) fn blocker(&self) -> Option<Blocker> {
         match self {
             Self::DiskFull { .. } => Some(Blocker::DiskFull),
@@ -289,7 +299,7 @@ impl WorkerError {
         }
     }
 
-    /// What it says about the clone, if it says that the clone has lost data.
+    /// The evidence that the clone has lost data, if there is any.
     pub(crate) fn lost_data(&self) -> Option<&str> {
         match self {
             Self::Damaged { reason, .. } => Some(reason),
@@ -302,7 +312,7 @@ impl WorkerError {
         }
     }
 
-    /// The file system did not do it. A full disk is another error than other failures.
+    /// Makes an error of the file system: [`Self::DiskFull`] for a full disk or a used-up quota, else [`Self::Io`].
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull {
@@ -317,7 +327,7 @@ impl WorkerError {
     }
 }
 
-/// A disk that takes no patches is full for everything.
+/// A disk without room for patches is full for all builds.
 impl From<PatchSourceError> for WorkerError {
     fn from(error: PatchSourceError) -> Self {
         match error {
@@ -337,16 +347,17 @@ impl Retryable for WorkerError {
             | Self::Damaged { .. }
             | Self::Remote { .. }
             | Self::Refused { .. }
+            | Self::UnknownBase { .. }
             | Self::Cancelled => Retry::Backoff,
             Self::NotReady { .. }
             | Self::InUse { .. }
             | Self::Busy { .. }
             | Self::NoRoom { .. } => Retry::Defer(NOT_READY_PAUSE),
-            Self::Unsure(PushGuardError::Away(_))
+            Self::PushGuard(PushGuardError::Away(_))
             | Self::Patches(PatchSourceError::Away(_))
             | Self::DiskFull { .. } => Retry::Hold(CLOSED_PAUSE),
             // One build must not hold up the others.
-            Self::Unsure(PushGuardError::Unclear(_)) | Self::Patches(_) => {
+            Self::PushGuard(PushGuardError::Unclear(_)) | Self::Patches(_) => {
                 Retry::Defer(CLOSED_PAUSE)
             }
             Self::NoDefaultRevision { .. } => Retry::Defer(OUTAGE_PAUSE),

@@ -1,4 +1,4 @@
-//! Builds as they come out of the queue.
+//! The handler of builds.
 
 mod delivery;
 mod patches;
@@ -6,7 +6,7 @@ mod patches;
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use build::{Build, BuildLog, PatchSource, Phid, PushGuard, Report};
+use build::{Build, BuildLog, BuildUpdate, PatchSource, Phid, PushGuard};
 use bus::{Cause, Context, Handler, Outcome, Requeue};
 use futures::future::join_all;
 use tracing::{debug, info};
@@ -31,7 +31,7 @@ impl Handler<Build> for BuildHandler {
         let target = &build.request.target;
         let record = self.log.read(cx, target).await?;
         if record.end.is_some() {
-            debug!("its end is decided already");
+            debug!("skipping the build: its end is decided already");
             return Ok(Outcome::Done);
         }
         self.log
@@ -46,7 +46,7 @@ impl Handler<Build> for BuildHandler {
         };
         tokio::select! {
             ended = async { delivery.settle(delivery.run().await).await } => ended,
-            // What was running is killed and reaped with the future that ran it.
+            // Dropping the other future kills and reaps its child processes.
             () = cx.cancelled() => Err(WorkerError::Cancelled),
         }
     }
@@ -64,7 +64,7 @@ impl Handler<Build> for BuildHandler {
         }
         let seconds = seconds_since(request.accepted_at, cx.clock().as_ref());
         let repository = self.repositories.get(&request.repository);
-        let blame = infra_failure::given_up(
+        let failure = infra_failure::given_up(
             &cause,
             repository.map(Repository::settings),
             repository.map_or("Version control", |it| it.vcs().name()),
@@ -73,10 +73,10 @@ impl Handler<Build> for BuildHandler {
         );
         info!(
             outcome = "infra_failed",
-            "we are to blame: {}", blame.summary
+            "the build failed on our side: {}", failure.summary
         );
-        let report = Report::InfrastructureFailed(blame);
-        Ok(self.log.finish(cx, &request, &record, report)?)
+        let update = BuildUpdate::InfraFailed(failure);
+        Ok(self.log.finish(cx, &request, &record, update)?)
     }
 
     async fn on_requeue(

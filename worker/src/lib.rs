@@ -1,8 +1,8 @@
 //! The worker: applies a build's stack of patches on a clone, and pushes the head.
 //!
-//! [`Worker`] holds the clones of the repositories. Its [`Worker::clone_manager`] prepares them, and its
-//! [`Worker::handler`] does the builds. What it takes in (patches, names, messages) is hostile: [`patch`] reads and
-//! checks it. How a version control clones, applies and pushes is behind the traits of [`vcs`].
+//! [`Worker`] holds the clones of the repositories. [`Worker::clone_manager`] prepares them, and [`Worker::handler`]
+//! handles builds. Their input (patches, names, messages) is hostile: [`patch`] parses and checks it. The traits of
+//! [`vcs`] hide how a version control clones, applies and pushes.
 
 mod base;
 mod clone;

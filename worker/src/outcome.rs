@@ -1,4 +1,4 @@
-//! How a build ends without a head on the other side, and what its author reads then.
+//! The outcome of a build without a pushed head, and its text for the author.
 
 pub(crate) mod infra_failure;
 pub(crate) mod patch_failure;
@@ -9,29 +9,29 @@ use build::{Ineligible, PatchFailure};
 
 use crate::WorkerError;
 
-/// Why a build has no head that is pushed.
+/// The reason for which the head of a build is not pushed.
 #[derive(Debug)]
 pub(crate) enum NotPushed {
-    /// The patch is to blame; another attempt cannot help.
+    /// The patch cannot be built; another attempt cannot help.
     Patch(Box<PatchFailure>),
-    /// We are to blame.
+    /// Our side failed.
     Ours(WorkerError),
-    /// It is not to be built any more.
+    /// The build is not to be built any more.
     Ineligible(Ineligible),
-    /// Another process has decided how it ends, and publishes its answer.
+    /// Another process has decided the end of the build, and publishes the answer.
     Decided,
     /// Its author's time is used up: builds of other authors go first.
     Defer {
-        /// The time until the next attempt.
+        /// The time until the next delivery.
         after: Duration,
-        /// What it waits for.
+        /// The reason for the wait.
         reason: String,
     },
     /// All builds of its repository wait: a clone is not ready, or the tree is closed.
     Hold {
-        /// The time until the next attempt.
+        /// The time until the next delivery.
         after: Duration,
-        /// What they wait for.
+        /// The reason for the wait.
         reason: String,
     },
 }

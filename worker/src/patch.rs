@@ -1,29 +1,27 @@
 //! Reads a patch before Mercurial does, and refuses what must not be committed.
 //!
-//! # Why
+//! # Reasons for a reader of our own
 //!
-//! `hg import --bypass` commits whatever a patch says: `.hg/hgrc`, `../x`, `/etc/x`, a file below a symbolic link. It
-//! takes a submodule for a symbolic link, a patch without changes for an empty commit, and a patch with two export
-//! headers for two commits. Its reader of patches is also lenient: it skips lines that it does not know, looks for
-//! headers in mails, decodes MIME, and takes the file's name from the one or the other of five lines.
+//! `hg import --bypass` commits whatever a patch contains: `.hg/hgrc`, `../x`, `/etc/x`, a file below a symbolic link.
+//! It reads a submodule as a symbolic link, a patch without changes as an empty commit, and a patch with two export
+//! headers as two commits. Its reader of patches is also lenient: it skips unknown lines, parses headers of mails,
+//! decodes MIME, and takes the name of a file from any of five lines.
 //!
-//! So the check must not merely find names in a patch, it must find the ones that Mercurial will use. This reader
-//! does so by being strict: every line has to be in its place in the grammar of a git patch as Phabricator writes it,
-//! and the names on all the lines about one file have to agree. For a patch that passes, Mercurial's reader has no
-//! choice left:
+//! So the check has to find the names that Mercurial will use, not just any names. This reader is strict: each line
+//! must be at its place in the grammar of a git patch as Phabricator writes it, and all lines about a file must agree
+//! on its name. A patch that passes leaves Mercurial's reader no choice:
 //!
-//! * the first line that is not blank is `diff --git`, so there is no mail or export header to be parsed, and no line
-//!   outside of hunks can be taken for one;
-//! * a hunk holds exactly as many lines as it says, each with its sign, so both readers agree where it ends;
-//! * `diff --git a/X b/Y` is split at the last ` b/`, as Mercurial splits it, and then has to agree with the other
+//! * the first line that is not blank is `diff --git`, so Mercurial finds no mail or export header, and cannot take a
+//!   line outside of hunks for one;
+//! * a hunk has exactly the number of lines that its head gives, each with its sign, so both readers agree on its end;
+//! * the line `diff --git a/X b/Y` is split at the last ` b/`, as Mercurial splits it, and must agree with the other
 //!   lines;
-//! * names are as plain as `path::check` wants them, so that trimming changes nothing; names in quotes (which
-//!   Mercurial takes literally) are refused.
+//! * `path::check` accepts only plain names, which trimming does not change; names in quotes, which Mercurial takes
+//!   literally, are refused.
 //!
-//! A file can be taken away and added again: Mercurial gets that in another form, see `replace.rs`.
+//! Mercurial gets a file that is deleted and added again in another form: see `replace.rs`.
 //!
-//! Whether a path lies below a file or a symbolic link can only be told with the repository at hand: see
-//! `path_tree.rs`.
+//! Only the repository shows whether a path lies below a file or a symbolic link: see `path_tree.rs`.
 
 mod binary;
 mod header;
@@ -48,48 +46,48 @@ use crate::{Limits, Size, text};
 use header::Header;
 use lines::Lines;
 
-/// A patch that can be given to Mercurial.
+/// A patch that has passed the checks.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ParsedPatch {
-    /// What it does, file by file.
+    /// The changes to files, in the order of the patch.
     pub files: Vec<FileChange>,
-    /// What Mercurial gets in place of it, when it does not take it as it is.
+    /// The form that Mercurial gets instead, if it would not apply the patch as it is.
     pub prepared: Option<Prepared>,
 }
 
-/// What a patch does to one file.
+/// A change to one file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FileChange {
-    /// The file afterwards, or the file that goes.
+    /// The file after the change, or the deleted file.
     pub path: Vec<u8>,
-    /// What is done to it.
+    /// The kind of the change.
     pub kind: Kind,
-    /// Where its hunks begin, when it has any: see [`hunk_head`].
+    /// The place of its first hunk, if it has hunks: see [`hunk_head`].
     pub hunks: Option<Place>,
-    /// What the patch says of its size afterwards.
+    /// The size of the file after the change.
     pub size: NewSize,
 }
 
-/// What a patch says of the size of a file afterwards, in bytes. A missing line break at the end of the file is
-/// counted.
+/// The size of a file after a patch, in bytes, as far as the patch gives it. A missing line break at the end of the
+/// file counts too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewSize {
-    /// It holds the whole file, as binary data.
+    /// The patch has the whole file, as binary data.
     Whole {
         /// The size, in bytes.
         size: u64,
     },
-    /// It adds and removes lines, or none.
+    /// The patch adds and removes lines, or none.
     Changed {
-        /// The bytes that come.
+        /// The bytes of added lines.
         added: u64,
-        /// The bytes that go.
+        /// The bytes of removed lines.
         removed: u64,
     },
 }
 
 impl NewSize {
-    /// The size afterwards of a file that had `before`.
+    /// The size after the patch of a file that had `before` bytes.
     pub fn after(self, before: u64) -> u64 {
         match self {
             Self::Whole { size } => size,
@@ -103,48 +101,49 @@ impl NewSize {
 /// The beginning of a line of a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// The bytes before it.
+    /// The number of bytes before it.
     offset: usize,
-    /// The lines before it.
+    /// The number of lines before it.
     line: usize,
 }
 
-/// What is done to a file.
+/// The kind of a change to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// It was not there.
+    /// The file is new.
     Add,
-    /// Its content or mode changes.
+    /// The content or mode changes.
     Modify,
-    /// It goes.
+    /// The file is deleted.
     Delete,
-    /// From this path, which stays.
+    /// The file is a copy of the one at this path, which stays.
     Copy(Vec<u8>),
-    /// From this path, which goes.
+    /// The file is moved from this path.
     Rename(Vec<u8>),
 }
 
 impl Kind {
-    /// Whether there is a file afterwards that was not there.
+    /// Whether the change makes a file: a new one, a copy, or a renamed one.
     pub fn adds(&self) -> bool {
         !matches!(self, Self::Modify | Self::Delete)
     }
 }
 
-/// What is left of the limits of a stack while its patches are read, one after another.
+/// The rest of a stack's limits, while its patches are read one after another.
 #[derive(Debug)]
 pub struct Budget {
-    /// The bytes that binary files and those that they replace may have, of how many, and the largest of them.
+    /// The bytes left for unpacked binary files, and for those that they replace.
     binary: u64,
     binary_allowed: u64,
+    /// The largest of these files, and its size in bytes.
     largest: (Vec<u8>, u64),
-    /// The lines that hunks may have, of how many.
+    /// The lines left for hunks.
     lines: usize,
     lines_allowed: usize,
 }
 
 impl Budget {
-    /// The whole of the limits.
+    /// A budget with all of the limits left.
     pub fn new(limits: &Limits) -> Self {
         Self {
             binary: limits.made,
@@ -155,7 +154,7 @@ impl Budget {
         }
     }
 
-    /// No limits, for a patch that has kept them.
+    /// A budget without limits, for a patch that has been checked.
     fn unlimited() -> Self {
         Self {
             binary: u64::MAX,
@@ -166,7 +165,7 @@ impl Budget {
         }
     }
 
-    /// The binary file `path` has `size` bytes when it is unpacked, or replaces one that has.
+    /// Takes `size` bytes off the budget: the unpacked size of the binary file `path`, or of the file that it replaces.
     fn spend_binary(&mut self, path: &[u8], size: u64) -> Result<(), RejectReason> {
         if size > self.largest.1 {
             self.largest = (path.to_vec(), size);
@@ -183,7 +182,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Hunks have this many lines.
+    /// Takes the lines of hunks off the budget.
     fn spend_lines(&mut self, count: usize) -> Result<(), RejectReason> {
         let allowed = self.lines_allowed;
         self.lines = self.lines.checked_sub(count).ok_or_else(|| {
@@ -195,16 +194,16 @@ impl Budget {
     }
 }
 
-/// Why a patch is refused.
+/// The reason for refusing a patch.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RejectReason {
-    /// The file that it is about, when it is about one.
+    /// The file at fault, if there is one.
     pub path: Option<Vec<u8>>,
-    /// The line of the patch, from 1; 0 when it is about none.
+    /// The line of the patch, from 1; 0 if no line is at fault.
     pub line: usize,
-    /// What is wrong.
+    /// The fault, as text for the author.
     pub reason: String,
-    /// What its author can do about it. Empty when that is plain.
+    /// The remedy, as text for the author. Empty where the reason makes it plain.
     pub advice: &'static str,
 }
 
@@ -232,7 +231,8 @@ impl ParsedPatch {
         })
     }
 
-    /// The files that go if they hold what the patch says, and that Mercurial keeps if they hold more.
+    /// The files that the patch deletes by a hunk. Mercurial deletes such a file if it has just the lines of the hunk,
+    /// and keeps it if it has more.
     pub fn removed_by_hunks(&self) -> impl Iterator<Item = &[u8]> {
         let replaced = replace::replaced(&self.files);
         let removed = self.files.iter().filter(move |file| {
@@ -249,7 +249,7 @@ pub fn scan(content: &[u8], limits: &Limits) -> Result<ParsedPatch, RejectReason
     scan_next(content, limits, &mut Budget::new(limits))
 }
 
-/// Refuses a patch of so many bytes when that is too much.
+/// Refuses a patch that has more bytes than the limit.
 pub fn check_size(bytes: usize, limits: &Limits) -> Result<(), RejectReason> {
     let allowed = limits.patch_bytes;
     if bytes > allowed {
@@ -259,7 +259,7 @@ pub fn check_size(bytes: usize, limits: &Limits) -> Result<(), RejectReason> {
     Ok(())
 }
 
-/// Reads the next patch of a stack, or says why it is refused.
+/// Reads the next patch of a stack, or returns the reason for refusing it.
 pub fn scan_next(
     content: &[u8],
     limits: &Limits,
@@ -320,7 +320,7 @@ pub fn scan_next(
     Ok(ParsedPatch { files, prepared })
 }
 
-/// A file that is the source of a rename, so that it goes, and is changed on its own, so that it stays.
+/// A file that is both the source of a rename, which deletes it, and modified, which keeps it.
 fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
     let sources = files.iter().filter_map(|file| match &file.kind {
         Kind::Rename(source) => Some(source.as_slice()),
@@ -332,8 +332,8 @@ fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
         .find(|file| file.kind == Kind::Modify && gone.contains(file.path.as_slice()))
 }
 
-/// Reads what the patch says about one file: its path, and what is done to it, if anything is. Phabricator also names
-/// files that a diff leaves as they are, and Mercurial passes over these.
+/// Reads the part of the patch about one file, and returns its path and the change, if there is one. Phabricator also
+/// names files that a diff does not change, and Mercurial skips these.
 fn scan_file<'a>(
     first: &'a [u8],
     lines: &mut Lines<'a>,
@@ -419,7 +419,7 @@ fn number(text: &[u8]) -> Option<(u32, &[u8])> {
     Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest))
 }
 
-/// The refusal of a line that has no place.
+/// The refusal of a line that is out of place.
 fn stray(line: &[u8], lines: &Lines<'_>) -> RejectReason {
     if line.starts_with(b"# HG changeset patch") {
         lines.refuse(
@@ -457,7 +457,7 @@ impl RejectReason {
     }
 
     fn about(self, path: &[u8]) -> Self {
-        // What is taken for a name can be as long as the patch.
+        // A name can be as long as the patch.
         let start = &path[..path.len().min(path::MAX_PATH)];
         Self {
             path: self.path.or_else(|| Some(start.to_vec())),

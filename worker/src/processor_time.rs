@@ -1,8 +1,8 @@
 //! The processor time that a version control may use to apply patches: for one build, and for the builds of one author.
 //!
-//! An author's builds may use so much within each [`WINDOW`]. A record of the bus per author and window has the time that
-//! each build used, whether it was refused or not. Once the sum reaches the limit, further builds of this author are
-//! deferred until the next window begins, and builds of other authors go first.
+//! Each author has a limit within each [`WINDOW`]. One record for each author and window holds the time of each build,
+//! refused or not. When the sum reaches the limit, further builds of this author are deferred until the next window
+//! begins, and builds of other authors go first.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use jiff::Timestamp;
 
 use crate::{Limits, WorkerError};
 
-/// The windows begin at whole multiples of this since the epoch.
+/// The length of a window. Windows begin at whole multiples of it since the epoch.
 pub(crate) const WINDOW: Duration = Duration::from_secs(600);
 
-/// One record per author and window. Its entries are milliseconds.
+/// One record for each author and window. Its entries are milliseconds.
 const USED: RecordStore = RecordStore {
     name: "authors",
     retention: WINDOW,
@@ -25,7 +25,7 @@ const USED: RecordStore = RecordStore {
 #[derive(Debug)]
 pub struct ProcessorTime {
     left: Duration,
-    /// The part of it for patches whose places have to be searched.
+    /// The part of it for patches whose hunks have to be searched for.
     searching: Duration,
     used: Duration,
 }
@@ -39,7 +39,7 @@ impl ProcessorTime {
         }
     }
 
-    /// How much the next patch may use, or one that `searches` for the places of its hunks.
+    /// The time for the next patch; `searches` if its hunks have to be searched for.
     pub fn left(&self, searches: bool) -> Duration {
         if searches {
             self.left.min(self.searching)
@@ -48,7 +48,7 @@ impl ProcessorTime {
         }
     }
 
-    /// A patch used this much.
+    /// Subtracts the time that a patch used.
     pub fn spend(&mut self, used: Duration, searches: bool) {
         self.left = self.left.saturating_sub(used);
         if searches {
@@ -57,13 +57,13 @@ impl ProcessorTime {
         self.used += used;
     }
 
-    /// How much was used so far.
+    /// The time that was used so far.
     pub(crate) fn used(&self) -> Duration {
         self.used
     }
 }
 
-/// Adds what a build used to the record of its author.
+/// Adds the time of a build to the record of its author.
 pub(crate) async fn record(cx: &Context, author: &Phid, used: Duration) -> Result<(), WorkerError> {
     if used.is_zero() {
         return Ok(());
@@ -73,7 +73,7 @@ pub(crate) async fn record(cx: &Context, author: &Phid, used: Duration) -> Resul
     Ok(cx.record_now(vec![USED.add(&id, &milliseconds)?]).await?)
 }
 
-/// How long a build of this author is deferred, when others have used up the author's time.
+/// The time for which a build is deferred, if earlier builds have used up the time of this author.
 pub(crate) async fn exceeded(
     cx: &Context,
     author: &Phid,
@@ -81,7 +81,7 @@ pub(crate) async fn exceeded(
 ) -> Result<Option<Duration>, WorkerError> {
     let (id, pause) = window(author, cx.clock().now());
     let record = cx.recorded(&USED, &id).await?;
-    // What another release wrote costs nobody a build.
+    // Entries of another release that cannot be parsed defer no build.
     let used: Vec<u64> = record.events().unwrap_or_default();
     let used = used.into_iter().fold(0, u64::saturating_add);
     let exceeded = Duration::from_millis(used) >= allowed;

@@ -1,4 +1,4 @@
-//! One repository: its clones.
+//! A repository with its clones and its tree.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,18 +16,18 @@ use crate::{
     clone::slot::{Home, Ready},
     error::{CLOSED_PAUSE, NOT_READY_PAUSE},
     outcome::NotPushed,
-    tree_status::{TreeStatus, Verdict},
+    tree_status::{TreeState, TreeStatus},
     vcs::Vcs,
 };
 
-/// How long a clone that is being tidied up is waited for at the end of the process.
-const LAST: Duration = Duration::from_secs(2);
+/// The longest wait at shutdown for clones that are being tidied up.
+const CLEANUP_GRACE: Duration = Duration::from_secs(2);
 
-/// How often requests of operators are looked for, and how often when that failed.
-const LOOK: Duration = Duration::from_secs(1);
-const LOOK_AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// The interval at which requests of operators are polled, and that after a failure.
+const POLL: Duration = Duration::from_secs(1);
+const POLL_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
-/// A repository that builds may be for.
+/// A repository that is built.
 pub(crate) struct Repository {
     all: Arc<Settings>,
     vcs: Arc<dyn Vcs>,
@@ -36,7 +36,7 @@ pub(crate) struct Repository {
     outage: Arc<FullDisk>,
     slots: Vec<SlotManager>,
     pool: Arc<Pool<Ready>>,
-    /// What is done on a clone after its build was answered.
+    /// The work on clones after their builds were answered.
     cleanup_tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -49,7 +49,7 @@ impl Repository {
         tree_status: Arc<TreeStatus>,
         outage: Arc<FullDisk>,
     ) -> Self {
-        let slots = (0..settings.lanes)
+        let slots = (0..settings.clone_slots)
             .map(|number| SlotManager::new(&all, vcs.as_ref(), &settings, number))
             .collect();
         let (cleanup_tasks, closing) = (TaskTracker::new(), CancellationToken::new());
@@ -66,7 +66,7 @@ impl Repository {
         }
     }
 
-    /// Waits for a clone to build on, for a while; says whether there is one.
+    /// Waits up to `Limits::ready` for a clone to build on; returns whether there is one.
     pub(crate) async fn is_ready(&self) -> bool {
         self.pool.has_any(self.all.limits.ready).await
     }
@@ -79,8 +79,8 @@ impl Repository {
         &self.settings
     }
 
-    /// Prepares the clones, each on its own, and does what operators ask for. Ends with `shutdown`; dropping what runs
-    /// then kills and reaps it.
+    /// Prepares the clones side by side, and serves the requests of operators, until `shutdown`. Dropping the future
+    /// kills and reaps its child processes.
     pub(crate) async fn keep(&self, clock: &dyn Clock, shutdown: &Shutdown) {
         tokio::select! {
             () = shutdown.stopping() => {}
@@ -89,7 +89,7 @@ impl Repository {
         }
     }
 
-    /// Prepares the clones, each on its own, for ever.
+    /// Prepares the clones side by side; never returns.
     pub(crate) async fn run_slots(&self, clock: &dyn Clock) {
         let site = Home {
             all: &self.all,
@@ -102,7 +102,7 @@ impl Repository {
         join_all(self.slots.iter().map(|slot| slot.run(site))).await;
     }
 
-    /// Has a task done on one clone after another, by what runs in [`Self::run_slots`]. Ends with the first failure.
+    /// Has [`Self::run_slots`] do a task on one clone after another. Stops at the first failure.
     pub(crate) async fn maintain(
         &self,
         task: Task,
@@ -122,12 +122,12 @@ impl Repository {
         let name = &self.settings.name;
         let requests = Requests::new(&self.all.clones_dir, name);
         loop {
-            let mut pause = LOOK;
+            let mut pause = POLL;
             let answered = match requests.find() {
                 Ok(None) => Ok(()),
                 Ok(Some(request)) => {
                     let task = request.task.name();
-                    info!(repository = name, "an operator asks for a {task} of {name}");
+                    info!(repository = name, "an operator requests a {task} of {name}");
                     let (done, result) = self.maintain(request.task, clock).await;
                     let error = result.err().map(|error| error_chain(&error));
                     match &error {
@@ -144,15 +144,16 @@ impl Repository {
                 warn!(
                     repository = name,
                     error = error_chain(&error),
-                    "cannot serve requests"
+                    "cannot serve requests of operators; retrying in {} s",
+                    POLL_AFTER_FAILURE.as_secs()
                 );
-                pause = LOOK_AFTER_FAILURE;
+                pause = POLL_AFTER_FAILURE;
             }
             clock.sleep(pause).await;
         }
     }
 
-    /// Takes a clone that nobody works on; waits for one for a while.
+    /// Takes a free clone; waits up to `Limits::ready` for one.
     pub(crate) async fn take_clone(&self) -> Result<PoolGuard<Ready>, NotPushed> {
         if let Some(slot) = self.pool.take(self.all.limits.ready).await {
             return Ok(slot);
@@ -169,19 +170,28 @@ impl Repository {
         })
     }
 
-    /// Gives a clone back after a build that ended so: a clone that is damaged is made again, any other is tidied up.
-    /// Returns how the build ended.
+    /// Gives a clone back after a build with this `result`. A damaged clone is replaced, also if it cannot be marked as
+    /// corrupt; any other is tidied up. Returns the final result of the build.
     pub(crate) async fn give_back<T>(
         &self,
         mut slot: PoolGuard<Ready>,
         mut result: Result<T, NotPushed>,
         clock: &dyn Clock,
     ) -> Result<T, NotPushed> {
+        let mut is_marked = true;
         if let Err(NotPushed::Ours(error)) = &result
             && let Some(reason) = error.lost_data()
         {
             let reason = reason.to_owned();
-            slot.clone.mark_corrupt()?;
+            if let Err(error) = slot.clone.mark_corrupt() {
+                warn!(
+                    repository = self.settings.name,
+                    error = error_chain(&error),
+                    "cannot mark the clone as corrupt; quarantining it before its slot is prepared again"
+                );
+                self.outage.begins(&error, &self.all, clock);
+                is_marked = false;
+            }
             result = Err(WorkerError::Damaged {
                 repository: self.settings.name.clone(),
                 reason,
@@ -189,12 +199,15 @@ impl Repository {
             .into());
         }
         if matches!(&result, Err(NotPushed::Ours(error)) if error.is_of_vcs()) {
-            // A server that has failed may hold locks, and remember what was rolled back.
+            // A command server that has failed may hold locks, and may have cached data that was rolled back.
             slot.clone.reset().await;
         }
         if let Err(NotPushed::Ours(WorkerError::Damaged { .. })) = &result {
             if let Some(lost) = slot.discard() {
-                self.slots.get(lost.slot).inspect(|slot| slot.lost());
+                let number = lost.slot;
+                // Unlock the slot first: its manager locks it again at once.
+                drop(lost);
+                self.slots.get(number).inspect(|slot| slot.lost(is_marked));
             }
         } else {
             self.finish_in_background(slot);
@@ -209,17 +222,18 @@ impl Repository {
         result
     }
 
-    /// Whether the tree takes pushes.
-    pub(crate) async fn look_at_tree(&self) -> Verdict {
-        self.tree_status.look(&self.settings.try_name).await
+    /// The state of the tree, by a response that can be some seconds old.
+    pub(crate) async fn tree_state(&self) -> TreeState {
+        self.tree_status.state(&self.settings.try_name).await
     }
 
-    /// Whether the tree takes pushes, by an answer of now.
-    pub(crate) async fn look_at_tree_again(&self) -> Verdict {
-        self.tree_status.look_again(&self.settings.try_name).await
+    /// The state of the tree, by a new request.
+    pub(crate) async fn request_tree_state(&self) -> TreeState {
+        self.tree_status.request(&self.settings.try_name).await
     }
 
-    /// A clone that cannot even be tidied up has to be cloned again.
+    /// Turns the error of a failed discard into [`WorkerError::Damaged`] when the clone may be damaged: it has to be
+    /// cloned again.
     pub(crate) fn classify_damage(&self, error: WorkerError) -> WorkerError {
         if error.is_damage() {
             WorkerError::Damaged {
@@ -231,7 +245,7 @@ impl Repository {
         }
     }
 
-    /// All builds of the repository wait for its tree.
+    /// The hold of all builds of the repository while its tree is closed.
     pub(crate) fn tree_closed(&self, reason: &str) -> NotPushed {
         NotPushed::Hold {
             after: CLOSED_PAUSE,
@@ -242,7 +256,7 @@ impl Repository {
     fn finish_in_background(&self, mut slot: PoolGuard<Ready>) {
         let (name, closing) = (self.settings.name.clone(), self.closing.clone());
         let finishing = async move {
-            // The build has its result; the next one discards first, and fails if that cannot be done.
+            // The build has its result. The next build discards first, and fails if that is not possible.
             if let Err(error) = slot.clone.finish().await
                 && !matches!(error, WorkerError::DiskFull { .. })
             {
@@ -261,14 +275,61 @@ impl Repository {
         });
     }
 
-    /// Ends the command servers and lets go of the clones and keys.
+    /// Ends the command servers, and releases the clones and keys.
     pub(crate) async fn close(&self) {
         self.closing.cancel();
         self.cleanup_tasks.close();
-        let _ = tokio::time::timeout(LAST, self.cleanup_tasks.wait()).await;
+        let _ = tokio::time::timeout(CLEANUP_GRACE, self.cleanup_tasks.wait()).await;
         let closing = self.pool.empty().into_iter().map(|mut slot| async move {
             slot.clone.close().await;
         });
         join_all(closing).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use jiff::Timestamp;
+    use runtime::ManualClock;
+
+    use super::*;
+    use crate::clone::fake_vcs::{FakeVcs, settings};
+
+    #[tokio::test]
+    async fn damaged_clone_that_cannot_be_marked_is_not_used_again() {
+        let clones_dir = tempfile::tempdir().expect("a directory");
+        let settings = settings(clones_dir.path());
+        let vcs = FakeVcs::default();
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let trees = TreeStatus::new(None, clock.clone()).expect("no service is set up");
+        let repository = Repository::new(
+            Arc::new(settings.clone()),
+            Arc::new(vcs.clone()),
+            settings.repositories[0].clone(),
+            Arc::new(trees),
+            Arc::default(),
+        );
+        let building = async {
+            let slot = repository.take_clone().await.expect("it is prepared");
+            let damaged = WorkerError::Damaged {
+                repository: "nss".to_owned(),
+                reason: "a file is missing".to_owned(),
+            };
+            let result: Result<(), _> = repository
+                .give_back(slot, Err(damaged.into()), &*clock)
+                .await;
+            assert!(matches!(
+                result,
+                Err(NotPushed::Ours(WorkerError::Damaged { .. }))
+            ));
+            repository.take_clone().await.expect("another is prepared");
+            assert_eq!(vcs.made.load(Ordering::SeqCst), 2);
+        };
+        tokio::select! {
+            () = building => {}
+            () = repository.run_slots(&*clock) => {}
+        }
     }
 }

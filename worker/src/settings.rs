@@ -1,4 +1,4 @@
-//! What an operator decides.
+//! The settings of the worker, from its configuration.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -17,44 +17,44 @@ use crate::WorkerError;
 /// The settings of the worker.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The repositories that builds may be for.
+    /// The repositories that are built.
     pub repositories: Vec<RepositorySettings>,
-    /// Where the clones are kept between starts. No two processes can use the same clone: the second one waits.
+    /// The directory of the clones, kept between starts. No two processes can use the same clone: the second one waits.
     pub clones_dir: PathBuf,
     /// `Name <mail>` for patches without an author, and for the last commit of each build.
     pub default_author: String,
-    /// Where Treeherder is; the links to a build's jobs begin with it.
+    /// The address of Treeherder: the links to a build's jobs begin with it.
     pub treeherder_url: String,
     /// Paths in a repository; a stack that touches one of them is not pushed.
     pub skippable_files: BTreeSet<String>,
-    /// How old a diff may be to be pushed.
+    /// The greatest age at which a diff is pushed.
     pub build_expiry: Duration,
-    /// The host keys that ssh trusts. `None` leaves ssh its system-wide file.
+    /// The file of the host keys that ssh trusts. With `None`, ssh uses its system-wide file.
     pub known_hosts: Option<PathBuf>,
-    /// The service that says which trees are closed. Without one, all count as open.
+    /// The address of the tree status service. With `None`, all trees count as open.
     pub tree_status: Option<Url>,
-    /// How much the clones may take on the disk, in bytes. `None` leaves it to the disk.
+    /// The most bytes that the clones may take on the disk. With `None`, the disk is the bound.
     pub disk_budget: Option<u64>,
-    /// Bounds on what comes from outside, and on time.
+    /// Bounds on foreign input, time and memory.
     pub limits: Limits,
 }
 
 /// One repository.
 #[derive(Clone)]
 pub struct RepositorySettings {
-    /// Its name on Phabricator that cannot change.
+    /// Its PHID on Phabricator, which does not change.
     pub phid: Phid,
     /// Its name here; also the name of its directory below `clones_dir`.
     pub name: String,
-    /// Where it is cloned from.
+    /// The address of the source.
     pub url: String,
-    /// Where heads are pushed to.
+    /// The address of the destination.
     pub try_url: String,
-    /// What Treeherder calls the repository that is pushed to.
+    /// The name of the destination on Treeherder and on the tree status service.
     pub try_name: String,
-    /// What the last commit tells the decision task.
+    /// The way in which the last commit of a build configures the decision task.
     pub mode: TryMode,
-    /// What to build on when the stack's own base is unknown or not wanted: `tip`, a branch, a bookmark.
+    /// The base of stacks whose own base is unknown or not wanted: `tip`, a branch, a bookmark.
     pub default_revision: String,
     /// Build on the newest `default_revision`, whatever base the stack names.
     pub use_latest_revision: bool,
@@ -62,12 +62,12 @@ pub struct RepositorySettings {
     pub ssh_user: Option<String>,
     /// The private key for ssh.
     pub ssh_key: Option<SecretString>,
-    /// How many builds are made side by side, each on a clone of its own. At least one.
-    pub lanes: usize,
+    /// The number of builds that run side by side, each on a clone of its own. At least 1.
+    pub clone_slots: usize,
 }
 
 impl RepositorySettings {
-    /// Settings with the usual values for everything that has one.
+    /// Settings with the default of each field that has one.
     pub fn new(phid: Phid, name: &str, url: &str, try_url: &str) -> Self {
         Self {
             phid,
@@ -80,7 +80,7 @@ impl RepositorySettings {
             use_latest_revision: false,
             ssh_user: None,
             ssh_key: None,
-            lanes: 1,
+            clone_slots: 1,
         }
     }
 }
@@ -95,7 +95,7 @@ impl fmt::Debug for RepositorySettings {
     }
 }
 
-/// What the last commit of a build tells the decision task.
+/// The way in which the last commit of a build configures the decision task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TryMode {
     /// The parameters in `try_task_config.json`.
@@ -104,12 +104,12 @@ pub enum TryMode {
     Syntax(String),
 }
 
-/// Bounds on what comes from outside, and on time.
+/// Bounds on foreign input, time and memory.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// The largest patch, in bytes.
     pub patch_bytes: usize,
-    /// The most bytes of files that the patches of one stack may make, all together: see `patch::stack_size`.
+    /// The most bytes of files that the patches of one stack may make, all together; see `patch::stack_size`.
     pub made: u64,
     /// The most files in one patch.
     pub files: usize,
@@ -117,13 +117,16 @@ pub struct Limits {
     pub stack: usize,
     /// The time for one command that stays on this machine.
     pub command: Duration,
-    /// The time for the import of one patch. That it takes longer is our fault: see `work`.
+    /// The time for the import of one patch. A longer import is a failure of ours; see `work` for the patch's own
+    /// bound.
     pub import: Duration,
-    /// The most lines in the hunks of one stack. Mercurial makes some objects of each, about 200 bytes for an empty one.
+    /// The most lines in the hunks of one stack. Mercurial makes some objects of each, about 200 bytes for an empty
+    /// one.
     pub lines: usize,
-    /// The processor time for applying the patches of one build. That it takes more is the fault of these.
+    /// The processor time for applying the patches of one build. A stack that takes more is refused.
     pub work: Duration,
-    /// The part of `work` for patches whose hunks are not where they say, in files where a search can take long.
+    /// The part of `work` for patches whose hunks are at other lines than they say, in files where a search can take
+    /// long.
     pub search: Duration,
     /// The processor time for applying the patches of one author within ten minutes. Builds beyond it are deferred.
     pub author: Duration,
@@ -131,16 +134,17 @@ pub struct Limits {
     pub transfer: Duration,
     /// The time for the first clone.
     pub clone: Duration,
-    /// The time that a build waits in its place for the clone, before it is deferred. Only builds for the same
-    /// repository stand behind it, and a kept clone is opened within a second; a deferred build is written again each
-    /// time, and can be large.
+    /// The time that a delivery waits for a clone before its build is deferred. It delays only builds of the same
+    /// repository, and a kept clone is opened within a second. Each deferral stores the message again, which can be
+    /// large.
     pub ready: Duration,
-    /// The most memory that a command server may have, in bytes of address space (with Mercurial, what it takes and some
-    /// 50 MB). A stack that needs more is refused.
+    /// The most address space that a command server may have, in bytes: with Mercurial, its memory and some 50 MB. A
+    /// stack that needs more is refused.
     ///
-    /// Measured: 0.6 GB for the largest file and the largest patch that are allowed, 0.3 GB before that for a repository
-    /// of 100,000 files, some 1 GB for one of the size of mozilla-central. But 6.6 GB for a patch of 62 MB that adds empty
-    /// lines, since each line is an object. A machine with 4 GB for a clone slot survives the default.
+    /// Measured: 0.6 GB for the largest file and the largest patch that are allowed. Before that, 0.3 GB for a
+    /// repository of 100,000 files, and some 1 GB for one of the size of mozilla-central. But 6.6 GB for a patch of 62
+    /// MB that adds empty lines, since each line is an object. A machine with 4 GB for each clone slot survives the
+    /// default.
     pub memory: u64,
     /// A command server that takes more memory than this after a build, in bytes, is replaced.
     pub server_memory: u64,
@@ -169,7 +173,7 @@ impl Default for Limits {
 }
 
 impl Settings {
-    /// Settings with the usual values for everything that has one.
+    /// Settings with the default of each field that has one.
     pub fn new(repositories: Vec<RepositorySettings>, clones_dir: PathBuf) -> Self {
         Self {
             repositories,
@@ -185,7 +189,7 @@ impl Settings {
         }
     }
 
-    /// Refuses names that cannot be directories of their own, and arguments that a version control could not be given.
+    /// Refuses names that cannot be directories of their own, and values that cannot be arguments of a version control.
     pub fn check(&self) -> Result<(), WorkerError> {
         let refuse = |reason: String| Err(WorkerError::Settings { reason });
         if self.clones_dir.as_os_str().as_bytes().contains(&b':') {
@@ -203,9 +207,9 @@ impl Settings {
                     "{name:?} cannot name a repository: use letters, digits, `.`, `_` and `-`"
                 ));
             }
-            if repository.lanes == 0 {
+            if repository.clone_slots == 0 {
                 return refuse(format!(
-                    "repository {name} has no lane: it needs one at least"
+                    "repository {name} has no clone slot: set clone_slots to 1 or more"
                 ));
             }
             if !names.insert(name) || !phids.insert(&repository.phid) {
@@ -230,7 +234,7 @@ impl Settings {
     }
 }
 
-/// Whether a repository can be called so: its directory is.
+/// Whether this can be the name of a repository, and so of its directory.
 pub(crate) fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name
@@ -277,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_not_shown() {
+    fn key_is_not_shown() {
         let mut settings = repository("nss", "PHID-REPO-1");
         settings.ssh_key = Some(SecretString::from("BEGIN PRIVATE"));
         assert!(!format!("{settings:?}").contains("PRIVATE"));

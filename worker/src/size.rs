@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// The units, the largest first. Those of 1000 are what sizes are shown in.
+/// The units: powers of 1000 and of 1024, each from the largest. Sizes are shown in powers of 1000.
 const UNITS: [(&str, u64); 9] = [
     ("TB", 1_000_000_000_000),
     ("GB", 1_000_000_000),
@@ -15,8 +15,8 @@ const UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// A number of bytes, shown such as `12.3 GB`. It is read from a whole number and a unit (`200GB`, `500 MiB`, in any
-/// case); a number alone is refused, since nobody could say what is meant.
+/// A number of bytes, shown as in `12.3 GB`. It is parsed from a whole number and a unit (`200GB`, `500 MiB`, in any
+/// case). A number alone is ambiguous, and refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub u64);
 

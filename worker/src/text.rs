@@ -1,13 +1,12 @@
-//! Making foreign text fit to be shown or passed on.
+//! Sanitizes foreign text before it is shown or passed on.
 
-/// The most characters of a tool's words, or of a name, that are shown.
+/// The most characters of a tool's output that are shown.
 const MAX_SHOWN: usize = 4000;
 
-/// What stands for something that is not shown.
+/// The replacement of a secret.
 const HIDDEN: &str = "***";
 
-/// A tool's output in one line, for errors and logs: without the passwords of addresses, and without saying where the
-/// key of ssh is.
+/// A tool's output in one line, for errors and logs, without the passwords of addresses and the path of the ssh key.
 pub fn one_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -17,7 +16,7 @@ pub fn one_line(bytes: &[u8]) -> String {
     cut(&lines.join("; "), MAX_SHOWN)
 }
 
-/// A tool's output as it stands, for a block of code.
+/// A tool's output line by line, for a block of code.
 pub fn block(bytes: &[u8]) -> String {
     let lines: Vec<String> = String::from_utf8_lossy(bytes)
         .lines()
@@ -29,14 +28,14 @@ pub fn block(bytes: &[u8]) -> String {
 /// The most characters of a file's name that are shown.
 const MAX_PATH: usize = 300;
 
-/// A file's name as it can be shown: what cannot be seen is written out.
+/// A file's name to be shown, with invisible characters escaped.
 pub fn path(bytes: &[u8]) -> String {
-    // What is taken for a name can be a patch of 64 MB in one line. No character has more than four bytes.
+    // The name can be a patch of 64 MB in one line. No character has more than four bytes.
     let start = &bytes[..bytes.len().min(4 * (MAX_PATH + 1))];
     cut(&shown(&String::from_utf8_lossy(start)), MAX_PATH)
 }
 
-/// Whether a character takes no room or changes the ones around it. File systems ignore many of these.
+/// Whether a character has no width, or changes the ones around it. File systems ignore many of these.
 pub fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -50,12 +49,12 @@ pub fn is_invisible(c: char) -> bool {
     )
 }
 
-/// A text for a commit: NUL ends arguments and is replaced.
+/// The message of a commit, with each NUL replaced: NUL ends arguments.
 pub fn message(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// A name for a commit: one line without control characters. `None` when nothing is left.
+/// The author of a commit: one line without control characters. `None` when nothing is left.
 pub fn author(name: &str) -> Option<String> {
     let words: Vec<&str> = name
         .split(|c: char| c.is_control() || c.is_whitespace())
@@ -72,7 +71,7 @@ pub fn cut(text: &str, max: usize) -> String {
     }
 }
 
-/// Mercurial hides the passwords of addresses that it understands, and repeats the others as they are.
+/// Hides the passwords of addresses. Mercurial hides those of addresses that it can parse, and prints the others.
 fn without_passwords(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     let mut rest = line;
@@ -98,7 +97,7 @@ fn is_border(c: char) -> bool {
     c.is_whitespace() || c == '"' || c == '\''
 }
 
-/// ssh names the file of a key that it cannot use. Where host keys are is for the operator to read.
+/// Hides the paths of keys: ssh prints the path of a key that it cannot use. Operators need the path of `known_hosts`.
 fn without_key_paths(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     for word in line.split_inclusive(is_border) {
@@ -122,7 +121,7 @@ fn shown(line: &str) -> String {
     shown
 }
 
-/// Whether a text is a changeset's whole hash.
+/// Whether a text is the whole hash of a changeset.
 pub fn is_hash(text: &str) -> bool {
     text.len() == 40
         && text
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_written_out() {
+    fn invisible_characters_are_escaped() {
         assert_eq!(
             path(".h\u{200c}g/hgrc\r".as_bytes()),
             r".h\u{200c}g/hgrc\u{d}"

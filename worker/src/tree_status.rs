@@ -1,7 +1,7 @@
-//! Whether a tree takes pushes: `GET <service>/trees/<name>`, as Mozilla's tree status service answers it.
+//! The state of trees: `GET <service>/trees/<name>`, with the responses of Mozilla's tree status service.
 //!
-//! A service that cannot be asked must not stop anybody: without an answer a tree counts as open. What a closed tree
-//! does to a push that goes there all the same, a hook of the tree decides.
+//! An outage of the service must not stop builds: without a response, a tree counts as open. If it is closed then, a
+//! hook of the tree decides about the push.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,45 +16,45 @@ use url::Url;
 
 use crate::{WorkerError, text};
 
-/// The time that the service has to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest time for a request.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an answer is good for.
+/// The time for which a response is used.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// How long a service that gave no answer is left alone. Builds must not wait for it one after another.
-const SILENCE: Duration = Duration::from_secs(60);
+/// The time without requests after a failed one. Builds must not wait for the service one after another.
+const BACKOFF: Duration = Duration::from_secs(60);
 
-/// The longest answer, in bytes, and the longest reason, in characters.
-const MAX_ANSWER: usize = 64 << 10;
+/// The longest response, in bytes, and the longest reason, in characters.
+const MAX_RESPONSE: usize = 64 << 10;
 const MAX_REASON: usize = 200;
 
-/// What is known of a tree.
+/// The state of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It takes pushes, or nobody says that it does not.
+pub(crate) enum TreeState {
+    /// It takes pushes, or its state is unknown.
     Open,
-    /// It does not. Holds why, for people.
+    /// It takes no pushes, for this reason.
     Closed(String),
 }
 
-/// Why there is no answer.
+/// The reason for which the state of a tree is unknown.
 #[derive(Debug, Error)]
 enum Unknown {
     #[error("it cannot be reached")]
     Unreachable(#[from] reqwest::Error),
-    #[error("it answers {0}")]
+    #[error("the response has http status {0}")]
     Status(u16),
-    #[error("its answer is no tree's status")]
+    #[error("the response is not the status of a tree")]
     Garbled(#[from] serde_json::Error),
-    #[error("its answer has more than {MAX_ANSWER} bytes")]
+    #[error("the response has more than {MAX_RESPONSE} bytes")]
     TooLong,
-    #[error("it says {0:?}, which is none of open, closed and approval required")]
+    #[error("the status {0:?} is none of open, closed and approval required")]
     Word(String),
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Response {
     result: Status,
 }
 
@@ -65,33 +65,34 @@ struct Status {
     reason: String,
 }
 
-/// The service, and what it last said.
+/// The tree status service, and its last responses.
 pub(crate) struct TreeStatus {
     service: Option<(Url, reqwest::Client)>,
     clock: Arc<dyn Clock>,
-    /// Its answers, each with the time until which it is good.
-    known: Mutex<HashMap<String, (Timestamp, Verdict)>>,
-    /// Whether the service did not answer when it was last asked.
-    silent: Mutex<bool>,
+    /// The states of trees, each with the time until which it is used.
+    known: Mutex<HashMap<String, (Timestamp, TreeState)>>,
+    /// Whether the last request failed.
+    is_down: Mutex<bool>,
 }
 
 impl TreeStatus {
     /// Without a service all trees are open.
     pub(crate) fn new(service: Option<Url>, clock: Arc<dyn Clock>) -> Result<Self, WorkerError> {
         let service = match service {
-            Some(url) => Some((url, observe::http::client(PATIENCE)?)),
+            Some(url) => Some((url, observe::http::client(TIMEOUT)?)),
             None => None,
         };
         Ok(Self {
             service,
             clock,
             known: Mutex::default(),
-            silent: Mutex::default(),
+            is_down: Mutex::default(),
         })
     }
 
-    /// What is known of `tree`, by an answer that is some seconds old at most, or a minute when there was none.
-    pub(crate) async fn look(&self, tree: &str) -> Verdict {
+    /// The state of `tree`, by a response that is some seconds old at most. After a failed request the tree counts as
+    /// open for a minute.
+    pub(crate) async fn state(&self, tree: &str) -> TreeState {
         let known = self
             .known
             .lock()
@@ -99,20 +100,21 @@ impl TreeStatus {
             .filter(|(until, _)| self.clock.now() < *until)
             .cloned();
         match known {
-            Some((_, verdict)) => verdict,
-            None => self.look_again(tree).await,
+            Some((_, state)) => state,
+            None => self.request(tree).await,
         }
     }
 
-    /// Asks now.
-    pub(crate) async fn look_again(&self, tree: &str) -> Verdict {
+    /// Requests the state of `tree` now.
+    pub(crate) async fn request(&self, tree: &str) -> TreeState {
         let Some((service, http)) = &self.service else {
-            return Verdict::Open;
+            return TreeState::Open;
         };
-        let answer = ask(service, http, tree).await;
-        self.note(tree, answer.as_ref().err());
-        let good_for = if answer.is_ok() { FRESH } else { SILENCE };
-        let verdict = answer.unwrap_or(Verdict::Open);
+        let response = fetch(service, http, tree).await;
+        self.note(tree, response.as_ref().err());
+        let is_known = response.is_ok();
+        let good_for = if is_known { FRESH } else { BACKOFF };
+        let state = response.unwrap_or(TreeState::Open);
         let until = self
             .clock
             .now()
@@ -121,41 +123,41 @@ impl TreeStatus {
         let before = self
             .known
             .lock()
-            .insert(tree.to_owned(), (until, verdict.clone()));
-        let before = before.map_or(Verdict::Open, |(_, verdict)| verdict);
-        match &verdict {
-            Verdict::Closed(reason) if before == Verdict::Open => {
+            .insert(tree.to_owned(), (until, state.clone()));
+        let before = before.map_or(TreeState::Open, |(_, state)| state);
+        match &state {
+            TreeState::Closed(reason) if before == TreeState::Open => {
                 info!(
                     tree,
                     "the tree is closed; its builds are deferred: {reason}"
                 );
             }
-            Verdict::Open if before != Verdict::Open => {
+            TreeState::Open if is_known && before != TreeState::Open => {
                 info!(tree, "the tree is open; its deferred builds go on")
             }
             _ => {}
         }
-        verdict
+        state
     }
 
-    /// Says once that the service is silent, and once that it speaks again.
+    /// Logs when an outage of the service begins, and when it ends.
     fn note(&self, tree: &str, unknown: Option<&Unknown>) {
-        let was_silent = std::mem::replace(&mut *self.silent.lock(), unknown.is_some());
+        let was_down = std::mem::replace(&mut *self.is_down.lock(), unknown.is_some());
         match unknown {
-            Some(unknown) if !was_silent => {
+            Some(unknown) if !was_down => {
                 let error = error_chain(unknown);
                 warn!(
                     tree,
-                    error, "the tree status service gives no answer: the tree counts as open"
+                    error, "the tree status service does not respond; trees count as open"
                 );
             }
-            None if was_silent => info!(tree, "the tree status service answers again"),
+            None if was_down => info!(tree, "the tree status service responds again"),
             _ => {}
         }
     }
 }
 
-async fn ask(service: &Url, http: &reqwest::Client, tree: &str) -> Result<Verdict, Unknown> {
+async fn fetch(service: &Url, http: &reqwest::Client, tree: &str) -> Result<TreeState, Unknown> {
     let mut url = service.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(["trees", tree]);
@@ -176,11 +178,11 @@ async fn ask(service: &Url, http: &reqwest::Client, tree: &str) -> Result<Verdic
         .map_err(reqwest::Error::without_url)?
     {
         body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER {
+        if body.len() > MAX_RESPONSE {
             return Err(Unknown::TooLong);
         }
     }
-    let Status { status, reason } = serde_json::from_slice::<Answer>(&body)?.result;
+    let Status { status, reason } = serde_json::from_slice::<Response>(&body)?.result;
     let reason = text::cut(&text::one_line(reason.as_bytes()), MAX_REASON);
     let reason = if reason.is_empty() {
         "no reason is given".to_owned()
@@ -188,10 +190,10 @@ async fn ask(service: &Url, http: &reqwest::Client, tree: &str) -> Result<Verdic
         reason
     };
     match status.as_str() {
-        "open" => Ok(Verdict::Open),
-        "closed" => Ok(Verdict::Closed(reason)),
-        // A push without somebody's approval in its message is refused there.
-        "approval required" => Ok(Verdict::Closed(format!("approval required, {reason}"))),
+        "open" => Ok(TreeState::Open),
+        "closed" => Ok(TreeState::Closed(reason)),
+        // A hook there refuses a push without an approval in its message.
+        "approval required" => Ok(TreeState::Closed(format!("approval required, {reason}"))),
         _ => Err(Unknown::Word(text::cut(&status, 40))),
     }
 }

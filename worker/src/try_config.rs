@@ -1,4 +1,4 @@
-//! The last commit of a build: it tells the decision task on Try what to do.
+//! The last commit of a build, which configures the decision task on Try.
 
 use build::Build;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::{TryMode, WorkerError};
 /// The file that the decision task reads, at the root of the tree.
 pub const PATH: &str = "try_task_config.json";
 
-// The fields of these stand in the order of their names, as they are to be written.
+// The fields are in alphabetical order, as they have to be in the file.
 
 #[derive(Serialize)]
 struct Config<P> {

@@ -1,4 +1,4 @@
-//! What a version control does for a build. The worker decides; an implementation of these traits carries it out.
+//! The interface to a version control. The worker decides, and an implementation of these traits carries it out.
 
 use std::{io, path::Path};
 
@@ -22,24 +22,24 @@ pub trait Vcs: Send + Sync {
     /// Its name, as authors know it.
     fn name(&self) -> &'static str;
 
-    /// The directory of a clone with what is not the source's, relative to the clone. The file `source-tip` there names
-    /// the newest revision of the source, as of the last update.
+    /// The directory of a clone with its metadata, relative to the clone. The file `source-tip` there names the newest
+    /// revision of the source, as of the last update.
     fn metadata(&self) -> &'static str;
 
-    /// Makes a clone of the source in `directory`; what an interrupted attempt left there goes. When this returns it is
+    /// Clones the source into `directory`, and removes the rest of an interrupted attempt there. On return the clone is
     /// whole and has its source tip.
     async fn clone_into(&self, site: &Site<'_>, directory: &Path) -> Result<(), WorkerError>;
 
-    /// Opens the clone in `directory`, and takes away what builds left there. [`WorkerError::Damaged`] when it has to
-    /// be cloned again.
+    /// Opens the clone in `directory`, and discards what builds left there. Returns [`WorkerError::Damaged`] when it
+    /// has to be cloned again.
     async fn open(
         &self,
         site: &Site<'_>,
         directory: &Path,
     ) -> Result<Box<dyn VcsClone>, WorkerError>;
 
-    /// Kills what a dead worker left that clones into `directory`; returns whether there was any. Only the process with
-    /// the lock of the slot calls this.
+    /// Kills the processes of a dead worker that clone into `directory`; returns whether there were any. Only the
+    /// process with the lock of the slot calls this.
     fn end_orphans(&self, directory: &Path) -> io::Result<bool>;
 
     /// The commands with which an author moves the stack of a build from its base to `base`.
@@ -57,29 +57,27 @@ pub struct Site<'a> {
     pub slot: &'a str,
 }
 
-/// A clone that can be built on. Only one build has it at a time.
+/// A clone that is ready for builds. Only one build has it at a time.
 ///
-/// A future that is dropped in the middle takes its processes along; what it left in the clone goes with the next
-/// [`VcsClone::discard`].
+/// Dropping a future kills its child processes. The next [`VcsClone::discard`] removes what they left in the clone.
 #[async_trait]
 pub trait VcsClone: Send {
-    /// Where it is.
+    /// The directory of the clone.
     fn directory(&self) -> &Path;
 
-    /// Takes away what a build left, in whatever state it left it.
+    /// Removes what a build left in the clone, whatever state it is in.
     async fn discard(&mut self) -> Result<(), WorkerError>;
 
     /// A fault of the configuration that only a clone shows, as a sentence for operators.
     async fn warning(&mut self) -> Option<String>;
 
-    /// Takes over what is new at the source; returns how many revisions that were. There must be nothing of a build.
+    /// Pulls from the source; returns the number of new revisions. The clone must hold no changeset of a build.
     async fn update(&mut self) -> Result<u64, WorkerError>;
 
     /// The newest revision.
     async fn tip(&mut self) -> Result<Revision, WorkerError>;
 
-    /// The revisions with these names, each once, the newest last. One that is unknown, or stands for several, is left
-    /// out.
+    /// The revisions with these names, each once, the newest last. Unknown and ambiguous names are left out.
     async fn known(&mut self, names: &[RevisionName]) -> Result<Vec<Revision>, WorkerError>;
 
     /// Whether the history of `newest` holds all of `others`.
@@ -89,8 +87,7 @@ pub trait VcsClone: Send {
         others: &[Revision],
     ) -> Result<bool, WorkerError>;
 
-    /// The revision that the repository's `default_revision` stands for at the source, now. There must be nothing of a
-    /// build.
+    /// The revision that `default_revision` names at the source now. The clone must hold no changeset of a build.
     async fn default_revision(&mut self) -> Result<Revision, WorkerError>;
 
     /// The newest revision in the history of `head` whose date is not after `date`.
@@ -106,8 +103,8 @@ pub trait VcsClone: Send {
     /// The sizes of files that `base` has, in bytes.
     async fn sizes(&mut self, base: &Revision, paths: &[&[u8]]) -> Result<Sizes, WorkerError>;
 
-    /// Makes one commit of each patch, and the last one; returns that one. The commits are a pure function of `base`
-    /// and `stack`. `time` is the processor time that is left for it.
+    /// Makes one commit of each patch, and the last one; returns the last one. The commits are a pure function of
+    /// `base` and `stack`. `time` is the processor time that is left.
     async fn apply(
         &mut self,
         base: &Revision,
@@ -115,11 +112,11 @@ pub trait VcsClone: Send {
         time: &mut ProcessorTime,
     ) -> Result<Revision, ApplyError>;
 
-    /// Begins what can be done of a push before there is a head.
+    /// Begins the part of a push that needs no head, such as the connection.
     fn prepare_push(&mut self);
 
-    /// Pushes `head` and what it stands on. `Ok` when it is there, by this push or by an earlier one.
-    /// [`WorkerError::Refused`] when a hook there refuses it.
+    /// Pushes `head` with its ancestors. Returns `Ok` when the destination has it, by this push or by an earlier one,
+    /// and [`WorkerError::Refused`] when a hook there refuses it.
     async fn push(&mut self, head: &Revision) -> Result<(), WorkerError>;
 
     /// Ends what [`VcsClone::prepare_push`] began, at once.
@@ -128,11 +125,11 @@ pub trait VcsClone: Send {
     /// As [`VcsClone::discard`], after a build; also ends what [`VcsClone::prepare_push`] began.
     async fn finish(&mut self) -> Result<(), WorkerError>;
 
-    /// Gives the clone up: from now on it cannot be opened, and has to be cloned again.
+    /// Marks the clone as damaged: it cannot be opened again, and has to be cloned again.
     fn mark_corrupt(&mut self) -> Result<(), WorkerError>;
 
-    /// Ends the processes that work on it. After a failure they may hold locks, and remember what was rolled back. The
-    /// next use starts others.
+    /// Ends the processes that serve the clone. After a failure they may hold locks, and may have cached data that was
+    /// rolled back. The next use starts others.
     async fn reset(&mut self);
 
     /// Ends its processes and connections.
@@ -147,19 +144,20 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// The first digits of its hash, as people read it.
+    /// The first 12 digits of its hash.
     pub fn short(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
     }
 }
 
-/// What can name a revision: 12 to 40 hex digits. Nothing else from outside may get into an expression.
+/// The name of a revision: 12 to 40 hex digits. No other foreign text may get into an expression of the version
+/// control.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevisionName(String);
 
 impl RevisionName {
-    /// Reads what an author's client says, which may be in any case, with spaces around it. `None` for what Mercurial
-    /// takes for "nothing" or "the working copy".
+    /// Parses the name that an author's client sent, in any case, with spaces around it. Returns `None` for other
+    /// texts, and for all `0` or all `f`: Mercurial takes these for "nothing" and "the working copy".
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
         let pseudo = ["0", "f"]
@@ -182,7 +180,7 @@ impl RevisionName {
     }
 }
 
-/// A stack that is applied: its patches are read, and their guards passed.
+/// A stack to apply: its patches are parsed, and have passed the checks.
 pub struct Stack<'a> {
     /// The patches in the order in which they are applied. Each becomes one commit.
     pub patches: Vec<StackPatch<'a>>,
@@ -194,11 +192,11 @@ pub struct Stack<'a> {
 
 /// One patch of a stack.
 pub struct StackPatch<'a> {
-    /// Whose it is.
+    /// The patch of the build.
     pub patch: &'a Patch,
     /// Its file, author and message.
     pub content: &'a PatchContent,
-    /// What it does.
+    /// Its parsed content.
     pub parsed: &'a ParsedPatch,
     /// The sizes that its files have before it, in bytes; see [`crate::patch::stack_size::check`].
     pub sizes: &'a [u64],
@@ -206,7 +204,7 @@ pub struct StackPatch<'a> {
 
 /// The commit that tells the decision task on Try what to do.
 pub struct TryConfig {
-    /// What the file `try_config::PATH` has to hold.
+    /// The content of the file `try_config::PATH`.
     pub content: Vec<u8>,
     /// Whether the file exists before this commit.
     pub exists: bool,
@@ -218,46 +216,46 @@ pub struct TryConfig {
     pub revision_id: u64,
 }
 
-/// Why a stack is not applied: its patches are to blame.
+/// The reason for which the patches of a stack cannot be applied.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// The patch does not fit the files that it is for.
+    /// A patch does not fit its files.
     DoesNotApply {
-        /// Whose patch it is.
+        /// The revision of the patch.
         revision_id: u64,
-        /// Where and why.
+        /// The rejected hunks, and the causes.
         report: RejectReport,
     },
-    /// The time to search for the places of its hunks ran out.
+    /// The time to search for the places of a patch's hunks ran out.
     SearchesTooLong {
-        /// Whose patch it is.
+        /// The revision of the patch.
         revision_id: u64,
-        /// The first hunk that is not where it says.
+        /// The first hunk that is at other lines than it says.
         report: RejectReport,
     },
-    /// It leaves every file as it is.
+    /// A patch changes no file.
     ChangesNothing {
-        /// Whose patch it is.
+        /// The revision of the patch.
         revision_id: u64,
     },
     /// The processor time for the stack ran out.
     TakesTooLong {
-        /// At whose patch.
+        /// The revision whose patch was being applied.
         revision_id: u64,
     },
-    /// It needs more memory than is allowed.
+    /// A patch needs more memory than is allowed.
     TakesTooMuchMemory {
-        /// Whose patch it is.
+        /// The revision of the patch.
         revision_id: u64,
     },
 }
 
-/// Why a stack is not applied.
+/// The failure to apply a stack.
 #[derive(Debug)]
 pub enum ApplyError {
-    /// Its patches are to blame; another attempt cannot help.
+    /// The patches cannot be applied; another attempt cannot help.
     Rejected(Rejection),
-    /// We are to blame; the error says whether another attempt can help.
+    /// Our side failed; the error decides whether another attempt can help.
     Failed(WorkerError),
 }
 

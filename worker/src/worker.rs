@@ -1,4 +1,4 @@
-//! The worker: its clones, and what keeps them.
+//! The worker, and the manager of its clones.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
     vcs::Vcs,
 };
 
-/// The worker: what its handler and its clone manager share.
+/// The state that the handler of builds and the clone manager share.
 pub struct Worker {
     settings: Arc<Settings>,
     vcs: Arc<dyn Vcs>,
@@ -33,11 +33,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker with the version control `vcs`, that records the progress of builds, loads their patches from
-    /// `patches`, and asks `guard` before it pushes. Does nothing yet: the [`CloneManager`] prepares the clones. From
-    /// now on, files that this process and its children make can be read by nobody else.
+    /// Makes a worker that uses the version control `vcs`, records builds in `log`, loads patches from `patches`, and
+    /// checks with `guard` before a push. The [`CloneManager`] prepares the clones later. From now on, only our user
+    /// can read files that this process and its children make.
     ///
-    /// [`WorkerError::Settings`] when a name cannot be a directory, or is given twice.
+    /// Returns [`WorkerError::Settings`] when a name cannot be a directory, or is configured twice.
     pub fn new(
         settings: Settings,
         vcs: Arc<dyn Vcs>,
@@ -74,12 +74,12 @@ impl Worker {
         })
     }
 
-    /// How many builds of each repository are made side by side, for a queue whose lanes are called by its PHID.
-    pub fn lanes(&self) -> HashMap<String, usize> {
+    /// The number of builds of each repository that run side by side, by its PHID, the partition key of the queue.
+    pub fn clone_slots(&self) -> HashMap<String, usize> {
         self.settings
             .repositories
             .iter()
-            .map(|one| (one.phid.to_string(), one.lanes))
+            .map(|one| (one.phid.to_string(), one.clone_slots))
             .collect()
     }
 
@@ -91,7 +91,8 @@ impl Worker {
             .all(|ready| ready)
     }
 
-    /// Does the builds. The queue's lanes are to be repositories; see [`Worker::lanes`].
+    /// Makes the handler of builds. The partition key of its queue must be the PHID of the repository; see
+    /// [`Worker::clone_slots`].
     pub fn handler(&self) -> BuildHandler {
         BuildHandler {
             settings: Arc::clone(&self.settings),
@@ -102,8 +103,8 @@ impl Worker {
         }
     }
 
-    /// Prepares the clones, each on its own, and clones those again that are found broken. Until a repository's is ready,
-    /// its builds are deferred.
+    /// Makes the service that prepares the clones side by side, and replaces broken ones. The builds of a repository
+    /// are deferred until it has a clone.
     pub fn clone_manager(&self) -> CloneManager {
         CloneManager {
             settings: Arc::clone(&self.settings),
@@ -143,7 +144,7 @@ impl Service for CloneManager {
     }
 }
 
-/// Removes patches that no other clone slot does.
+/// Removes the patches of interrupted builds on clone slots that are not configured: no slot manager removes these.
 async fn remove_left_patches(settings: &Settings, vcs: &dyn Vcs) {
     let inventory = Inventory::new(settings, vcs);
     if let Ok(Err(error)) =
@@ -151,12 +152,12 @@ async fn remove_left_patches(settings: &Settings, vcs: &dyn Vcs) {
     {
         warn!(
             error = error_chain(&error),
-            "cannot remove the patches of builds that were interrupted"
+            "cannot remove the patches of interrupted builds"
         );
     }
 }
 
-/// Without a budget no clone is removed by itself. Logs what could be.
+/// Logs the clones that an operator can remove. Without a disk budget, the worker removes none of them.
 async fn warn_of_unconfigured(settings: &Settings, vcs: &dyn Vcs) {
     if settings.disk_budget.is_some() {
         return;
@@ -173,16 +174,16 @@ async fn warn_of_unconfigured(settings: &Settings, vcs: &dyn Vcs) {
         }
         Ok(Err(error)) => warn!(
             error = error_chain(&error),
-            "cannot look for clones that are not configured"
+            "cannot list the clones that are not configured"
         ),
         _ => {}
     }
 }
 
-/// Has a task done on all clones of the repository called `name`, by this process. Makes those that are not there.
+/// Does a task on all clones of the repository called `name`, in this process. Makes missing clones.
 ///
-/// [`WorkerError::InUse`] when another process has one of them: it is to be asked, see [`crate::Requests`]. Dropping
-/// this in the middle kills and reaps what runs.
+/// Returns [`WorkerError::InUse`] when another process has one of them: send that process a request, see
+/// [`crate::Requests`]. Dropping the future kills and reaps its child processes.
 pub async fn maintain(
     settings: Settings,
     vcs: Arc<dyn Vcs>,
@@ -201,12 +202,12 @@ pub async fn maintain(
         .find(|one| one.name == name)
         .cloned()
         .ok_or_else(unknown)?;
-    for name in (0..repository.lanes).map(|number| slot_name(name, number)) {
+    for name in (0..repository.clone_slots).map(|number| slot_name(name, number)) {
         if CloneDir::new(&settings.clones_dir, vcs.metadata(), name.as_str()).is_locked()? {
             return Err(WorkerError::InUse { repository: name });
         }
     }
-    // Nothing is pushed, so nobody asks for it.
+    // Nothing is pushed, so no status of a tree is requested.
     let trees = Arc::new(TreeStatus::new(None, Arc::clone(&clock))?);
     let repository = Repository::new(Arc::new(settings), vcs, repository, trees, Arc::default());
     let (done, result) = tokio::select! {

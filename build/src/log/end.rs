@@ -7,32 +7,32 @@ use jiff::Timestamp;
 
 use super::{BuildLog, OPEN};
 use crate::{
-    BuildRequest, Phid, Report, Update,
+    BuildRequest, BuildUpdate, BuildUpdateMessage, Phid,
     record::{Acceptance, BuildEventKind, BuildRecord, FinalOutcome, FinalResult, Source, field},
 };
 
 impl BuildLog {
-    /// Decides that the build ends with `report`, unless its end was decided before, and sends the report to be published.
+    /// Decides that the build ends with `update`, unless its end was decided before, and sends the update to be published.
     /// The end of a private revision erases `record`, except for the fact that the build was accepted.
     pub fn finish(
         &self,
         cx: &Context,
         request: &BuildRequest,
         record: &BuildRecord,
-        report: Report,
+        update: BuildUpdate,
     ) -> Result<(), BusError> {
-        for update in self.ended(request, record, &report, cx.clock().now())? {
-            cx.record(update);
+        for change in self.ended(request, record, &update, cx.clock().now())? {
+            cx.record(change);
         }
-        let is_push = matches!(report, Report::Pushed(_));
-        let update = Update {
+        let is_push = matches!(update, BuildUpdate::Pushed(_));
+        let message = BuildUpdateMessage {
             request: request.clone(),
-            report,
+            update,
         };
         if let Some(selection) = self.queues.selection.as_ref().filter(|_| is_push) {
-            cx.send(selection, &update)?;
+            cx.send(selection, &message)?;
         }
-        cx.send(&self.queues.publish, &update)
+        cx.send(&self.queues.publish, &message)
     }
 
     /// The same from outside a step. With a `key`, once within a day.
@@ -41,35 +41,35 @@ impl BuildLog {
         producer: &Producer,
         request: &BuildRequest,
         record: &BuildRecord,
-        report: Report,
+        update: BuildUpdate,
         key: Option<&str>,
     ) -> Result<(), BusError> {
-        let updates = self.ended(request, record, &report, producer.clock().now())?;
-        let update = Update {
+        let changes = self.ended(request, record, &update, producer.clock().now())?;
+        let message = BuildUpdateMessage {
             request: request.clone(),
-            report,
+            update,
         };
-        send(producer, &self.queues.publish, &update, key, updates).await
+        send(producer, &self.queues.publish, &message, key, changes).await
     }
 
     fn ended(
         &self,
         request: &BuildRequest,
         record: &BuildRecord,
-        report: &Report,
+        update: &BuildUpdate,
         at: Timestamp,
     ) -> Result<Vec<RecordUpdate>, BusError> {
         let (target, id) = (&request.target, request.target.as_str());
-        let mut updates = Vec::from(self.index_updates(request));
-        if *report == Report::Private {
-            updates.push(self.store.erase(id));
+        let mut changes = Vec::from(self.index_updates(request));
+        if *update == BuildUpdate::Private {
+            changes.push(self.store.erase(id));
             let unknown = Acceptance {
                 request: Cow::Borrowed(request),
                 source: None,
                 process: Cow::Borrowed(&self.process),
                 queue: Cow::Borrowed(self.queues.publish.spec().name),
             };
-            updates.push(self.store.set(
+            changes.push(self.store.set(
                 id,
                 field::ACCEPTED,
                 record.accepted.as_ref().unwrap_or(&unknown),
@@ -77,14 +77,14 @@ impl BuildLog {
         }
         let end = FinalResult {
             at,
-            outcome: FinalOutcome::Answered(report.clone()),
+            outcome: FinalOutcome::Answered(update.clone()),
         };
-        updates.push(self.store.set_once(id, field::END, &end)?);
-        if let Some(outcome) = report.outcome() {
-            updates.push(self.event(target, at, BuildEventKind::Ended(outcome))?);
+        changes.push(self.store.set_once(id, field::END, &end)?);
+        if let Some(outcome) = update.outcome() {
+            changes.push(self.event(target, at, BuildEventKind::Ended(outcome))?);
         }
-        updates.push(self.ready(target, at, self.queues.publish.spec().name)?);
-        Ok(updates)
+        changes.push(self.ready(target, at, self.queues.publish.spec().name)?);
+        Ok(changes)
     }
 
     /// Adopts a build whose target has the link of a push by another service: the build is not built, and needs no answer.
@@ -97,7 +97,7 @@ impl BuildLog {
         key: &str,
     ) -> Result<(), BusError> {
         let (id, at) = (request.target.as_str(), producer.clock().now());
-        let mut updates = if accept {
+        let mut changes = if accept {
             self.accepted(request, Source::Audit)?
         } else {
             Vec::new()
@@ -106,13 +106,13 @@ impl BuildLog {
             at,
             outcome: FinalOutcome::PushedBefore,
         };
-        updates.push(self.store.set_once(id, field::END, &end)?);
-        updates.extend(self.index_updates(request));
+        changes.push(self.store.set_once(id, field::END, &end)?);
+        changes.extend(self.index_updates(request));
         let adopted = BuildEventKind::Adopted {
             key: key.to_owned(),
         };
-        updates.extend(self.closed(&request.target, adopted, at)?);
-        record(producer, updates).await
+        changes.extend(self.closed(&request.target, adopted, at)?);
+        record(producer, changes).await
     }
 
     /// Closes a build whose target ended without us, and so takes no answer.
@@ -123,14 +123,14 @@ impl BuildLog {
         reason: &str,
     ) -> Result<(), BusError> {
         let (target, at) = (&request.target, producer.clock().now());
-        let mut updates = self.closed(target, not_published(reason), at)?;
-        updates.extend(self.index_updates(request));
+        let mut changes = self.closed(target, not_published(reason), at)?;
+        changes.extend(self.index_updates(request));
         let end = FinalResult {
             at,
             outcome: FinalOutcome::ClosedExternally,
         };
-        updates.push(self.store.set_once(target.as_str(), field::END, &end)?);
-        record(producer, updates).await
+        changes.push(self.store.set_once(target.as_str(), field::END, &end)?);
+        record(producer, changes).await
     }
 
     pub(super) fn closed(
@@ -150,8 +150,8 @@ impl BuildLog {
     /// Takes builds that are closed out of the audit. They got there because their requests came a second time.
     pub async fn untrack(&self, bus: &dyn Bus, targets: &[Phid]) -> Result<(), BusError> {
         let remove = |target: &Phid| self.store.remove_from_index(target.as_str(), OPEN);
-        let updates = targets.iter().map(remove).collect();
-        bus.push_with(Vec::new(), updates).await.map(|_| ())
+        let changes = targets.iter().map(remove).collect();
+        bus.push_with(Vec::new(), changes).await.map(|_| ())
     }
 
     /// Records that an operator restarted the build in Harbormaster.
@@ -166,7 +166,7 @@ impl BuildLog {
         &self,
         producer: &Producer,
         request: BuildRequest,
-        answer: Option<Report>,
+        answer: Option<BuildUpdate>,
         reason: &str,
         redriven: u32,
         key: Option<&str>,
@@ -177,20 +177,20 @@ impl BuildLog {
             None => self.queues.load.spec().name,
         };
         let reason = reason.to_owned();
-        let mut updates = vec![
+        let mut changes = vec![
             self.event(target, at, BuildEventKind::Redriven { reason })?,
             self.store
                 .set(target.as_str(), field::REDRIVEN, &redriven)?,
             self.ready(target, at, queue)?,
             self.store.add_to_index(target.as_str(), OPEN),
         ];
-        updates.extend(self.index_updates(&request));
+        changes.extend(self.index_updates(&request));
         match answer {
-            Some(report) => {
-                let update = Update { request, report };
-                send(producer, &self.queues.publish, &update, key, updates).await
+            Some(update) => {
+                let message = BuildUpdateMessage { request, update };
+                send(producer, &self.queues.publish, &message, key, changes).await
             }
-            None => send(producer, &self.queues.load, &request, key, updates).await,
+            None => send(producer, &self.queues.load, &request, key, changes).await,
         }
     }
 }
@@ -200,23 +200,23 @@ async fn send<M: Message>(
     queue: &Queue<M>,
     message: &M,
     key: Option<&str>,
-    updates: Vec<RecordUpdate>,
+    changes: Vec<RecordUpdate>,
 ) -> Result<(), BusError> {
     let sent = match key {
         Some(key) => {
             producer
-                .send_deduplicated(queue, message, key, updates)
+                .send_deduplicated(queue, message, key, changes)
                 .await
         }
-        None => producer.send_with(queue, message, updates).await,
+        None => producer.send_with(queue, message, changes).await,
     };
     sent.map(|_| ())
 }
 
-async fn record(producer: &Producer, updates: Vec<RecordUpdate>) -> Result<(), BusError> {
+async fn record(producer: &Producer, changes: Vec<RecordUpdate>) -> Result<(), BusError> {
     producer
         .bus()
-        .push_with(Vec::new(), updates)
+        .push_with(Vec::new(), changes)
         .await
         .map(|_| ())
 }

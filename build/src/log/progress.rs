@@ -8,7 +8,8 @@ use tracing::info;
 
 use super::{BuildLog, BuildQueues};
 use crate::{
-    BaseChoice, Blocker, Build, BuildRequest, BuildState, NotPublic, Phid, Report, Update,
+    BaseChoice, Blocker, Build, BuildRequest, BuildState, BuildUpdate, BuildUpdateMessage,
+    NotPublic, Phid,
     record::{BuildEventKind, BuildLocation, QueueState, field},
 };
 
@@ -33,11 +34,11 @@ impl BuildLog {
             step,
         };
         let id = request.target.as_str();
-        let mut updates = vec![self.store.set(id, field::NOW, &now)?];
+        let mut changes = vec![self.store.set(id, field::NOW, &now)?];
         if queue == self.queues.load.spec().name {
-            updates.extend(self.index_updates(request));
+            changes.extend(self.index_updates(request));
         }
-        cx.record_now(updates).await
+        cx.record_now(changes).await
     }
 
     /// Records that check `check` of `checks` found the build's revision not public.
@@ -80,9 +81,9 @@ impl BuildLog {
         if let Some(risk) = risk {
             cx.send(risk, build)?;
         }
-        let working = Update {
+        let working = BuildUpdateMessage {
             request: build.request.clone(),
-            report: Report::Working,
+            update: BuildUpdate::Working,
         };
         cx.send(publish, &working)
     }

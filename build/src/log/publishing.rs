@@ -1,4 +1,4 @@
-//! The publication of a build's reports on its target.
+//! The publication of a build's updates on its target.
 
 use bus::{BusError, Claim, Context};
 
@@ -51,10 +51,10 @@ impl BuildLog {
         self.note(cx, target, conflict)
     }
 
-    /// Closes a build whose final report was published, or needs no publishing, as `kind` tells.
+    /// Closes a build whose final update was published, or needs no publishing, as `kind` tells.
     pub fn close(&self, cx: &Context, target: &Phid, kind: BuildEventKind) -> Result<(), BusError> {
-        for update in self.closed(target, kind, cx.clock().now())? {
-            cx.record(update);
+        for change in self.closed(target, kind, cx.clock().now())? {
+            cx.record(change);
         }
         Ok(())
     }

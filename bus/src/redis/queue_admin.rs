@@ -63,8 +63,8 @@ fn dead_letter(id: String, died_at: i64, description: &[u8]) -> DeadLetter {
 
 impl RedisBus {
     /// Walks over messages until it has seen all, or has read or changed `max`. Without a maximum, messages that arrive
-    /// meanwhile could keep it going for ever. Returns the number of messages that it read or changed, and those that it
-    /// read.
+    /// meanwhile could keep it going without end. Returns the number of messages that it read or changed, and those
+    /// that it read.
     async fn walk(
         &self,
         doing: &'static str,

@@ -101,7 +101,7 @@ struct World {
     seen: Vec<Seen>,
     /// By a part of the address: what is answered instead, once each.
     faults: HashMap<String, VecDeque<Fault>>,
-    /// By a part of the address: requests wait for one another until so many are there.
+    /// By a part of the address: requests wait for one another until the barrier's number of them is there.
     gate: Option<(&'static str, Arc<Barrier>)>,
 }
 
@@ -233,7 +233,7 @@ impl Peers {
         }
     }
 
-    /// Answers none of the requests whose address holds `part` before so many of them are waiting.
+    /// Answers none of the requests whose address holds `part` before `requests` of them are waiting.
     pub(crate) fn gate(&self, part: &'static str, requests: usize) {
         self.world().gate = Some((part, Arc::new(Barrier::new(requests))));
     }

@@ -333,7 +333,7 @@ async fn failing_changeset_does_not_block_others() {
         1
     );
     stage.peers.outage("/json-rev/30b686e0", 500);
-    // Nor is the push kept for ever.
+    // Nor is the push kept without end.
     stage.again().await;
     assert_eq!(
         stage.depth().await,

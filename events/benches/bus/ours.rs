@@ -28,9 +28,9 @@ pub const SENDERS: u32 = 128;
 pub const BATCH: usize = 256;
 /// How many messages may be on their way where sending and handling go on at once.
 const WINDOW: u32 = 10_000;
-/// Senders that wait hear of every so many handled messages. If they asked for themselves, again and again, they would take
+/// The number of handled messages between two reports of progress to the waiting senders. If they polled, they would take
 /// the processor and the cache from what is measured.
-const HEARD: u32 = 1_000;
+const REPORTED: u32 = 1_000;
 
 #[derive(Serialize, Deserialize)]
 struct Parcel {
@@ -129,7 +129,7 @@ pub async fn consume(server: &RedisServer) -> f64 {
     loop {
         let settlements: Vec<_> = last
             .iter()
-            .map(|leased| SettleRequest::new(&leased.lease, &done))
+            .map(|delivery| SettleRequest::new(&delivery.lease, &done))
             .collect();
         let (settled, next) = tokio::join!(
             bus.settle_all(&settlements),
@@ -146,7 +146,7 @@ pub async fn consume(server: &RedisServer) -> f64 {
 struct Count {
     handled: AtomicU32,
     wanted: u32,
-    heard: watch::Sender<u32>,
+    progress: watch::Sender<u32>,
     all: Notify,
 }
 
@@ -157,8 +157,8 @@ impl Handler<Parcel> for Arc<Count> {
     async fn handle(&self, parcel: Parcel, _: &Context) -> Result<Outcome, BusError> {
         assert!(parcel.content.len() == SIZE, "a parcel arrives whole");
         let handled = self.handled.fetch_add(1, Ordering::Relaxed) + 1;
-        if handled.is_multiple_of(HEARD) {
-            self.heard.send_replace(handled);
+        if handled.is_multiple_of(REPORTED) {
+            self.progress.send_replace(handled);
         }
         if handled == self.wanted {
             self.all.notify_one();
@@ -173,14 +173,14 @@ async fn through_consumer(bus: Arc<dyn Bus>, messages: u32) -> f64 {
     let count = Arc::new(Count {
         handled: AtomicU32::new(0),
         wanted: messages,
-        heard: watch::Sender::new(0),
+        progress: watch::Sender::new(0),
         all: Notify::new(),
     });
     let consumer = Consumer::new(bus.clone(), Arc::new(SystemClock), PARCELS, count.clone());
     let shutdown = Shutdown::new();
     let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
     let begin = SystemClock.now();
-    send_all(&bus, messages, Some(count.heard.subscribe()))
+    send_all(&bus, messages, Some(count.progress.subscribe()))
         .await
         .expect("the senders end");
     count.all.notified().await;

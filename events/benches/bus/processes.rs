@@ -127,8 +127,8 @@ fn cpu_s(process: &Process) -> f64 {
     used.sum::<f64>() / 1e9
 }
 
-/// Web and worker with so many messages that wait and none that is ready: the resident memory of the larger, in MB,
-/// and the processor time of both together, in percent of one core.
+/// Web and worker with many deferred messages and none that is ready: the resident memory of the larger, in MB, and the
+/// processor time of both together, in percent of one core.
 pub async fn idle(server: &RedisServer) -> (f64, f64) {
     let bus = RedisBus::new(
         &RedisOptions {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use build::{Build, Phid, Report as Outcome};
+use build::{Build, BuildUpdate as Outcome, Phid};
 use testkit::repositories::hg;
 use worker::patch::encode as binary_patch;
 
@@ -43,7 +43,7 @@ pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, smal
         let case = Case { name, patches };
         case.measure(stage, report, watch, usual).await;
     }
-    // Its builds are looked at again after 20 s.
+    // Its builds are retried after 20 s.
     if !smallest {
         full_disk(stage, report, watch).await;
     }
@@ -124,7 +124,7 @@ fn rename(from: &str, to: &str) -> String {
     format!("{header}--- a/{from}\n+++ b/{to}\n@@ -1,2 +1,2 @@\n-{line}+line of {to}\n {next}")
 }
 
-/// A new binary file of so many zeros.
+/// A new binary file of `size` zeros.
 fn binary(path: &str, size: usize) -> String {
     let data = binary_patch(&vec![0; size]).expect("zeros are packed");
     let data = String::from_utf8(data).expect("letters and digits");
@@ -242,7 +242,7 @@ async fn full_disk(stage: &mut Stage, report: &Report, watch: &mut Watch) {
     report.figure("-", "hostile full disk: pushed after room", pushed, "s");
 }
 
-/// Looks at what this process's `hg` takes, until it is ended.
+/// Samples the disk and the memory that this process's `hg` takes, until it is ended.
 struct Samples {
     ends: Arc<AtomicBool>,
     thread: JoinHandle<(f64, f64)>,

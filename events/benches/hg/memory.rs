@@ -22,7 +22,7 @@ use crate::{
 const STACK: usize = 3;
 /// The size of the large patch, in bytes: a little below the limit.
 const HUGE: usize = 60 << 20;
-/// How often the queue is looked at.
+/// How often the queue is polled.
 const LOOK: Duration = Duration::from_millis(50);
 
 pub async fn measure(stage: &mut Stage, report: &Report, builds: usize) {

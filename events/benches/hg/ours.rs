@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use build::{
-    Build, BuildEventKind, BuildLog, Ineligible, PatchContent, PatchSource, PatchSourceError,
-    PushGuard, PushGuardError, Report, Update,
+    Build, BuildEventKind, BuildLog, BuildUpdate, BuildUpdateMessage, Ineligible, PatchContent,
+    PatchSource, PatchSourceError, PushGuard, PushGuardError,
 };
 use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Outcome, Producer};
 use events::queues::{BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
@@ -28,7 +28,7 @@ pub struct Ours<'w> {
     bus: Arc<dyn Bus>,
     log: BuildLog,
     producer: Producer,
-    reports: mpsc::UnboundedReceiver<Update>,
+    updates: mpsc::UnboundedReceiver<BuildUpdateMessage>,
     watch: &'w mut Watch,
     shutdown: Shutdown,
     running: JoinHandle<()>,
@@ -74,18 +74,18 @@ impl<'w> Ours<'w> {
             clock.clone(),
         )
         .expect("settings that are right");
-        let (sender, reports) = mpsc::unbounded_channel();
+        let (sender, updates) = mpsc::unbounded_channel();
         let services: Vec<Box<dyn Service>> = vec![
             Box::new(worker.clone_manager()),
             Box::new(
                 Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, worker.handler())
-                    .with_partitions(worker.lanes()),
+                    .with_partitions(worker.clone_slots()),
             ),
             Box::new(Consumer::new(
                 bus.clone(),
                 clock.clone(),
                 BUILD_PUBLISH,
-                Reports(sender),
+                Updates(sender),
             )),
         ];
         let shutdown = Shutdown::new();
@@ -101,7 +101,7 @@ impl<'w> Ours<'w> {
         let mut clones = settings
             .repositories
             .iter()
-            .map(|repository| repository.lanes)
+            .map(|repository| repository.clone_slots)
             .sum::<usize>();
         while clones > 0 {
             let told = watch.recv().await.expect("the worker tells");
@@ -111,14 +111,14 @@ impl<'w> Ours<'w> {
             producer: Producer::new(bus.clone(), clock),
             bus,
             log,
-            reports,
+            updates,
             watch,
             shutdown,
             running,
         }
     }
 
-    /// The time from handing a build over until there is a report.
+    /// The time from handing a build over until there is an update.
     pub async fn build(&mut self, stack: &Stack) -> Times {
         let build = stack.build(repository());
         while self.watch.try_recv().is_ok() {}
@@ -144,7 +144,7 @@ impl<'w> Ours<'w> {
         }
     }
 
-    /// The time from handing all builds over until there are reports on all.
+    /// The time from handing all builds over until there are updates on all.
     pub async fn builds(&mut self, stacks: &[Stack]) -> f64 {
         let builds: Vec<_> = stacks
             .iter()
@@ -160,19 +160,19 @@ impl<'w> Ours<'w> {
         since(begin)
     }
 
-    /// Hands two builds over at once; their reports, and the seconds until each.
-    pub async fn pair(&mut self, builds: [&Build; 2]) -> [(Report, f64); 2] {
+    /// Hands two builds over at once; their updates, and the seconds until each.
+    pub async fn pair(&mut self, builds: [&Build; 2]) -> [(BuildUpdate, f64); 2] {
         let begin = SystemClock.now();
         for build in builds {
             self.send(build).await;
         }
-        let mut reports = [None, None];
-        while reports.iter().any(Option::is_none) {
-            let Update { request, report } = self.reported().await;
+        let mut updates = [None, None];
+        while updates.iter().any(Option::is_none) {
+            let BuildUpdateMessage { request, update } = self.reported().await;
             let at = usize::from(request.target == builds[1].request.target);
-            reports[at] = Some((report, since(begin)));
+            updates[at] = Some((update, since(begin)));
         }
-        reports.map(|report| report.expect("each has one"))
+        updates.map(|update| update.expect("each has one"))
     }
 
     /// Hands a build over that has to wait until `mend`: the seconds until it is deferred, and from then until it is pushed.
@@ -204,15 +204,15 @@ impl<'w> Ours<'w> {
             .expect("the bus stores it");
     }
 
-    async fn reported(&mut self) -> Update {
-        self.reports.recv().await.expect("the worker reports")
+    async fn reported(&mut self) -> BuildUpdateMessage {
+        self.updates.recv().await.expect("the worker sends updates")
     }
 
     async fn pushed(&mut self) {
-        let report = self.reported().await.report;
+        let update = self.reported().await.update;
         assert!(
-            matches!(report, Report::Pushed(_)),
-            "a build is not pushed: {report:?}"
+            matches!(update, BuildUpdate::Pushed(_)),
+            "a build is not pushed: {update:?}"
         );
     }
 
@@ -222,13 +222,13 @@ impl<'w> Ours<'w> {
     }
 }
 
-struct Reports(mpsc::UnboundedSender<Update>);
+struct Updates(mpsc::UnboundedSender<BuildUpdateMessage>);
 
 #[async_trait]
-impl Handler<Update> for Reports {
+impl Handler<BuildUpdateMessage> for Updates {
     type Error = BusError;
 
-    async fn handle(&self, applied: Update, _: &Context) -> Result<Outcome, BusError> {
+    async fn handle(&self, applied: BuildUpdateMessage, _: &Context) -> Result<Outcome, BusError> {
         let _ = self.0.send(applied);
         Ok(Outcome::Done)
     }

@@ -16,7 +16,7 @@ use crate::{
 /// How many patches each has.
 const STACK: usize = 3;
 /// How many builds of a repository are done side by side. The original does one after another.
-const LANES: [usize; 2] = [1, 2];
+const SLOTS: [usize; 2] = [1, 2];
 
 pub async fn measure(
     stage: &mut Stage,
@@ -25,7 +25,7 @@ pub async fn measure(
     copy: &Path,
     builds: usize,
 ) {
-    for lanes in LANES {
+    for slots in SLOTS {
         let (theirs, mine) = (stage.fresh_try().await, stage.fresh_try().await);
         let (warm_up, stacks) = (stage.stack(STACK), stacks(stage, builds));
 
@@ -42,7 +42,7 @@ pub async fn measure(
         settings
             .repositories
             .iter_mut()
-            .for_each(|repository| repository.lanes = lanes);
+            .for_each(|repository| repository.clone_slots = slots);
         let mut ours = Ours::start(settings, watch).await;
         ours.build(&warm_up).await;
         let rate = per_minute(builds, ours.builds(&stacks).await);
@@ -55,7 +55,7 @@ pub async fn measure(
         let (repository, ratio) = (stage.shape.name, rate / base_rate);
         report.line(&Row {
             repository,
-            measure: &format!("builds, {lanes} at once"),
+            measure: &format!("builds, {slots} at once"),
             base: Some(base_rate),
             ours: rate,
             unit: "/min",

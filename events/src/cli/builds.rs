@@ -10,13 +10,13 @@ use thiserror::Error;
 
 use super::Deployment;
 
-/// The default length of the list.
+/// The default of `--limit` of `events builds`.
 const LISTED: usize = 20;
 
 /// Options of `events why`, `retry` and `cancel`.
 #[derive(Debug, Args)]
 pub struct OneBuild {
-    /// Build: its target (PHID-HMBT-…), or the newest build of a revision (D123) or of a diff (its number)
+    /// Target of the build (PHID-HMBT-…), or a revision (D123) or the number of a diff for its newest build
     #[arg(value_name = "BUILD")]
     pub which: Which,
     /// The deployment of the builds.
@@ -50,22 +50,22 @@ pub enum BuildsAction {
 /// Options of `events builds restart`.
 #[derive(Debug, Args)]
 pub struct Restart {
-    /// Builds: their targets (PHID-HMBT-…), or the newest build of a revision (D123) or of a diff (its number)
+    /// Targets of builds (PHID-HMBT-…), or revisions (D123) or numbers of diffs for their newest builds
     #[arg(value_name = "BUILD", required_unless_present = "outcome", conflicts_with_all = ["outcome", "since", "repository"])]
     pub builds: Vec<Which>,
-    /// All builds with this outcome: passed, failed, pushed, patch_failed, skipped, infra_failed or private
+    /// Outcome of the builds to restart
     #[arg(long, value_name = "OUTCOME", requires = "since", value_parser = BuildOutcome::NAMES)]
     pub outcome: Option<String>,
-    /// Longest time since their end, such as 2h or 90m
+    /// Longest time since the end of these builds, such as 2h or 90m
     #[arg(long, value_name = "DURATION", requires = "outcome", value_parser = duration)]
     pub since: Option<Duration>,
-    /// Only builds of this repository, by its short name
+    /// Repository of these builds, by its short name on Phabricator
     #[arg(long, value_name = "NAME", requires = "outcome")]
     pub repository: Option<String>,
-    /// Most builds to restart, the newest first
+    /// Largest number of builds to restart, the newest first
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
-    /// Preview only: nothing is restarted
+    /// Preview of the builds that would be restarted
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -73,16 +73,16 @@ pub struct Restart {
 /// Options of `events builds list`.
 #[derive(Debug, Args)]
 pub struct BuildList {
-    /// Only builds in this state
+    /// State of the listed builds: accepted, loading, applying, pushing, testing, published or deferred
     #[arg(long, value_name = "STATE", value_parser = state)]
     pub state: Option<BuildState>,
-    /// Only builds with this outcome: passed, failed, pushed, patch_failed, skipped, infra_failed or private
+    /// Outcome of the listed builds
     #[arg(long, value_name = "OUTCOME", value_parser = BuildOutcome::NAMES)]
     pub outcome: Option<String>,
-    /// Only builds of this revision, such as D123
+    /// Revision of the listed builds
     #[arg(long, value_name = "D123", value_parser = revision)]
     pub revision: Option<u64>,
-    /// Most builds to list, the newest first
+    /// Largest number of builds to list, the newest first
     #[arg(long, default_value_t = LISTED, value_name = "N")]
     pub limit: usize,
 }
@@ -107,7 +107,7 @@ impl BuildList {
 /// Options of `events audit`.
 #[derive(Debug, Args)]
 pub struct Audit {
-    /// Preview only: nothing is done
+    /// Preview of the findings and actions, without any action
     #[arg(long)]
     pub dry_run: bool,
     /// The deployment of the builds.

@@ -8,13 +8,13 @@ use super::Deployment;
 /// Options of `events notify`.
 #[derive(Debug, Args)]
 pub struct Notify {
-    /// Where the configuration is; the environment alone can be enough.
+    /// The deployment of the notifier. The environment alone can be enough.
     #[command(flatten)]
     pub deployment: Deployment,
-    /// Preview only: nothing is sent, and messages on Pulse stay for everybody else
+    /// Preview of the notifications; nothing is sent, and all messages on Pulse stay for other consumers
     #[arg(long)]
     pub dry_run: bool,
-    /// Task to notify of now, even if its notifications were sent before
+    /// Task whose notifications are sent now, even if they were sent before
     #[arg(long, value_name = "ID", requires = "status")]
     pub task: Option<String>,
     /// Status of that task, such as task-failed
@@ -26,24 +26,24 @@ pub struct Notify {
     /// Grace period in seconds for work in flight after SIGTERM
     #[arg(long, default_value_t = 20, value_name = "SECONDS")]
     pub grace: u64,
-    /// Something else than to notify.
+    /// An action instead of notifying.
     #[command(subcommand)]
     pub action: Option<NotifyAction>,
 }
 
 impl Notify {
-    /// Whether it runs until a signal.
+    /// Whether the command runs until a signal.
     pub fn runs(&self) -> bool {
         !self.dry_run && self.task.is_none() && self.action.is_none()
     }
 }
 
-/// What else there is to do.
+/// An action of `events notify`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum NotifyAction {
-    /// List recipients that are muted for a day, since nothing reaches them; or unmute one of them
+    /// List the recipients that are muted for a day, since no notification reaches them; or unmute one
     Muted {
-        /// Recipient to send to again, as the list names it
+        /// Recipient to unmute, as the list names it
         #[arg(long, num_args = 2, value_names = ["CHANNEL", "RECIPIENT"])]
         unmute: Vec<String>,
     },

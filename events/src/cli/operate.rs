@@ -8,76 +8,76 @@ use uuid::Uuid;
 /// Options of `events queues`.
 #[derive(Debug, Args)]
 pub struct Queues {
-    /// Whose queues.
+    /// The deployment of the queues.
     #[command(flatten)]
     pub deployment: Deployment,
-    /// What to do; without it, all queues are shown.
+    /// The action; without one, the command lists all queues.
     #[command(subcommand)]
     pub action: Option<QueueAction>,
 }
 
-/// What to do with a queue.
+/// An action on a queue.
 #[derive(Debug, Subcommand)]
 pub enum QueueAction {
     /// Show the messages of a queue, the oldest first, or one with its body
     Peek {
-        /// Queue
+        /// Name of the queue, such as build:push
         queue: String,
-        /// Message to show with its body
+        /// Id of a message to show with its body
         #[arg(long, value_name = "ID")]
         id: Option<Uuid>,
-        /// Most messages to show
+        /// Largest number of messages to show
         #[arg(long, default_value_t = 20, value_name = "N", conflicts_with = "id")]
         limit: usize,
     },
-    /// Make delayed messages ready now, instead of when they are due
+    /// Make delayed messages ready now, before they are due
     Requeue {
-        /// Queue
+        /// Name of the queue, such as build:push
         queue: String,
-        /// Which messages.
+        /// The messages.
         #[command(flatten)]
         which: MessageChoice,
     },
     /// Delete messages that are ready or delayed; those in flight stay
     Drop {
-        /// Queue
+        /// Name of the queue, such as build:push
         queue: String,
-        /// Which messages.
+        /// The messages.
         #[command(flatten)]
         which: MessageChoice,
-        /// Confirmation in advance, so that nothing is asked
+        /// Confirmation in advance, without a prompt
         #[arg(long)]
         yes: bool,
     },
-    /// Stop deliveries from a queue; builds are still accepted, and work in flight is finished
+    /// Pause deliveries from a queue; builds are still accepted, and messages in flight are finished
     Pause {
-        /// Queue
+        /// Name of the queue, such as build:push
         queue: String,
     },
-    /// End a pause
+    /// Resume deliveries from a queue
     Resume {
-        /// Queue
+        /// Name of the queue, such as build:push
         queue: String,
     },
-    /// Wait until nothing is ready, in flight or delayed; exit with 1 when the time is over
+    /// Wait until a queue has no message that is ready, in flight or delayed; exit with 1 after --timeout
     Drain(Drain),
 }
 
 /// Options of `events queues drain`.
 #[derive(Debug, Args)]
 pub struct Drain {
-    /// Queue
+    /// Name of the queue, such as build:push
     pub queue: String,
-    /// Longest wait; else there is no limit
+    /// Longest wait, in seconds; else no limit
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 }
 
-/// Which messages of a queue.
+/// A selection of messages of a queue.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct MessageChoice {
-    /// Message
+    /// Id of a message
     #[arg(long, value_name = "ID")]
     pub id: Option<Uuid>,
     /// All messages
@@ -88,38 +88,38 @@ pub struct MessageChoice {
 /// Options of `events dead`.
 #[derive(Debug, Args)]
 pub struct Dead {
-    /// Whose queues.
+    /// The deployment of the queues.
     #[command(flatten)]
     pub deployment: Deployment,
-    /// What to do.
+    /// The action.
     #[command(subcommand)]
     pub action: DeadAction,
 }
 
-/// What to do with dead letters.
+/// An action on dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DeadAction {
     /// List dead letters, the newest first
     List {
-        /// Only dead letters of this queue
+        /// Queue of the dead letters
         #[arg(long, value_name = "QUEUE")]
         queue: Option<String>,
-        /// Only dead letters whose reason contains this
+        /// Text that the reasons of the dead letters contain
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: Option<String>,
-        /// Most dead letters to list
+        /// Largest number of dead letters to list
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: usize,
     },
     /// Show one dead letter with its message
     Show {
-        /// Dead letter, by its id
+        /// Id of the dead letter
         id: String,
-        /// Only dead letters of this queue
+        /// Queue of the dead letters
         #[arg(long, value_name = "QUEUE")]
         queue: Option<String>,
     },
-    /// Put dead letters back into their queues, their attempts at zero
+    /// Requeue dead letters, with their attempts at zero
     Requeue {
         /// The dead letters.
         #[command(flatten)]
@@ -130,7 +130,7 @@ pub enum DeadAction {
         /// The dead letters.
         #[command(flatten)]
         which: DeadChoice,
-        /// Confirmation in advance, so that nothing is asked
+        /// Confirmation in advance, without a prompt
         #[arg(long)]
         yes: bool,
     },
@@ -140,13 +140,13 @@ pub enum DeadAction {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").args(["ids", "reason", "all"]).required(true).multiple(false))]
 pub struct DeadChoice {
-    /// Dead letters, by their ids
+    /// Ids of dead letters
     #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub ids: Vec<String>,
-    /// Only dead letters of this queue
+    /// Queue of the dead letters
     #[arg(long, value_name = "QUEUE")]
     pub queue: Option<String>,
-    /// All dead letters whose reason contains this
+    /// Text that the reasons of the dead letters contain
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub reason: Option<String>,
     /// All dead letters
@@ -157,56 +157,56 @@ pub struct DeadChoice {
 /// Options of `events repos`.
 #[derive(Debug, Args)]
 pub struct Repos {
-    /// Whose clones.
+    /// The deployment of the clones.
     #[command(flatten)]
     pub deployment: Deployment,
-    /// What to do; without it, all clones are shown.
+    /// The action; without one, the command lists all clones.
     #[command(subcommand)]
     pub action: Option<RepoAction>,
 }
 
-/// What to do with clones.
+/// An action on clones.
 #[derive(Debug, Subcommand)]
 pub enum RepoAction {
-    /// Remove clones that are not configured any more, quarantined and half ones, and patches of interrupted builds
+    /// Remove clones that are quarantined, incomplete or not configured any more, and patches of interrupted builds
     Prune {
-        /// Preview only: nothing is removed
+        /// Preview of the clones that would be removed
         #[arg(long)]
         dry_run: bool,
-        /// Confirmation in advance, so that nothing is asked
+        /// Confirmation in advance, without a prompt
         #[arg(long)]
         yes: bool,
     },
-    /// Bring the clones of a repository up to date, and make those that are missing
+    /// Pull into the clones of a repository, and make missing ones
     Pull {
-        /// Repository
+        /// Name of the repository in the configuration
         name: String,
     },
-    /// Replace the clones of a repository; the old ones serve until then
+    /// Clone a repository again; the old clones serve until then
     Reclone {
-        /// Repository
+        /// Name of the repository in the configuration
         name: String,
     },
 }
 
-/// Which deployment, and how it is shown.
+/// A deployment, and the form of the output.
 #[derive(Debug, Args)]
 pub struct Deployment {
-    /// YAML file of the deployment
+    /// Configuration of the deployment, a YAML file
     #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Secret of Taskcluster that holds the configuration instead
+    /// Secret of Taskcluster that holds the configuration, instead of a file
     #[arg(long, env = "TASKCLUSTER_SECRET", value_name = "NAME", global = true)]
     pub taskcluster_secret: Option<String>,
-    /// How it is shown.
+    /// The form of the output.
     #[command(flatten)]
     pub output: Output,
 }
 
-/// How answers are shown.
+/// The form of the output.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Output {
-    /// Output as JSON, one object a line
+    /// JSON output, one object a line
     #[arg(long, global = true)]
     pub json: bool,
 }

@@ -8,22 +8,22 @@ use commit_telemetry::Repository;
 /// Options of `events telemetry`.
 #[derive(Debug, Args)]
 pub struct Telemetry {
-    /// What to do.
+    /// The action.
     #[command(subcommand)]
     pub action: TelemetryAction,
-    /// Log of every step
+    /// Log lines for every step
     #[arg(long, global = true)]
     pub debug: bool,
-    /// Back-outs by the predecessor's rules alone, so that figures compare with its: `Revert "…"` is none of them
-    /// (TELEMETRY_CLASSIC=1 does the same)
+    /// Back-outs by the predecessor's rules alone, for figures that compare with its figures: `Revert "…"` is no
+    /// back-out then (TELEMETRY_CLASSIC=1 has the same effect)
     #[arg(long, global = true)]
     pub classic: bool,
 }
 
-/// What to do with pings.
+/// An action of `events telemetry`.
 #[derive(Debug, Subcommand)]
 pub enum TelemetryAction {
-    /// Send the pings of the pushes that wait in our queue on Pulse, and end when the queue is empty
+    /// Send the pings of the pushes in our queue on Pulse, and end when the queue is empty
     ProcessQueueMessages(ProcessQueueMessages),
     /// Print the ping of one changeset, and send nothing
     DumpTelemetry(DumpTelemetry),
@@ -34,13 +34,13 @@ pub enum TelemetryAction {
 /// Options of `events telemetry process-queue-messages`.
 #[derive(Debug, Args)]
 pub struct ProcessQueueMessages {
-    /// Preview only: pings are printed and not sent, and every message stays in the queue
+    /// Preview of the pings: they are printed and not sent, and every message stays in the queue
     #[arg(long, conflicts_with = "follow")]
     pub no_send: bool,
     /// Seconds without a message after which the queue counts as empty
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub timeout: Duration,
-    /// Run without an end, which waits for further messages
+    /// Endless run, which waits for further messages
     #[arg(long)]
     pub follow: bool,
     /// File for messages that can never be processed; else TELEMETRY_DEAD_LETTERS, else
@@ -52,9 +52,9 @@ pub struct ProcessQueueMessages {
 /// Options of `events telemetry dump-telemetry`.
 #[derive(Debug, Args)]
 pub struct DumpTelemetry {
-    /// Id of the changeset, or the beginning of it
+    /// Id of the changeset, or a prefix of it
     pub node: String,
-    /// Repository; else TARGET_REPO, else mozilla-central
+    /// Url of the repository; else TARGET_REPO, else mozilla-central
     #[arg(long, value_name = "URL")]
     pub target_repo: Option<Repository>,
 }
@@ -62,17 +62,17 @@ pub struct DumpTelemetry {
 /// Options of `events telemetry backfill-pushlog`.
 #[derive(Debug, Args)]
 pub struct BackfillPushlog {
-    /// Address of the repository, such as that of mozilla-central on hg.mozilla.org
+    /// Url of the repository, such as that of mozilla-central on hg.mozilla.org
     #[arg(value_name = "REPO_URL")]
     pub repository: Repository,
-    /// Push after which to begin
+    /// Number of the push before the first one
     pub start: u64,
-    /// Last push
+    /// Number of the last push
     pub end: u64,
-    /// Preview only: pings are printed and not sent
+    /// Preview of the pings: they are printed and not sent
     #[arg(long)]
     pub no_send: bool,
-    /// Confirmation in advance, so that nothing is asked
+    /// Confirmation in advance, without a prompt
     #[arg(long)]
     pub yes: bool,
     /// Continuation of an earlier run that was stopped

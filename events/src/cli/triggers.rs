@@ -7,10 +7,10 @@ use super::Deployment;
 /// Options of `events report`.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Whose tasks.
+    /// The deployment of the tasks.
     #[command(flatten)]
     pub deployment: Deployment,
-    /// Delivery by mail to the admins now; the next report begins after it
+    /// Delivery by mail to the admins now; the next report begins after this one
     #[arg(long)]
     pub send: bool,
 }
@@ -18,34 +18,34 @@ pub struct Report {
 /// Options of `events pulse`.
 #[derive(Debug, Args)]
 pub struct Pulse {
-    /// Whose user on Pulse.
+    /// The deployment with our user on Pulse.
     #[command(flatten)]
     pub deployment: Deployment,
-    /// What to do.
+    /// The action.
     #[command(subcommand)]
     pub action: PulseAction,
 }
 
-/// What to do with Pulse.
+/// An action of `events pulse`.
 #[derive(Debug, Subcommand)]
 pub enum PulseAction {
-    /// Print messages as they come, one object a line; nobody else misses them
+    /// Print messages as they come, one object a line; other consumers still get them
     Tail(Tail),
 }
 
 /// Options of `events pulse tail`.
 #[derive(Debug, Args)]
 pub struct Tail {
-    /// Exchange, such as exchange/taskcluster-queue/v1/task-completed
+    /// Name of the exchange, such as exchange/taskcluster-queue/v1/task-completed
     #[arg(long)]
     pub exchange: String,
-    /// Only messages whose routing key fits: * is one word, # any number of them; may be given several times
-    #[arg(long = "topic", default_value = "#")]
+    /// Pattern of routing keys: * is one word, # any number of them; may be given several times
+    #[arg(long = "topic", default_value = "#", value_name = "TOPIC")]
     pub topics: Vec<String>,
-    /// Pulse of the community's Taskcluster instead
+    /// Messages of the community's Taskcluster, instead of Firefox's
     #[arg(long)]
     pub community: bool,
-    /// Number of messages to print before it ends; without it, it ends at a signal
+    /// Number of messages after which the command ends; else it ends at a signal
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! Bounds on a document, looked at before a tree is made of it: the tree's maker calls itself for each level.
+//! Bounds on a document, checked before a tree is made of it: the tree's maker calls itself for each level.
 
 use saphyr_parser::{Event, Parser};
 
@@ -15,7 +15,7 @@ pub(super) struct Exceeded {
     pub(super) message: String,
 }
 
-/// Looks at the document event by event, which takes no stack. What is no YAML is left to the reader.
+/// Checks the document event by event, which takes no stack. What is no YAML is left to the reader.
 pub(super) fn check(text: &str) -> Result<(), Exceeded> {
     if text.len() > BYTES {
         let line = text

@@ -40,7 +40,7 @@ pub struct MercurialConfig {
 }
 
 impl MercurialConfig {
-    /// Reads these keys of a document. Other keys are not looked at.
+    /// Reads these keys of a document, and ignores the others.
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
         super::parse(text, read)
     }

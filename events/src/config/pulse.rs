@@ -15,7 +15,7 @@ use super::{
 /// The values of the environment's variables. None is empty.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Our user on Pulse in a document, if it names one. Other keys are not looked at.
+/// Our user on Pulse in a document, if it names one. Other keys are ignored.
 pub fn parse(text: &str) -> (Option<Option<PulseConfig>>, Faults) {
     super::parse(text, |keys| Some(triggers::pulse(keys, PULSE_KEYS, PULSE)))
 }
@@ -66,7 +66,8 @@ fn overlaid(
     let Some(variable) = set else { return Ok(None) };
     let tls = match &tls {
         None => pulse.is_none_or(|pulse| pulse.url.scheme() == "amqps"),
-        Some((_, text)) => flag(text).context("PULSE_SSL is neither 1 nor 0")?,
+        Some((_, text)) => flag(text)
+            .context("PULSE_SSL is neither on (1, true, yes, on) nor off (0, false, no, off)")?,
     };
     let usual = || Url::parse(PULSE).context("the usual address of Pulse");
     let documented = pulse.map_or_else(usual, |pulse| Ok(pulse.url.clone()))?;
@@ -164,7 +165,10 @@ mod tests {
                 &[("PULSE_PORT", "x"), ("PULSE_LOGIN", "us")],
                 "PULSE_PORT is no port from 1 to 65535",
             ),
-            (&[("PULSE_SSL", "maybe")], "PULSE_SSL is neither 1 nor 0"),
+            (
+                &[("PULSE_SSL", "maybe")],
+                "PULSE_SSL is neither on (1, true, yes, on) nor off (0, false, no, off)",
+            ),
             (
                 &[("PULSE_HOST", "us:hunter2@pulse")],
                 "PULSE_HOST is no name of a host",

@@ -34,7 +34,7 @@ impl Default for RecordsConfig {
 }
 
 impl RecordsConfig {
-    /// Reads these keys of a document. Other keys are not looked at.
+    /// Reads these keys of a document, and ignores the others.
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
         super::parse(text, |keys| Some(read(keys)))
     }
@@ -61,7 +61,7 @@ pub struct ReportsConfig {
 }
 
 impl ReportsConfig {
-    /// Reads these keys of a document. Other keys are not looked at.
+    /// Reads these keys of a document, and ignores the others.
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
         super::parse(text, |keys| {
             Some(Self {

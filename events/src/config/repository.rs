@@ -32,17 +32,17 @@ pub struct RepositoryConfig {
     /// With which key.
     pub ssh_key: Option<SecretString>,
     /// How many builds are made side by side, each on a clone of its own.
-    pub lanes: usize,
+    pub clone_slots: usize,
 }
 
-/// A number of lanes. A connection of ssh carries ten sessions at once, and a machine rarely has more cores to spare.
-struct Lanes(usize);
+/// A number of clone slots. A connection of ssh carries ten sessions at once, and a machine rarely has more cores to spare.
+struct CloneSlots(usize);
 
-impl FromYaml for Lanes {
+impl FromYaml for CloneSlots {
     const EXPECTED: &'static str = "a whole number from 1 to 10";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        let lanes = usize::try_from(node.data.as_integer()?).ok()?;
-        (1..=10).contains(&lanes).then_some(Self(lanes))
+        let slots = usize::try_from(node.data.as_integer()?).ok()?;
+        (1..=10).contains(&slots).then_some(Self(slots))
     }
 }
 
@@ -107,8 +107,8 @@ pub(super) fn read(
         section.optional("ssh_user"),
         section.optional("ssh_key").or_else(|| ssh_key.cloned()),
         section
-            .optional::<Lanes>("lanes")
-            .map_or(1, |lanes| lanes.0),
+            .optional::<CloneSlots>("clone_slots")
+            .map_or(1, |slots| slots.0),
     );
     section.ignored(
         &["checkout", "batch_size"],
@@ -116,7 +116,7 @@ pub(super) fn read(
     );
     section.of_other_programs(&["decision_env_prefix"]);
     section.warn_of_unknown();
-    let (try_name, default_revision, use_latest_revision, ssh_user, ssh_key, lanes) = config;
+    let (try_name, default_revision, use_latest_revision, ssh_user, ssh_key, clone_slots) = config;
     Some(RepositoryConfig {
         name: name?,
         url: url?,
@@ -127,6 +127,6 @@ pub(super) fn read(
         use_latest_revision,
         ssh_user,
         ssh_key,
-        lanes,
+        clone_slots,
     })
 }

@@ -13,7 +13,7 @@ use super::pulse::Variables;
 /// Which servers are asked, and where pings go.
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
-    /// The repository where nothing else is said. Only pushes to repositories of its server are worked on.
+    /// The default repository. Only pushes to repositories of its server are worked on.
     pub target: Repository,
     /// Bugzilla's REST API.
     pub bugzilla: Url,
@@ -25,7 +25,7 @@ pub struct TelemetryConfig {
     pub statsd: Option<(String, u16)>,
 }
 
-/// Where pushes are heard of.
+/// The source of pushes: an exchange of Pulse.
 #[derive(Debug, Clone)]
 pub struct HgPushesConfig {
     /// Our user on Pulse.
@@ -245,7 +245,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_not_set_is_mozillas() {
+    fn defaults_are_those_of_mozilla() {
         let (config, pushes) = TelemetryConfig::read_with_pulse(&variables(PULSE)).unwrap();
         assert_eq!(
             config.target.to_string(),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_pings_needs_no_user_on_pulse() {
+    fn backfill_needs_no_pulse_user() {
         let set = [
             ("STATSD_HOST", "statsd.example"),
             ("STATSD_PORT", "9125"),

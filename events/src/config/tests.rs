@@ -153,7 +153,7 @@ events:
       try_mode: yaml
     - name: one
       url: -x
-      lanes: 0
+      clone_slots: 0
       try_url: y
       try_mode: syntax
     - 7
@@ -173,7 +173,7 @@ error: line 9: events.repositories[0].try_mode: expected json or syntax
 error: line 10: events.repositories[1].name: is the name of an earlier repository too
 error: line 10: events.repositories[1].try_syntax: is missing, expected a try syntax, since try_mode is syntax
 error: line 11: events.repositories[1].url: expected a text that does not begin with - and holds no control characters
-error: line 12: events.repositories[1].lanes: expected a whole number from 1 to 10, found a number
+error: line 12: events.repositories[1].clone_slots: expected a whole number from 1 to 10, found a number
 error: line 15: events.repositories[2]: expected a map, found a number
 error: line 16: events.user_blacklist: expected a list of texts, found another text
 error: line 17: events.build_expiry: expected a duration such as 24h or 90m, found a number

@@ -32,7 +32,7 @@ pub struct TriggersConfig {
     pub autoland: bool,
     /// Whether builds of mozilla-central are reviewed.
     pub mozilla_central: bool,
-    /// Which pushes have their tests selected.
+    /// The diffs whose pushes have their tests selected.
     pub test_selection: Option<TestSelectionConfig>,
     /// What the services of bugbug call our Phabricator.
     pub bugbug_deployment: Option<String>,
@@ -117,12 +117,12 @@ pub enum HookSource {
     },
 }
 
-/// Which pushes have their tests selected.
+/// The diffs whose pushes have their tests selected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestSelectionConfig {
-    /// The share of pushes, from 0 to 1.
+    /// The share of diffs, from 0 to 1.
     pub share: f64,
-    /// Who gets mails.
+    /// The recipients of mails.
     pub notify: Vec<String>,
 }
 
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_feature_needs_is_named() {
+    fn missing_settings_of_a_feature_are_named() {
         for (more, expected) in [
             (
                 "HOOKS: [{type: code-coverage, hookId: x}]",

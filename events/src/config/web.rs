@@ -10,7 +10,7 @@ use super::{Config, Faults, REDIS_NAMESPACE, reader::Section, secrets};
 /// What the web server needs of a configuration. It has no secret of the worker's.
 #[derive(Clone)]
 pub struct WebConfig {
-    /// What Harbormaster must know to be heard.
+    /// The secret of the webhook, which Harbormaster sends.
     pub webhook_secret: Option<SecretString>,
     /// Where people read of builds.
     pub pages: BuildPages,

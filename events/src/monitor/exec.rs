@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_goes_wrong_is_said() {
+    async fn failures_are_reported() {
         let failed = run("exit 3", &event("try")).await.unwrap_err();
         assert_eq!(failed.to_string(), "the command failed: exit status: 3");
         run("true", &event("try")).await.unwrap();

@@ -17,8 +17,8 @@ pub(super) struct Latest(Mutex<Kinds>);
 #[derive(Default)]
 struct Kinds {
     kept: BTreeMap<Kind, Kept>,
-    /// How many builds were heard of.
-    heard: u64,
+    /// The number of builds so far, with those that were not kept.
+    seen: u64,
     /// How often what is kept has changed.
     version: u64,
 }
@@ -28,7 +28,7 @@ type Kind = (String, String, String);
 
 struct Kept {
     build: BuildFinished,
-    /// Which one it was of all that were heard of.
+    /// Its number among all builds.
     number: u64,
 }
 
@@ -39,8 +39,8 @@ impl Latest {
     /// Keeps a build if it is the newest of its kind.
     pub(super) fn note(&self, build: &BuildFinished) {
         let mut kinds = self.kinds();
-        kinds.heard += 1;
-        let number = kinds.heard;
+        kinds.seen += 1;
+        let number = kinds.seen;
         let kind = (
             build.tree.clone(),
             build.platform.clone(),

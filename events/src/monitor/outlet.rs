@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_one_too_many_is_dropped_and_nobody_is_held_up() {
+    fn overflow_is_dropped_without_delaying_others() {
         observe::metrics::install();
         let (outlet, mut receiver) =
             Outlet::new("outlet_test_dropped_total", "the test is too slow");

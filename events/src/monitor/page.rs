@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_made_once_for_each_change() {
+    fn page_is_rendered_once_for_each_change() {
         let latest = Arc::new(Latest::default());
         let page = Page::new(Arc::clone(&latest)).unwrap();
         let build = |date: i64| {

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use build::{
-    ALL, BuildLocation, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState,
-    FinalOutcome, NeutralReason, OPEN, Phid, QueueState, Report, revision_index,
+    ALL, BuildLocation, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState, BuildUpdate,
+    FinalOutcome, OPEN, Phid, QueueState, SkipReason, revision_index,
 };
 use bus::{Bus, Producer, RedisBus};
 use jiff::Timestamp;
@@ -319,7 +319,7 @@ pub(super) fn of_attempts(queue: &str) -> String {
 }
 
 /// The outcome of a build, with its reason; empty until it is decided.
-fn outcome(record: &BuildRecord) -> String {
+pub(super) fn outcome(record: &BuildRecord) -> String {
     let outcome = record.outcome();
     outcome
         .map(|outcome| outcome.to_string())
@@ -347,7 +347,7 @@ pub(super) fn summary(request: &BuildRequest, record: &BuildRecord) -> serde_jso
         "reason": record.outcome().and_then(BuildOutcome::reason),
         "accepted_at": request.accepted_at,
         "ended_at": record.end.as_ref().map(|end| end.at),
-        "told_at": record.published_at,
+        "published_at": record.published_at,
         "now": record.now.as_ref().filter(|_| record.published_at.is_none()),
     })
 }
@@ -365,7 +365,7 @@ pub async fn retry(options: OneBuild) -> anyhow::Result<()> {
         );
     }
     let (answer, action) = match record.end.as_ref().map(|end| end.outcome.clone()) {
-        Some(FinalOutcome::Answered(report)) => (Some(report), "its answer is sent again"),
+        Some(FinalOutcome::Answered(update)) => (Some(update), "its answer is sent again"),
         _ => (None, "it is built again, from the beginning"),
     };
     let (log, producer) = (&archive.log, archive.producer());
@@ -380,22 +380,22 @@ pub async fn cancel(options: OneBuild) -> anyhow::Result<()> {
     let archive = Archive::open(&options.deployment).await?;
     let (request, record) = archive.newest(&options.which).await?;
     let target = request.target.clone();
-    if let Some(end) = &record.end {
+    if record.end.is_some() {
         bail!(
             "cannot cancel {target}: it has ended already: {}",
-            BuildOutcome::from(&end.outcome)
+            outcome(&record)
         );
     }
     if record.pushing {
         bail!("cannot cancel {target}: its push has begun, and its head may be on Try");
     }
-    let report = Report::neutral(NeutralReason::Cancelled, "Cancelled by an operator.");
+    let update = BuildUpdate::skipped(SkipReason::Cancelled, "Cancelled by an operator.");
     let (log, producer) = (&archive.log, archive.producer());
-    log.finish_from(&producer, &request, &record, report.clone(), None)
+    log.finish_from(&producer, &request, &record, update.clone(), None)
         .await?;
     // Another end may have been decided first.
     let (_, now) = archive.newest(&Which::Target(target.clone())).await?;
-    if !now.ends_with(&report) {
+    if !now.ends_with(&update) {
         bail!(
             "cannot cancel {target}: it ended at this moment: {}",
             outcome(&now)

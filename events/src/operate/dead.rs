@@ -6,7 +6,7 @@ use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{
-    counted, operator, print_json, print_pretty,
+    admin, counted, print_json, print_pretty,
     table::{Table, span},
     terminal::confirm_drop,
 };
@@ -14,7 +14,7 @@ use crate::cli::{Dead, DeadAction, DeadChoice};
 
 /// Runs `events dead`.
 pub async fn dead(options: Dead) -> anyhow::Result<()> {
-    let operator = operator(&options.deployment).await?;
+    let admin = admin(&options.deployment).await?;
     let json = options.deployment.output.json;
     match options.action {
         DeadAction::List {
@@ -23,7 +23,7 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
             limit,
         } => {
             list(
-                &operator,
+                &admin,
                 queue.as_deref(),
                 reason.as_deref().unwrap_or_default(),
                 limit,
@@ -32,7 +32,7 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
             .await
         }
         DeadAction::Show { id, queue } => {
-            let letter: DeadLetterContents = operator.dead_letter(queue.as_deref(), &id).await?;
+            let letter: DeadLetterContents = admin.dead_letter(queue.as_deref(), &id).await?;
             if json {
                 print_json(&letter)
             } else {
@@ -40,9 +40,9 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
             }
         }
         DeadAction::Requeue { which } => {
-            let chosen = operator.choose(&which.into()).await?;
+            let chosen = admin.choose(&which.into()).await?;
             let none = chosen.count() == 0;
-            let outcome = operator.requeue_dead(&chosen).await?;
+            let outcome = admin.requeue_dead(&chosen).await?;
             if json {
                 print_json(&outcome)?;
             } else if none {
@@ -69,11 +69,11 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
             Ok(())
         }
         DeadAction::Drop { which, yes } => {
-            let chosen = operator.choose(&which.into()).await?;
+            let chosen = admin.choose(&which.into()).await?;
             if chosen.count() > 0 {
                 confirm_drop(&counted(chosen.count(), "dead letter"), yes)?;
             }
-            let dropped = operator.drop_dead(&chosen).await?;
+            let dropped = admin.drop_dead(&chosen).await?;
             if json {
                 return print_json(&json!({"dropped": dropped}));
             }
@@ -104,16 +104,14 @@ impl From<DeadChoice> for DeadLetterFilter {
 }
 
 async fn list(
-    operator: &Admin,
+    admin: &Admin,
     queue: Option<&str>,
     reason: &str,
     limit: usize,
     json: bool,
 ) -> anyhow::Result<()> {
     // One more than is shown tells whether there are more.
-    let mut letters = operator
-        .dead(queue, reason, limit.saturating_add(1))
-        .await?;
+    let mut letters = admin.dead(queue, reason, limit.saturating_add(1)).await?;
     let more = letters.len() > limit;
     letters.truncate(limit);
     if json {

@@ -17,11 +17,11 @@ use worker_hg::Mercurial;
 
 use super::{print_json, terminal};
 
-/// How often the progress is looked at.
+/// How often the progress is polled.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Has `task` done on the clones of the repository called `name`.
-pub(super) async fn upkeep(
+pub(super) async fn maintain(
     settings: Settings,
     name: &str,
     task: Task,
@@ -91,7 +91,7 @@ async fn by_the_worker(
     }
 }
 
-/// Tells on a terminal how far it is, for ever.
+/// Shows the progress on a terminal, without end.
 async fn follow(
     settings: &Settings,
     name: &str,

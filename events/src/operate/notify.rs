@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Why nothing is sent where nobody is named.
-const NOBODY: &str = "the task names nobody whom this channel could tell";
+const NOBODY: &str = "the task names no recipient on this channel";
 
 /// Runs `events notify` with `muted`, `--dry-run` or `--task`.
 pub async fn notify(options: Notify) -> anyhow::Result<()> {

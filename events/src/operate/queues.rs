@@ -8,27 +8,27 @@ use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{
-    counted, operator, print_json, print_pretty,
+    admin, counted, print_json, print_pretty,
     table::{Table, span},
     terminal::{Progress, confirm_drop},
 };
 use crate::cli::{Drain, MessageChoice, QueueAction, Queues};
 
-/// How often a queue that is drained is looked at.
+/// How often a queue that is drained is polled.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs `events queues`.
 pub async fn queues(options: Queues) -> anyhow::Result<()> {
-    let operator = operator(&options.deployment).await?;
+    let admin = admin(&options.deployment).await?;
     let json = options.deployment.output.json;
     match options.action {
-        None => show(&operator.queues().await?, json),
+        None => show(&admin.queues().await?, json),
         Some(QueueAction::Peek {
             queue,
             id: Some(id),
             ..
         }) => {
-            let message = operator.message(&queue, id).await?;
+            let message = admin.message(&queue, id).await?;
             if json {
                 print_json(&message)
             } else {
@@ -39,9 +39,9 @@ pub async fn queues(options: Queues) -> anyhow::Result<()> {
             queue,
             id: None,
             limit,
-        }) => peek(&operator, &queue, limit, json).await,
+        }) => peek(&admin, &queue, limit, json).await,
         Some(QueueAction::Requeue { queue, which }) => {
-            let requeued = operator.requeue(&queue, which.into()).await?;
+            let requeued = admin.requeue(&queue, which.into()).await?;
             if json {
                 return print_json(&json!({"queue": queue, "requeued": requeued}));
             }
@@ -55,7 +55,7 @@ pub async fn queues(options: Queues) -> anyhow::Result<()> {
         }
         Some(QueueAction::Drop { queue, which, yes }) => {
             let meant = Messages::from(which);
-            let count = operator.count_waiting(&queue, meant).await?;
+            let count = admin.count_waiting(&queue, meant).await?;
             let mut dropped = 0;
             if count == 0 && !json {
                 return crate::print(&format!(
@@ -64,7 +64,7 @@ pub async fn queues(options: Queues) -> anyhow::Result<()> {
             }
             if count > 0 {
                 confirm_drop(&format!("{} of {queue}", counted(count, "message")), yes)?;
-                dropped = operator.drop_waiting(&queue, meant).await?;
+                dropped = admin.drop_waiting(&queue, meant).await?;
             }
             if json {
                 return print_json(&json!({"queue": queue, "dropped": dropped}));
@@ -74,9 +74,9 @@ pub async fn queues(options: Queues) -> anyhow::Result<()> {
                 counted(dropped, "message")
             ))
         }
-        Some(QueueAction::Pause { queue }) => pause(&operator, &queue, true, json).await,
-        Some(QueueAction::Resume { queue }) => pause(&operator, &queue, false, json).await,
-        Some(QueueAction::Drain(options)) => drain(&operator, &options, json).await,
+        Some(QueueAction::Pause { queue }) => pause(&admin, &queue, true, json).await,
+        Some(QueueAction::Resume { queue }) => pause(&admin, &queue, false, json).await,
+        Some(QueueAction::Drain(options)) => drain(&admin, &options, json).await,
     }
 }
 
@@ -123,9 +123,9 @@ fn show(reports: &[QueueReport], json: bool) -> anyhow::Result<()> {
     table.lines().iter().try_for_each(|line| crate::print(line))
 }
 
-async fn peek(operator: &Admin, queue: &str, limit: usize, json: bool) -> anyhow::Result<()> {
+async fn peek(admin: &Admin, queue: &str, limit: usize, json: bool) -> anyhow::Result<()> {
     // One more than is shown tells whether there are more.
-    let mut messages = operator.messages(queue, limit.saturating_add(1)).await?;
+    let mut messages = admin.messages(queue, limit.saturating_add(1)).await?;
     let more = messages.len() > limit;
     messages.truncate(limit);
     if json {
@@ -180,9 +180,9 @@ fn row(message: &MessageReport) -> Vec<String> {
     ]
 }
 
-async fn pause(operator: &Admin, queue: &str, paused: bool, json: bool) -> anyhow::Result<()> {
-    let before = operator.queue(queue).await?.paused;
-    let report = operator.set_paused(queue, paused).await?;
+async fn pause(admin: &Admin, queue: &str, paused: bool, json: bool) -> anyhow::Result<()> {
+    let before = admin.queue(queue).await?.paused;
+    let report = admin.set_paused(queue, paused).await?;
     if json {
         return print_json(&report);
     }
@@ -204,12 +204,12 @@ fn left(report: &QueueReport) -> String {
     )
 }
 
-async fn drain(operator: &Admin, options: &Drain, json: bool) -> anyhow::Result<()> {
+async fn drain(admin: &Admin, options: &Drain, json: bool) -> anyhow::Result<()> {
     let queue = &options.queue;
     let begun = SystemClock.now();
     let mut progress = Progress::new();
     let report = loop {
-        let report = operator.queue(queue).await?;
+        let report = admin.queue(queue).await?;
         let state = if report.paused { " is paused" } else { "" };
         progress.say(&format!("{queue}{state}: {}", left(&report)));
         let waited = SystemClock.now().duration_since(begun).unsigned_abs();

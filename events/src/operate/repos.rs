@@ -10,10 +10,11 @@ use worker::{CloneReport, Inventory, Settings, Size, Task};
 use worker_hg::Mercurial;
 
 use super::{
-    counted, print_json,
+    counted,
+    maintenance::maintain,
+    print_json,
     table::{Table, span},
     terminal::confirm_removal,
-    upkeep::upkeep,
 };
 use crate::{
     cli::{RepoAction, Repos},
@@ -34,8 +35,8 @@ pub async fn repos(options: Repos) -> anyhow::Result<()> {
             yes,
             json,
         ),
-        Some(RepoAction::Pull { name }) => upkeep(settings, &name, Task::Pull, json).await,
-        Some(RepoAction::Reclone { name }) => upkeep(settings, &name, Task::Reclone, json).await,
+        Some(RepoAction::Pull { name }) => maintain(settings, &name, Task::Pull, json).await,
+        Some(RepoAction::Reclone { name }) => maintain(settings, &name, Task::Reclone, json).await,
     }
 }
 
@@ -106,7 +107,7 @@ fn print_table(reports: &[CloneReport]) -> anyhow::Result<()> {
     let now = SystemClock.now();
     let mut table = Table::new(&[
         "CLONE",
-        "LANE ",
+        "SLOT ",
         "STATE",
         "SIZE ",
         "TIP",
@@ -120,7 +121,7 @@ fn print_table(reports: &[CloneReport]) -> anyhow::Result<()> {
             .map(|at| format!("{} ago", span(now.duration_since(at).unsigned_abs())));
         table.row(vec![
             report.repository.clone(),
-            report.lane.to_string(),
+            report.slot.to_string(),
             format!(
                 "{}{}",
                 report.state.words(),
@@ -144,7 +145,7 @@ fn complain_of_faults(reports: &[CloneReport]) -> anyhow::Result<()> {
     if faults.is_empty() {
         Ok(())
     } else {
-        bail!("not everything could be looked at: {}", faults.join("; "))
+        bail!("cannot read all clones: {}", faults.join("; "))
     }
 }
 

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_said_in_their_largest_unit() {
+    fn spans_are_shown_in_their_largest_unit() {
         for (seconds, expected) in [
             (0.04, "0.0 s"),
             (9.96, "10.0 s"),

@@ -1,13 +1,13 @@
 //! `events why`: the history of a build.
 
-use build::{BuildEventKind, BuildOutcome, BuildRecord, BuildRequest, Event, QueueState, Source};
+use build::{BuildEventKind, BuildRecord, BuildRequest, Event, QueueState, Source};
 use bus::QueueStatus;
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{
-    builds::{Archive, delayed, of_attempts, state_and_outcome, summary},
+    builds::{Archive, delayed, of_attempts, outcome, state_and_outcome, summary},
     print_json,
     table::{Table, span},
 };
@@ -131,7 +131,7 @@ fn story(
         let closed = record
             .published_at
             .map_or_else(String::new, |at| format!(", closed {}", ago(at)));
-        let name = BuildOutcome::from(&end.outcome);
+        let name = outcome(record);
         lines.push(format!(
             "outcome: {name}, decided {}{closed}; {}",
             ago(end.at),

@@ -106,7 +106,7 @@ impl Notifier {
         )
     }
 
-    /// What is heard: the exchange of each status, and the topics.
+    /// The routes from Pulse: the exchange of each status, and the topics.
     pub(crate) fn routes(&self) -> anyhow::Result<Vec<Route>> {
         let topics = match self.config.notify.topics.as_slice() {
             [] => vec!["#".parse::<Topic>()?],

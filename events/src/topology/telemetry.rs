@@ -57,7 +57,7 @@ pub(crate) fn push_handler(
     }
 }
 
-/// What is heard.
+/// The route of pushes from Pulse.
 pub(crate) fn hgpushes(pushes: &HgPushesConfig) -> Route {
     Route {
         exchange: pushes.exchange.clone(),
@@ -66,7 +66,7 @@ pub(crate) fn hgpushes(pushes: &HgPushesConfig) -> Route {
     }
 }
 
-/// Everything that runs: it listens, and works off what it heard.
+/// The services: the listener, and the consumer of the pushes that it stored.
 pub(crate) async fn services(
     (config, pushes): (TelemetryConfig, HgPushesConfig),
     bus: &Arc<dyn Bus>,

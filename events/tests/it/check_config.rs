@@ -1,4 +1,4 @@
-//! `events check-config --online`: everything that a build needs is looked at, and each fault is found.
+//! `events check-config --online` checks everything that a build needs, and finds each fault.
 
 mod services;
 
@@ -145,7 +145,7 @@ fn has(said: &Said, verdict: &str, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn everything_that_a_build_needs_is_looked_at_and_said_how() {
+async fn each_requirement_of_a_build_is_checked_and_shown() {
     let right = Right::over_ssh().await;
     let said = right.check().await;
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");

@@ -9,18 +9,20 @@ use std::{
 };
 
 use async_trait::async_trait;
-use build::{Build, BuildLog, BuildRequest, Diff, Patch, Phid, Revision, Source, Update};
+use build::{
+    Build, BuildLog, BuildRequest, BuildUpdateMessage, Diff, Patch, Phid, Revision, Source,
+};
 use bus::{Bus, BusError, Consumer, Context, Handler, Outcome, Producer, RedisBus, Requeue};
 use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
 use runtime::{Clock, Service, Shutdown, SystemClock};
 use testkit::RedisServer;
 
-/// How many builds wait; `PARKED_BUILDS` asks for another number.
+/// How many builds wait; `DEFERRED_BUILDS` asks for another number.
 const BUILDS: u64 = 300;
 /// What Redis may take beside the builds, for connections and buffers, and for each build: 10,000 stay below 50 MB.
 const BYTES_BESIDE: u64 = 2 << 20;
 const BYTES_OF_ONE: u64 = 4_000;
-/// How often the first build is looked at here; a worker does so every 20 s.
+/// How often the first build is retried here; a worker does so every 20 s.
 const HOLD: Duration = Duration::from_millis(20);
 /// What one look writes, at most, whatever waits behind.
 const BYTES_OF_A_LOOK: u64 = 2_000;
@@ -77,14 +79,14 @@ struct Steps {
 }
 
 impl Steps {
-    async fn until_looked_at(&self, times: usize) {
+    async fn until_retried(&self, times: usize) {
         for _ in 0..18_000 {
             if self.looks.load(Ordering::SeqCst) >= times {
                 return;
             }
             SystemClock.sleep(Duration::from_millis(10)).await;
         }
-        panic!("waited in vain for the first build to be looked at");
+        panic!("waited in vain for the first build to be retried");
     }
 }
 
@@ -102,12 +104,12 @@ impl Handler<BuildRequest> for Steps {
 }
 
 #[async_trait]
-impl Handler<Update> for Steps {
+impl Handler<BuildUpdateMessage> for Steps {
     type Error = BusError;
 
-    async fn handle(&self, update: Update, cx: &Context) -> Result<Outcome, BusError> {
+    async fn handle(&self, message: BuildUpdateMessage, cx: &Context) -> Result<Outcome, BusError> {
         self.log
-            .record_working(cx, &update.request.target, "the work goes on")?;
+            .record_working(cx, &message.request.target, "the work goes on")?;
         Ok(Outcome::Done)
     }
 }
@@ -147,8 +149,8 @@ async fn info(server: &RedisServer, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn parked_builds_keep_redis_small_and_its_file_still() {
-    let number = std::env::var("PARKED_BUILDS").ok();
+async fn deferred_builds_keep_redis_small_and_its_file_still() {
+    let number = std::env::var("DEFERRED_BUILDS").ok();
     let builds: u64 = number.map_or(BUILDS, |number| number.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     let server = RedisServer::start(directory.path()).await.unwrap();
@@ -181,12 +183,12 @@ async fn parked_builds_keep_redis_small_and_its_file_still() {
     let push = Consumer::new(bus.clone(), clock, BUILD_PUSH, steps.clone());
     let running = tokio::spawn(Box::new(push).run(shutdown.clone()));
     // It is recorded once what it waits for.
-    steps.until_looked_at(5).await;
+    steps.until_retried(5).await;
     let (before, first) = (
         info(&server, "aof_current_size").await,
         steps.looks.load(Ordering::SeqCst),
     );
-    steps.until_looked_at(first + 100).await;
+    steps.until_retried(first + 100).await;
     let (after, looks) = (
         info(&server, "aof_current_size").await,
         steps.looks.load(Ordering::SeqCst) - first,

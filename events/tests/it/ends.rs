@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use build::NeutralReason::{Abandoned, Author, Expired, File, Landed, Repository, Superseded};
+use build::SkipReason::{Abandoned, Author, Expired, File, Landed, Repository, Superseded};
 use runtime::{Clock, SystemClock};
 use testkit::phabricator::{NewDiff, NewRevision, RevisionStatus};
 
 use crate::{
     stage::{
-        PUBLIC_URL, Stage, ended_elsewhere, neutral, not_said, patch_failed, pushed, pushed_with,
-        withheld,
+        PUBLIC_URL, Stage, ended_elsewhere, neutral, not_said, patch_failed, private, pushed,
+        pushed_with,
     },
     world::World,
 };
@@ -21,7 +21,7 @@ async fn stage() -> Stage {
 }
 
 #[tokio::test]
-async fn what_is_wrong_from_the_start() {
+async fn builds_that_are_ineligible_at_the_start_end_with_their_cause() {
     let world = World::with_redis().await;
     let mallory = world.phabricator.add_user("mallory", "Mallory Example");
     world.configure("  user_blacklist: [mallory]\n  skippable_files: [generated.txt]\n");
@@ -144,14 +144,14 @@ async fn what_is_wrong_from_the_start() {
         ),
     ];
     stage
-        .until_all_is_said(builds.iter().map(|(build, _)| build))
+        .until_all_published(builds.iter().map(|(build, _)| build))
         .await;
     stage.assert_ends(&builds).await;
     stage.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_not_public_yet_or_ever() {
+async fn private_and_late_public_revisions_end_right() {
     let mut stage = stage().await;
     let [late, hidden, parent, late_parent] =
         ["late", "hidden", "parent", "late-parent"].map(|name| stage.create(stage.revision(name)));
@@ -164,21 +164,21 @@ async fn what_is_not_public_yet_or_ever() {
 
     let (late_build, late_child_build) = (stage.build(&late).await, stage.build(&late_child).await);
     for (build, revision) in [(&late_build, &late), (&late_child_build, &late_parent)] {
-        stage.until_hidden(build, 2).await;
+        stage.until_not_public(build, 2).await;
         stage.world.phabricator.set_visible(revision.id, true);
     }
     let builds = [
         (late_build, pushed()),
         (late_child_build, pushed()),
         (stage.build(&hidden).await, not_said()),
-        (stage.build(&secure).await, withheld()),
+        (stage.build(&secure).await, private()),
         (
             stage.build(&child).await,
             patch_failed("was deleted or is not public"),
         ),
     ];
     stage
-        .until_all_is_said(builds.iter().map(|(build, _)| build))
+        .until_all_published(builds.iter().map(|(build, _)| build))
         .await;
     stage.assert_ends(&builds).await;
     stage.stop().await;
@@ -186,7 +186,7 @@ async fn what_is_not_public_yet_or_ever() {
 
 /// The stacks are loaded, and nothing of it is on Try yet.
 #[tokio::test]
-async fn what_changes_while_a_build_waits_for_mercurial() {
+async fn builds_that_change_while_they_wait_end_right() {
     let mut stage = stage().await;
     stage.pause_push(true).await;
     let [good, replaced, landed, secured, hidden, parent] =
@@ -234,17 +234,17 @@ async fn what_changes_while_a_build_waits_for_mercurial() {
         pushed(),
         neutral(Superseded, superseded),
         neutral(Landed, "has landed, there is no patch left to build"),
-        withheld(),
+        private(),
         not_said(),
         patch_failed("was deleted or is not public"),
-        withheld(),
+        private(),
         neutral(Abandoned, "was abandoned, its patch is not built"),
         ended_elsewhere(),
         ended_elsewhere(),
         pushed(),
         pushed(),
     ];
-    stage.until_all_is_said(&builds).await;
+    stage.until_all_published(&builds).await;
     let builds: Vec<_> = builds.into_iter().zip(endings).collect();
     stage.assert_ends(&builds).await;
     stage.stop().await;

@@ -9,6 +9,7 @@
 mod builds;
 mod check_config;
 mod command_line;
+mod deferred_builds;
 mod ends;
 mod interrupted;
 mod monitor;
@@ -16,7 +17,6 @@ mod names;
 mod notify;
 mod operate;
 mod outages;
-mod parked;
 mod predecessors;
 mod private_authority;
 mod private_revisions;

@@ -147,8 +147,8 @@ async fn it_tells_of_what_is_of_interest() {
     page::the_newest_builds_are_served(&world).await;
     commands::commands_that_hang_hold_up_nothing_else(&world).await;
     a_full_pipe_holds_up_nothing_else(&world).await;
-    nobody_who_reads_ends_it(&world).await;
-    what_cannot_work_ends_it_with_a_reason(&world).await;
+    slow_or_closed_readers_do_not_end_the_monitor(&world).await;
+    invalid_settings_end_the_monitor_with_a_reason(&world).await;
 }
 
 async fn events_are_lines_for_people(world: &World) {
@@ -378,7 +378,7 @@ async fn a_full_pipe_holds_up_nothing_else(world: &World) {
     );
 }
 
-async fn nobody_who_reads_ends_it(world: &World) {
+async fn slow_or_closed_readers_do_not_end_the_monitor(world: &World) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let settings = world.rabbit.settings();
@@ -402,7 +402,7 @@ async fn nobody_who_reads_ends_it(world: &World) {
     assert!(process.ended().await.success(), "{}", process.log());
 }
 
-async fn what_cannot_work_ends_it_with_a_reason(world: &World) {
+async fn invalid_settings_end_the_monitor_with_a_reason(world: &World) {
     for (arguments, environment, expected) in [
         (
             &[][..],

@@ -23,7 +23,7 @@ async fn a_worker_without_secure_projects_says_what_that_means() {
     world.configure("  secure_projects: []\n");
     let mut worker = world.start("worker");
     worker
-        .until_logged("secure_projects is empty: every revision that our phabricator user sees counts as public")
+        .until_logged("secure_projects is empty: no project makes a revision private, only its view policy does")
         .await;
     worker.stop().await;
 }

@@ -304,7 +304,7 @@ async fn each_task_is_sent_once_although_the_notifier_is_killed_while_it_sends()
     };
     assert!(
         tasks[..10].iter().all(|task| times(task) == 1),
-        "what was heard of is not said again: {deliveries:?}"
+        "what the receiver acknowledged is not sent again: {deliveries:?}"
     );
     assert!(
         tasks[10..]
@@ -328,7 +328,7 @@ async fn each_task_is_sent_once_although_the_notifier_is_killed_while_it_sends()
 }
 
 #[tokio::test]
-async fn one_task_is_looked_at_and_replayed_as_often_as_somebody_asks() {
+async fn one_task_is_previewed_and_replayed_at_each_request() {
     let world = World::new().await;
     let task =
         world.task(&json!({ "plugins": ["webhook"], "subject": "<b>", "message": "m\u{1b}[2J" }));

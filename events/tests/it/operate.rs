@@ -4,7 +4,9 @@ mod letters;
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
-use build::{BuildLog, BuildRecord, BuildRequest, NeutralReason, Phid, Report, Source, Update};
+use build::{
+    BuildLog, BuildRecord, BuildRequest, BuildUpdate, BuildUpdateMessage, Phid, SkipReason, Source,
+};
 use bus::{Bus, Message, Outgoing, Producer, Queue, QueueAdmin, Reserve, Settlement};
 use events::queues::{self, BUILD_LOAD, BUILD_PUBLISH};
 use runtime::{Clock, SystemClock};
@@ -93,19 +95,19 @@ impl World {
     async fn bury<M: Message>(&self, queue: &Queue<M>, message: &M, reason: &str) -> String {
         let id = self.push(queue, message, Duration::ZERO).await;
         let bus = self.bus();
-        let leased = bus
+        let delivery = bus
             .reserve(&queue.spec(), Reserve::now(1))
             .await
             .unwrap()
             .remove(0);
-        let letter = leased.envelope.id;
+        let letter = delivery.envelope.id;
         let how = Settlement::Dead {
             id: letter,
             reason: reason.to_owned(),
             attempts: 3,
             emit: Vec::new(),
         };
-        bus.settle(&leased.lease, &how).await.unwrap();
+        bus.settle(&delivery.lease, &how).await.unwrap();
         // Letters are listed by the millisecond in which they died: the next one gets another.
         let died = SystemClock.now().as_millisecond();
         while SystemClock.now().as_millisecond() == died {
@@ -363,7 +365,7 @@ async fn a_command_that_changes_nothing_says_so() {
 }
 
 #[tokio::test]
-async fn a_wrong_name_or_place_is_said_with_what_to_do() {
+async fn wrong_name_or_place_is_reported_with_its_remedy() {
     let world = World::with_redis().await;
     let known = Vec::from_iter(queues::all().iter().map(|queue| queue.name)).join(", ");
     let known = format!("the queues are {known}");

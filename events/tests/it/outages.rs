@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use build::{
     BaseChoice, BaseReason, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState,
-    InfraFailure, NeutralReason, Phid, Pushed, Report, Source,
+    BuildUpdate, InfraFailure, Phid, Pushed, SkipReason, Source,
 };
 use bus::{Consumer, MemoryBus, Producer, QueueAdmin, QueueSpec};
 use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
@@ -105,11 +105,11 @@ impl Office {
         request
     }
 
-    /// A build that ended with `report`, which is to be said.
-    async fn end(&self, report: Report) -> BuildRequest {
+    /// A build that ended with `update`, which is to be said.
+    async fn end(&self, update: BuildUpdate) -> BuildRequest {
         let request = self.request();
         let (log, record) = (build_log(), BuildRecord::default());
-        log.finish_from(&self.producer(), &request, &record, report, None)
+        log.finish_from(&self.producer(), &request, &record, update, None)
             .await
             .unwrap();
         request
@@ -149,9 +149,9 @@ impl Office {
     }
 }
 
-fn broken() -> Report {
+fn broken() -> BuildUpdate {
     let (summary, details) = ("Try is away.".to_owned(), String::new());
-    Report::InfrastructureFailed(InfraFailure {
+    BuildUpdate::InfraFailed(InfraFailure {
         summary,
         details,
         attempts: 3,
@@ -159,8 +159,8 @@ fn broken() -> Report {
     })
 }
 
-fn pushed() -> Report {
-    Report::Pushed(Box::new(Pushed {
+fn pushed() -> BuildUpdate {
+    BuildUpdate::Pushed(Box::new(Pushed {
         revision: "a".repeat(40),
         treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
         patches: 1,
@@ -242,9 +242,9 @@ async fn outage(trouble: Trouble, seconds: u64) -> Option<BuildOutcome> {
     outcome
 }
 
-fn skipped() -> Report {
-    Report::neutral(
-        NeutralReason::Author,
+fn skipped() -> BuildUpdate {
+    BuildUpdate::skipped(
+        SkipReason::Author,
         "Revisions of this author are not built.",
     )
 }
@@ -279,7 +279,7 @@ async fn phabricator_cuts_every_answer_for_an_hour() {
 async fn the_token_is_revoked_for_most_of_a_day_and_for_longer() {
     for (hours, outcome) in [
         (23, None),
-        (25, Some(BuildOutcome::Skipped(NeutralReason::Expired))),
+        (25, Some(BuildOutcome::Skipped(SkipReason::Expired))),
     ] {
         let revoked = Trouble::Fails(Fault::Refuse("ERR-INVALID-AUTH"));
         assert_eq!(

@@ -209,7 +209,7 @@ fn document_of_the_former_events_works_with_every_key_that_it_had() {
     let output = events(&["check-config", file.to_str().unwrap()], &[]);
     let said = said(&output);
     assert!(output.status.success(), "{said}");
-    // What has no effect any more is said, and nothing is unknown.
+    // A key without an effect gets a warning, and no key is unknown.
     let warnings: Vec<&str> = said
         .lines()
         .filter_map(|line| line.strip_prefix("warning: "))

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use testkit::phabricator::{BuildVariables, CreatedRevision, NewDiff, NewRevision};
 
 use crate::{
-    stage::{PUBLIC_URL, Stage, adds, withheld},
+    stage::{PUBLIC_URL, Stage, adds, private},
     world::World,
 };
 
@@ -107,7 +107,7 @@ fn find_in_files(directory: &Path, words: &[String]) -> Vec<Leak> {
     leaks
 }
 
-/// Looks at all that a target has, and at what commands print of its build.
+/// Searches all that a target has, and what commands print of its build.
 async fn find_where_it_is_shown(
     stage: &Stage,
     build: &BuildVariables,
@@ -161,8 +161,8 @@ async fn a_revision_that_is_secure_from_the_start_is_never_written_down() {
     let mut stage = stage().await;
     let revision = stage.create(submit(&stage).project(&stage.world.secure));
     let build = stage.build(&revision).await;
-    stage.until_all_is_said([&build]).await;
-    stage.assert_ends(&[(build.clone(), withheld())]).await;
+    stage.until_all_published([&build]).await;
+    stage.assert_ends(&[(build.clone(), private())]).await;
     stage.stop().await;
     let words = [words(), secrets(&stage)].concat();
     assert_eq!(find_where_it_is_shown(&stage, &build, &words).await, []);
@@ -191,8 +191,8 @@ async fn a_revision_that_becomes_secure_before_its_push_is_forgotten() {
 
     make_secure(&stage, &revision);
     stage.pause_push(false).await;
-    stage.until_all_is_said([&build]).await;
-    stage.assert_ends(&[(build.clone(), withheld())]).await;
+    stage.until_all_published([&build]).await;
+    stage.assert_ends(&[(build.clone(), private())]).await;
     stage.stop().await;
     let words = [words(), secrets(&stage)].concat();
     assert_eq!(find_where_it_is_shown(&stage, &build, &words).await, []);
@@ -219,8 +219,8 @@ async fn a_revision_that_becomes_secure_after_its_push_was_refused_is_forgotten(
     assert!(known.contains(&"xylofile".to_owned()), "{known:?}");
 
     make_secure(&stage, &revision);
-    stage.until_all_is_said([&build]).await;
-    stage.assert_ends(&[(build.clone(), withheld())]).await;
+    stage.until_all_published([&build]).await;
+    stage.assert_ends(&[(build.clone(), private())]).await;
     stage.stop().await;
     let words = [words(), secrets(&stage)].concat();
     assert_eq!(find_where_it_is_shown(&stage, &build, &words).await, []);

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use build::{
-    BuildEventKind, BuildLog, BuildRecord, BuildRequest, InfraFailure, Phid, Report, Source, Update,
+    BuildEventKind, BuildLog, BuildRecord, BuildRequest, BuildUpdate, BuildUpdateMessage,
+    InfraFailure, Phid, Source,
 };
 use bus::{BusError, Consumer, Context, Handler, MessageSelector, Outcome, Producer};
 use events::queues::BUILD_QUEUES;
@@ -20,9 +21,9 @@ fn build_log() -> BuildLog {
     BuildLog::new(24 * HOUR, "a test", BUILD_QUEUES)
 }
 
-fn broken() -> Report {
+fn broken() -> BuildUpdate {
     let summary = "The key of Try is not accepted.".to_owned();
-    Report::InfrastructureFailed(InfraFailure {
+    BuildUpdate::InfraFailed(InfraFailure {
         summary,
         details: String::new(),
         attempts: 5,
@@ -37,11 +38,11 @@ struct Closed {
 }
 
 #[async_trait]
-impl Handler<Update> for Closed {
+impl Handler<BuildUpdateMessage> for Closed {
     type Error = BusError;
 
-    async fn handle(&self, update: Update, cx: &Context) -> Result<Outcome, BusError> {
-        let target = &update.request.target;
+    async fn handle(&self, message: BuildUpdateMessage, cx: &Context) -> Result<Outcome, BusError> {
+        let target = &message.request.target;
         self.log.close(cx, target, self.kind.clone())?;
         Ok(Outcome::Done)
     }
@@ -49,7 +50,7 @@ impl Handler<Update> for Closed {
 
 impl World {
     /// A build of this revision that ended so, so long ago.
-    async fn ended(&self, revision: &CreatedRevision, report: &Report, ago: Duration) -> Phid {
+    async fn ended(&self, revision: &CreatedRevision, update: &BuildUpdate, ago: Duration) -> Phid {
         let build = self.phabricator.start_build(revision.diff.id);
         self.phabricator.answered(&build.target, 200);
         let at = SystemClock.now().checked_sub(ago).unwrap();
@@ -67,7 +68,7 @@ impl World {
             .await
             .unwrap();
         let record = BuildRecord::default();
-        log.finish_from(&producer, &request, &record, report.clone(), None)
+        log.finish_from(&producer, &request, &record, update.clone(), None)
             .await
             .unwrap();
         let closed = Closed {
@@ -116,11 +117,11 @@ async fn builds_that_we_failed_since_then_are_restarted_once() {
     world
         .ended(
             &skipped,
-            &Report::neutral(build::NeutralReason::Expired, "Expired."),
+            &BuildUpdate::skipped(build::SkipReason::Expired, "Expired."),
             HOUR,
         )
         .await;
-    world.ended(&private, &Report::Private, HOUR).await;
+    world.ended(&private, &BuildUpdate::Private, HOUR).await;
     world.phabricator.start_build(open.diff.id);
 
     let command = [

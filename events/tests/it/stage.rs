@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use build::{BuildEventKind, BuildLog, BuildOutcome, BuildRecord, Event, NeutralReason};
+use build::{BuildEventKind, BuildLog, BuildOutcome, BuildRecord, Event, SkipReason};
 use bus::{MessageSelector, QueueAdmin, RedisBus};
 use events::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH};
 use runtime::{Clock, SystemClock};
@@ -14,8 +14,8 @@ use crate::world::{Process, World};
 
 /// How long anything may take before the test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How long messages may take to leave the queues. An answer that another delivery has claimed, which lost its lease on a
-/// busy machine, is looked at for two minutes before it is settled.
+/// How long messages may take to leave the queues. An answer may be claimed by another delivery, which lost its lease
+/// on a busy machine: then it is retried for two minutes before it is settled.
 const SETTLED: Duration = Duration::from_secs(180);
 
 pub struct Stage {
@@ -134,9 +134,9 @@ impl Stage {
         .await;
     }
 
-    /// Waits until a revision was looked at and was not public, so many times.
-    pub async fn until_hidden(&self, build: &BuildVariables, looks: usize) {
-        self.until("the revision to be looked at", async || {
+    /// Waits until the workflow has found a revision not public, `looks` times.
+    pub async fn until_not_public(&self, build: &BuildVariables, looks: usize) {
+        self.until("the revision to be checked", async || {
             self.look_again_now().await;
             let hidden =
                 |event: &&Event| matches!(&event.kind, BuildEventKind::NotPublicYet { .. });
@@ -174,8 +174,8 @@ impl Stage {
         }
     }
 
-    /// Waits until all builds have their end and no message is left that could say more.
-    pub async fn until_all_is_said(&self, builds: impl IntoIterator<Item = &BuildVariables>) {
+    /// Waits until the ends of all builds are published and all queues are empty.
+    pub async fn until_all_published(&self, builds: impl IntoIterator<Item = &BuildVariables>) {
         for build in builds {
             self.until("the end of a build", async || {
                 self.look_again_now().await;
@@ -321,7 +321,7 @@ pub fn patch_failed(text: impl Into<String>) -> Ending {
     }
 }
 
-pub fn neutral(reason: NeutralReason, text: impl Into<String>) -> Ending {
+pub fn neutral(reason: SkipReason, text: impl Into<String>) -> Ending {
     skipped(BuildOutcome::Skipped(reason), text)
 }
 
@@ -332,7 +332,7 @@ fn skipped(outcome: BuildOutcome, text: impl Into<String>) -> Ending {
     }
 }
 
-pub fn withheld() -> Ending {
+pub fn private() -> Ending {
     skipped(
         BuildOutcome::Private,
         "This is a private revision, it is not built.",
@@ -342,7 +342,7 @@ pub fn withheld() -> Ending {
 /// Somebody ended the target in Harbormaster, or restarted its build.
 pub fn ended_elsewhere() -> Ending {
     Ending {
-        outcome: BuildOutcome::Skipped(NeutralReason::EndedElsewhere),
+        outcome: BuildOutcome::Skipped(SkipReason::EndedElsewhere),
         unit: None,
     }
 }

@@ -163,7 +163,7 @@ impl Deployment {
         }
     }
 
-    /// Waits until so many messages are in the queue, and with nobody.
+    /// Waits until the queue has `expected` messages, and no consumer has one of them.
     async fn until_depth(&self, expected: u32) {
         let begun = SystemClock.now();
         loop {
@@ -246,7 +246,7 @@ async fn no_send_prints_every_ping_and_leaves_every_message() {
             said.err
         );
         assert!(
-            said.err.contains("looked at 3 messages, sent nothing"),
+            said.err.contains("checked 3 messages, sent nothing"),
             "{}",
             said.err
         );

@@ -254,7 +254,7 @@ async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its
         .len();
     pulse.until_triggered(3 + of_commits, &worker).await;
 
-    // RabbitMQ dies; what was said is said again, with something new.
+    // RabbitMQ dies; then the same tasks end again, and a new one.
     pulse.rabbit.kill().unwrap();
     pulse.rabbit.restart().await.unwrap();
     let another = pulse.coverage();

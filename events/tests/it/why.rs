@@ -293,7 +293,7 @@ async fn accepted_build_is_found_and_cancelled_before_a_worker_begins_with_it() 
 /// The settlement comes after the answer was seen.
 async fn until_closed(world: &World, target: &str) {
     for _ in 0..200 {
-        if !world.json(&["why", target]).await["told_at"].is_null() {
+        if !world.json(&["why", target]).await["published_at"].is_null() {
             return;
         }
     }

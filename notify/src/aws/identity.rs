@@ -31,9 +31,9 @@ const EARLY: Duration = Duration::from_secs(300);
 
 /// Who calls.
 pub(super) enum Identity {
-    /// Whose keys are set.
+    /// The credentials of the settings.
     Set(Credentials),
-    /// Whom the search finds.
+    /// The credentials that the search finds.
     Found(Box<Search>),
 }
 

@@ -23,7 +23,7 @@
 //! followed by one, and is taken when the PONG has come without a refusal before it. That also keeps us from flooding: the
 //! next line waits for the server to have worked on the last one, so no more than one is ever in its buffers, and `Excess
 //! Flood` is about those. A bucket of tokens besides keeps to the pace that servers count with. What a server says of a
-//! nick on *another* server of its network may come after the PONG, and is then not heard.
+//! nick on *another* server of its network may come after the PONG, and is then missed.
 //!
 //! # The races
 //!
@@ -31,7 +31,7 @@
 //!   we say that this try failed, so the bus sends it again, and at worst it is read once for each of the attempts that a
 //!   notification has. When the process dies, it is read twice at worst.
 //! * *Given up, and sent all the same.* A future of [`Channel::send`] that is dropped closes the way back of its job. The
-//!   actor looks at that last, in the same poll in which it begins to write the line: a job that nobody waits for by then
+//!   actor checks that last, in the same poll in which it begins to write the line: a job that nobody waits for by then
 //!   is thrown away, be it in the queue or waiting for a token. Only a future that is dropped while the bytes go to the
 //!   system is too late, and its line is as one of the first race. They go at once, since no more than a line is ever on
 //!   its way; where they do not within ten seconds, the connection is given up.

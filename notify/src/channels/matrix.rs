@@ -236,7 +236,7 @@ impl Matrix {
     fn remember(&self, alias: &str, room: &str) {
         let mut aliases = self.aliases();
         if aliases.len() >= MAX_ALIASES {
-            // Whoever names so many wants them all to be asked for.
+            // Tasks that name more aliases than that have them requested again.
             aliases.clear();
         }
         aliases.insert(alias.to_owned(), room.to_owned());

@@ -117,12 +117,12 @@ fn judged(error: &PulseError) -> ChannelError {
         PulseError::Login { .. } | PulseError::Vhost { .. } | PulseError::Forbidden { .. } => {
             ChannelError::Credentials { channel, problem }
         }
-        // Where nothing was heard it may have been taken, so it is not said all day.
+        // Without a response the server may have stored the message, so it is not sent again all day.
         PulseError::Silent { .. }
         | PulseError::Lost { .. }
         | PulseError::NotStored { .. }
         | PulseError::Missing { .. } => ChannelError::Failed { channel, problem },
-        // An exchange of another kind stays so until somebody deletes it, a key that is too long stays so for ever.
+        // An exchange of another kind stays so until an operator deletes it, and a key that is too long stays so.
         PulseError::Mismatch { .. } | PulseError::Unusable { .. } => {
             ChannelError::Refused { channel, problem }
         }

@@ -165,7 +165,7 @@ impl Channel for Smtp {
             self.place
         );
         let by_hand = format!(
-            "whether it takes mails from {}, and for whom",
+            "whether it takes mails from {}, and its allowed recipients",
             self.writer.from()
         );
         Ok(Checked {
@@ -195,7 +195,7 @@ impl Smtp {
         let mut session = self.connect().await?;
         session.settled = false;
         let handed_over = session.hand_over(mail, is_given).await;
-        // What was refused in so many words leaves nothing unsaid.
+        // An explicit refusal settles the session: nothing is in doubt.
         session.settled = handed_over.as_ref().err().is_none_or(Fault::is_answer);
         handed_over
     }

@@ -1,4 +1,4 @@
-//! One task is looked at again, for an operator.
+//! The preview and the replay of one task, for an operator.
 
 use notify::{Dispatcher, Identities, Plan, Status, Templates, preview, replayed};
 use serde_json::json;

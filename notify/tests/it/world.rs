@@ -82,7 +82,7 @@ pub(crate) struct Paper {
 }
 
 impl Paper {
-    /// To whom something was sent, and its subject, in order.
+    /// The recipient and the subject of each notification that was sent, in order.
     pub(crate) fn sent(&self) -> Vec<(String, String)> {
         self.sent
             .lock()
@@ -273,7 +273,7 @@ impl World {
         tokio::spawn(async move { Box::new(consumer).run(Shutdown::new()).await.unwrap() })
     }
 
-    /// Only learns whom messages of Pulse concern.
+    /// Only dispatches the messages of Pulse, and sends nothing.
     pub(crate) async fn dispatch(&self) {
         while self.dispatcher.step().await.unwrap() > 0 {}
     }

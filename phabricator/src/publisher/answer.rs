@@ -1,11 +1,11 @@
 //! The answers on a build target, as records and commands show them.
 
 use super::{PublishCall, calls_for};
-use build::{Answer, Report};
+use build::{Answer, BuildUpdate};
 
-/// The answers that the [`super::Publisher`] sends for a report, in order, without the link to a page of the deployment.
-pub fn answer(report: &Report) -> Vec<Answer> {
-    calls_for(report, None)
+/// The answers that the [`super::Publisher`] sends for an update, in order, without the link to a page of the deployment.
+pub fn answer(update: &BuildUpdate) -> Vec<Answer> {
+    calls_for(update, None)
         .into_iter()
         .map(Answer::from)
         .collect()

@@ -24,7 +24,7 @@ use crate::{
     Conduit, ConduitError,
     api::{MessageType, Unit, UnitResult},
 };
-use build::{BuildLog, BuildRecord, FinalOutcome, Report, TestOutcome, TestResult};
+use build::{BuildLog, BuildRecord, BuildUpdate, FinalOutcome, TestOutcome, TestResult};
 
 /// The claims of results, by task and run. Their queue does not deliver a message after the retention.
 const CLAIMED: RecordStore = RecordStore {
@@ -62,8 +62,8 @@ fn id(result: &TestResult) -> String {
 /// The reason for which nothing may be published on the target of this build.
 fn silenced(record: &BuildRecord) -> Option<&'static str> {
     match record.end.as_ref().map(|end| &end.outcome) {
-        Some(FinalOutcome::Answered(Report::Pushed(_))) => None,
-        Some(FinalOutcome::Answered(Report::Private)) => Some("its revision is private"),
+        Some(FinalOutcome::Answered(BuildUpdate::Pushed(_))) => None,
+        Some(FinalOutcome::Answered(BuildUpdate::Private)) => Some("its revision is private"),
         Some(_) => Some("its build was not pushed"),
         None => Some("nothing is known of its build"),
     }

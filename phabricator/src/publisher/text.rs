@@ -24,18 +24,14 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
     let Pushed { base, landed, .. } = pushed;
     let as_named = match base.reason {
         BaseReason::NewestNamed => true,
-        BaseReason::Named | BaseReason::Unrecorded => base.instead_of.is_none(),
+        BaseReason::Named => base.instead_of.is_none(),
         _ => false,
     };
-    let which = if pushed.revisions.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", names(&pushed.revisions))
-    };
+    let which = names(&pushed.revisions);
     let applied = if pushed.patches == 1 {
-        format!("1 patch{which} was")
+        format!("1 patch ({which}) was")
     } else {
-        format!("{} patches{which} were", pushed.patches)
+        format!("{} patches ({which}) were", pushed.patches)
     };
     let left_out = match landed.as_slice() {
         [] => String::new(),
@@ -106,10 +102,10 @@ pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
 }
 
 /// A failure of ours: `broken`.
-pub(super) fn broken(blame: &InfraFailure) -> Unit {
+pub(super) fn broken(failure: &InfraFailure) -> Unit {
     let told = "The operators of this service have been told. Your patch need not change: restart the build";
     // A failure without retries would repeat until an operator acts.
-    let when = if blame.attempts == 1 {
+    let when = if failure.attempts == 1 {
         "when they have mended this"
     } else {
         "later"
@@ -117,22 +113,22 @@ pub(super) fn broken(blame: &InfraFailure) -> Unit {
     let parts = [
         sentence(&format!(
             "This is not your patch's fault. {} {}",
-            blame.summary,
-            tried(blame)
+            failure.summary,
+            tried(failure)
         )),
-        code_block(&blame.details),
+        code_block(&failure.details),
         format!("{told} {when}."),
     ];
     unit(
         GENERAL.into(),
         UnitResult::Broken,
-        Some(blame.seconds),
+        Some(failure.seconds),
         paragraphs(&parts),
     )
 }
 
 /// Nothing to build: a `skip`.
-pub(super) fn neutral(reason: &str) -> Unit {
+pub(super) fn skipped(reason: &str) -> Unit {
     unit(GENERAL.into(), UnitResult::Skip, None, sentence(reason))
 }
 
@@ -208,19 +204,18 @@ fn reason(base: &BaseChoice) -> String {
             "Patches for this repository are always applied on its newest changeset; the stack does not name its base."
                 .to_owned()
         }
-        (_, Some(named)) => format!("The stack names {named} as its base."),
-        (_, None) => String::new(),
+        (BaseReason::Unknown | BaseReason::NotAHash, None) => String::new(),
     }
 }
 
 /// A sentence about the attempts; empty when their number is 0.
-fn tried(blame: &InfraFailure) -> String {
-    match blame.attempts {
+fn tried(failure: &InfraFailure) -> String {
+    match failure.attempts {
         0 => String::new(),
         1 => "It was tried once.".to_owned(),
         attempts => format!(
             "It was tried {attempts} times within {}.",
-            duration(blame.seconds)
+            duration(failure.seconds)
         ),
     }
 }
@@ -267,13 +262,13 @@ mod tests {
 
     #[test]
     fn unit_without_a_finite_positive_time_has_no_duration() {
-        let blame = InfraFailure {
+        let failure = InfraFailure {
             summary: "It broke.".to_owned(),
             details: String::new(),
             attempts: 0,
             seconds: f64::NAN,
         };
-        let unit = broken(&blame);
+        let unit = broken(&failure);
         assert_eq!(
             (unit.name.as_ref(), unit.result, unit.duration),
             ("general", UnitResult::Broken, None)
@@ -281,7 +276,7 @@ mod tests {
         assert_eq!(
             broken(&InfraFailure {
                 seconds: 1.5,
-                ..blame.clone()
+                ..failure.clone()
             })
             .duration,
             Some(1.5)
@@ -289,7 +284,7 @@ mod tests {
         assert_eq!(
             broken(&InfraFailure {
                 seconds: -1.0,
-                ..blame
+                ..failure
             })
             .duration,
             None
@@ -362,20 +357,20 @@ mod tests {
 
     #[test]
     fn failure_without_retries_advises_a_restart_after_the_mending() {
-        let blame = InfraFailure {
+        let failure = InfraFailure {
             summary: "It broke.".to_owned(),
             details: String::new(),
             attempts: 1,
             seconds: 2.0,
         };
-        let once = broken(&blame).details;
+        let once = broken(&failure).details;
         assert!(
             once.contains("It was tried once.") && !once.contains("restart the build later"),
             "{once}"
         );
         let often = broken(&InfraFailure {
             attempts: 5,
-            ..blame
+            ..failure
         })
         .details;
         assert!(

@@ -1,6 +1,6 @@
 //! The faults of stacks that cannot be built, with their texts for authors.
 
-use build::{PatchFailure, Report};
+use build::{BuildUpdate, PatchFailure};
 
 use super::{MAX_BYTES, MAX_PATCHES};
 
@@ -22,9 +22,9 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The final report for the build of `revision_id`, on which `seconds` were spent.
-    pub(crate) fn report(&self, revision_id: u64, seconds: f64) -> Report {
-        Report::PatchFailed(self.failure(revision_id, seconds))
+    /// The final update for the build of `revision_id`, on which `seconds` were spent.
+    pub(crate) fn update(&self, revision_id: u64, seconds: f64) -> BuildUpdate {
+        BuildUpdate::PatchFailed(self.failure(revision_id, seconds))
     }
 
     /// The answer to the author of `revision_id`, on whose build `seconds` were spent.

@@ -1,7 +1,7 @@
 //! Builds that nobody works on any more, and builds whose request was lost.
 
 use build::{
-    BuildEventKind, BuildOutcome, BuildRequest, FinalOutcome, NeutralReason, Phid, Report, Source,
+    BuildEventKind, BuildOutcome, BuildRequest, BuildUpdate, FinalOutcome, Phid, SkipReason, Source,
 };
 use phabricator::AuditFinding;
 use testkit::phabricator::{EVERY_METHOD, Fault, TargetStatus};
@@ -105,7 +105,7 @@ async fn decided_answer_that_was_not_published_is_published() {
     let record = world.record(&request).await;
     assert_eq!(
         record.outcome(),
-        Some(BuildOutcome::Skipped(NeutralReason::Landed))
+        Some(BuildOutcome::Skipped(SkipReason::Landed))
     );
     assert!(record.published_at.is_some());
 }
@@ -135,7 +135,7 @@ async fn build_that_ended_or_is_invisible_in_harbormaster_is_closed_without_an_a
     );
     assert_eq!(
         world.record(&aborted).await.outcome(),
-        Some(BuildOutcome::Skipped(NeutralReason::EndedElsewhere))
+        Some(BuildOutcome::Skipped(SkipReason::EndedElsewhere))
     );
     assert_eq!(
         world.record(&hidden).await.outcome(),
@@ -226,7 +226,7 @@ async fn first_decided_answer_is_published() {
     world
         .decide(
             &request,
-            &Report::neutral(NeutralReason::Cancelled, "Cancelled by an operator."),
+            &BuildUpdate::skipped(SkipReason::Cancelled, "Cancelled by an operator."),
         )
         .await;
     world.lose_all_messages().await;

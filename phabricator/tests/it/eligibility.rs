@@ -1,6 +1,6 @@
 //! Whether a build is (still) to be built.
 
-use build::{Build, BuildOutcome, Ineligible, NeutralReason, Phid, PushGuard, Report};
+use build::{Build, BuildOutcome, BuildUpdate, Ineligible, Phid, PushGuard, SkipReason};
 use testkit::phabricator::{EVERY_METHOD, Fault, NewDiff, RevisionStatus};
 
 use runtime::Clock;
@@ -21,18 +21,18 @@ async fn loaded() -> (World, Build) {
     (world, build)
 }
 
-fn skipped(reason: NeutralReason) -> Option<BuildOutcome> {
+fn skipped(reason: SkipReason) -> Option<BuildOutcome> {
     Some(BuildOutcome::Skipped(reason))
 }
 
 /// How a build ends by what the gate finds before its push.
-async fn ask(world: &World, build: &Build) -> Result<Option<Report>, build::PushGuardError> {
+async fn ask(world: &World, build: &Build) -> Result<Option<BuildUpdate>, build::PushGuardError> {
     let found = world.eligibility().check(build, world.clock.now()).await?;
-    Ok(found.as_ref().map(Ineligible::report))
+    Ok(found.as_ref().map(Ineligible::update))
 }
 
 /// How the build ends that `change` came between.
-async fn end_after(change: impl FnOnce(&World)) -> Option<Report> {
+async fn end_after(change: impl FnOnce(&World)) -> Option<BuildUpdate> {
     let (world, build) = loaded().await;
     change(&world);
     ask(&world, &build).await.unwrap()
@@ -59,7 +59,7 @@ async fn newer_diff_or_landing_ends_the_build() {
     let end = end_after(|world| _ = world.fake.update_revision(2, NewDiff::new("newer")))
         .await
         .unwrap();
-    assert_eq!(end.outcome(), skipped(NeutralReason::Superseded));
+    assert_eq!(end.outcome(), skipped(SkipReason::Superseded));
     assert!(
         format!("{end:?}").contains("diff 2 was replaced by the newer diff 3"),
         "{end:?}"
@@ -67,7 +67,7 @@ async fn newer_diff_or_landing_ends_the_build() {
     let end = end_after(|world| world.fake.set_status(2, RevisionStatus::Published))
         .await
         .unwrap();
-    assert_eq!(end.outcome(), skipped(NeutralReason::Landed));
+    assert_eq!(end.outcome(), skipped(SkipReason::Landed));
 }
 
 #[tokio::test]
@@ -92,9 +92,9 @@ async fn revision_that_became_private_ends_as_private_and_a_parent_is_not_named(
         let end = end_after(|world| hide(world, id));
         let end = end.await.unwrap();
         if id == 2 {
-            assert_eq!(end, Report::Private);
+            assert_eq!(end, BuildUpdate::Private);
         } else {
-            let Report::PatchFailed(failure) = end else {
+            let BuildUpdate::PatchFailed(failure) = end else {
                 panic!("{end:?}")
             };
             let said =
@@ -109,12 +109,15 @@ async fn reason_has_the_same_text_at_both_checks() {
     let expired = "Expired: diff 2 was made 25 hours ago, and diffs older than 24 hours are not built. \
                    Submit it again to have it built.";
     let end = end_after(|world| world.advance(25 * 3600)).await;
-    assert_eq!(end, Some(Report::neutral(NeutralReason::Expired, expired)));
+    assert_eq!(
+        end,
+        Some(BuildUpdate::skipped(SkipReason::Expired, expired))
+    );
 
     let (world, build) = loaded().await;
     let world = world.without_repositories();
     let end = ask(&world, &build).await.unwrap().unwrap();
-    assert_eq!(end.outcome(), skipped(NeutralReason::Repository));
+    assert_eq!(end.outcome(), skipped(SkipReason::Repository));
 }
 
 /// While nobody can tell, that is no end.
@@ -183,7 +186,7 @@ async fn build_that_ended_in_harbormaster_after_its_stack_was_loaded_is_not_push
         let end = ask(&world, &build).await.unwrap();
         assert_eq!(
             end,
-            Some(Report::neutral(NeutralReason::EndedElsewhere, text))
+            Some(BuildUpdate::skipped(SkipReason::EndedElsewhere, text))
         );
     }
 }
@@ -204,7 +207,7 @@ async fn build_that_ended_in_harbormaster_before_its_stack_is_loaded_is_closed_w
             (before.units, before.messages)
         );
         let record = world.record(&request).await;
-        assert_eq!(record.outcome(), skipped(NeutralReason::EndedElsewhere));
+        assert_eq!(record.outcome(), skipped(SkipReason::EndedElsewhere));
         assert!(record.published_at.is_some());
         assert_eq!(world.open().await, []);
     }
@@ -215,7 +218,7 @@ async fn build_of_an_abandoned_revision_ends_before_and_after_its_stack_is_loade
     let end = end_after(|world| world.fake.set_status(2, RevisionStatus::Abandoned))
         .await
         .unwrap();
-    assert_eq!(end.outcome(), skipped(NeutralReason::Abandoned));
+    assert_eq!(end.outcome(), skipped(SkipReason::Abandoned));
 
     let world = World::new().await;
     let revision = world.create("given up");

@@ -147,7 +147,7 @@ async fn messages_that_are_held_do_not_act_when_the_request_is_answered() {
 }
 
 #[tokio::test]
-async fn a_build_is_paused_resumed_and_restarted_by_message() {
+async fn build_is_paused_resumed_and_restarted_by_message() {
     let build = Build::waiting().await;
     let phid = build.target(&build.target).build;
     build.tell(&phid, "pause").await;
@@ -173,7 +173,7 @@ async fn a_build_is_paused_resumed_and_restarted_by_message() {
 }
 
 #[tokio::test]
-async fn a_build_that_was_restarted_resumes_with_its_new_target() {
+async fn build_that_was_restarted_resumes_with_its_new_target() {
     let build = Build::waiting().await;
     let phid = build.target(&build.target).build;
     let again = build.world.fake.restart_build(&build.target).target;
@@ -204,7 +204,7 @@ async fn message_with_one_bad_unit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_build_is_restarted_by_the_phid_of_its_target() {
+async fn build_is_restarted_by_the_phid_of_its_target() {
     let build = Build::waiting().await;
     build.tell(&build.target, "fail").await;
     let conduit = conduit(&build.world.fake);
@@ -227,7 +227,7 @@ async fn a_build_is_restarted_by_the_phid_of_its_target() {
 }
 
 #[tokio::test]
-async fn a_restart_without_the_right_to_it_is_refused_with_the_reason() {
+async fn restart_without_the_right_to_it_is_refused_with_the_reason() {
     let build = Build::waiting().await;
     build.world.fake.lock_build_plans(true);
     let error = conduit(&build.world.fake)

@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::get,
 };
-use build::{InfraFailure, NeutralReason, PatchFailure, Report};
+use build::{BuildUpdate, InfraFailure, PatchFailure, SkipReason};
 use bus::{Backoff, Bus, Consumer, Depth, MemoryBus, Policy, Producer, Queue};
 use phabricator::{Lando, LandoWarning, warning_for};
 use runtime::ManualClock;
@@ -209,7 +209,9 @@ impl World {
 }
 
 fn warning() -> LandoWarning {
-    let text = warning_for(&Report::Working, false).unwrap().to_owned();
+    let text = warning_for(&BuildUpdate::Working, false)
+        .unwrap()
+        .to_owned();
     LandoWarning {
         revision_id: 36474,
         diff_id: 125_397,
@@ -232,7 +234,7 @@ fn shape(value: &Value) -> Value {
 }
 
 #[test]
-fn each_report_has_its_warning() {
+fn each_update_has_its_warning() {
     let failure = PatchFailure {
         summary: String::new(),
         details: String::new(),
@@ -241,31 +243,37 @@ fn each_report_has_its_warning() {
         base: None,
         seconds: 0.0,
     };
-    let blame = InfraFailure {
+    let infra_failure = InfraFailure {
         summary: String::new(),
         details: String::new(),
         attempts: 1,
         seconds: 0.0,
     };
     let generic = "Static analysis and linting did not run due to a generic failure.";
-    for (report, expected) in [
+    for (update, expected) in [
         (
-            Report::Working,
+            BuildUpdate::Working,
             [Some("Static analysis and linting are still in progress."); 2],
         ),
         (
-            Report::PatchFailed(failure),
+            BuildUpdate::PatchFailed(failure),
             [Some("Static analysis and linting did not run due to failure in applying the patch.");
                 2],
         ),
-        (Report::InfrastructureFailed(blame), [None, Some(generic)]),
-        (Report::neutral(NeutralReason::Expired, "reason"), [None; 2]),
-        (Report::Private, [None; 2]),
+        (
+            BuildUpdate::InfraFailed(infra_failure),
+            [None, Some(generic)],
+        ),
+        (
+            BuildUpdate::skipped(SkipReason::Expired, "reason"),
+            [None; 2],
+        ),
+        (BuildUpdate::Private, [None; 2]),
     ] {
         assert_eq!(
-            [false, true].map(|failures| warning_for(&report, failures)),
+            [false, true].map(|failures| warning_for(&update, failures)),
             expected,
-            "{report:?}"
+            "{update:?}"
         );
     }
 }

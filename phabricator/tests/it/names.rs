@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use build::{Phid, Report};
+use build::{BuildUpdate, Phid};
 use futures::poll;
 use phabricator::{ConfiguredNames, NameResolver};
 use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};
@@ -72,11 +72,11 @@ impl<'w> RunningRefresher<'w> {
 }
 
 /// The outcome of a build of a revision by `author`.
-async fn report_on(world: &World, author: &Phid, title: &str) -> Report {
+async fn report_on(world: &World, author: &Phid, title: &str) -> BuildUpdate {
     let new = NewRevision::new(title, author, &world.repository, NewDiff::new("patch"));
     world.build(&world.fake.create_revision(new)).await;
     world.work().await;
-    world.reports().await.pop().unwrap()
+    world.updates().await.pop().unwrap()
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn new_user_with_a_skipped_name_is_skipped_within_the_hour() {
     let second = world.fake.add_user("alice", "Alice Second");
     assert_eq!(
         report_on(&world, &second, "too early").await,
-        Report::Working
+        BuildUpdate::Working
     );
 
     refresher
@@ -113,11 +113,11 @@ async fn new_user_with_a_skipped_name_is_skipped_within_the_hour() {
 
     assert!(matches!(
         report_on(&world, &second, "skipped").await,
-        Report::Neutral(_)
+        BuildUpdate::Skipped(_)
     ));
     assert_eq!(
         report_on(&world, &world.alice, "not skipped any more").await,
-        Report::Working
+        BuildUpdate::Working
     );
 }
 
@@ -135,7 +135,7 @@ async fn renamed_user_stays_skipped_and_that_is_logged_once() {
     refresher.next_refresh().await;
     assert!(matches!(
         report_on(&world, &world.alice, "by robert").await,
-        Report::Neutral(_)
+        BuildUpdate::Skipped(_)
     ));
     assert_eq!(
         logs.text().matches("any more").count(),
@@ -161,8 +161,8 @@ async fn revision_stays_private_when_our_user_does_not_see_its_project_any_more(
         .create_revision(world.revision("private").project(&world.secure));
     world.build(&revision).await;
     world.work().await;
-    assert!(world.reports().await.is_empty());
-    assert_eq!(world.requests().await.delayed, 1, "it is looked at again");
+    assert!(world.updates().await.is_empty());
+    assert_eq!(world.requests().await.delayed, 1, "it is checked again");
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn new_project_with_the_slug_of_a_secure_one_hides_its_revisions_within_th
         .create_revision(world.revision("private").project(&new));
     world.build(&revision).await;
     world.work().await;
-    assert!(world.reports().await.is_empty());
+    assert!(world.updates().await.is_empty());
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn names_are_kept_while_phabricator_is_down_and_that_is_logged_once() {
         .await;
     assert!(matches!(
         report_on(&world, &world.alice, "skipped").await,
-        Report::Neutral(_)
+        BuildUpdate::Skipped(_)
     ));
     refresher.next_refresh().await;
     refresher.next_refresh().await;

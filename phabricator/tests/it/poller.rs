@@ -70,7 +70,7 @@ impl<'w> Process<'w> {
         }
     }
 
-    /// Waits until it has looked at all there is now: a look that began before may have missed some of it.
+    /// Waits until it has polled all that there is now: a poll that began before may have missed some of it.
     async fn look(&mut self) {
         let before = looks(self.world);
         // The third begins when the second has ended.

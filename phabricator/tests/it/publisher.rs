@@ -3,8 +3,8 @@
 mod repeats;
 
 use build::{
-    BaseChoice, BaseReason, BuildEventKind, InfraFailure, NeutralReason, PatchFailure, Pushed,
-    Report,
+    BaseChoice, BaseReason, BuildEventKind, BuildUpdate, InfraFailure, PatchFailure, Pushed,
+    SkipReason,
 };
 use phabricator::BuildPages;
 use runtime::Clock;
@@ -13,8 +13,8 @@ use testkit::phabricator::{Artifact, EVERY_METHOD, Fault, TargetStatus};
 
 use crate::world::{World, capture_logs, conduit};
 
-fn pushed(instead_of: Option<&str>) -> Report {
-    Report::Pushed(Box::new(Pushed {
+fn pushed(instead_of: Option<&str>) -> BuildUpdate {
+    BuildUpdate::Pushed(Box::new(Pushed {
         revision: "a".repeat(40),
         treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
         patches: 3,
@@ -35,8 +35,8 @@ fn pushed(instead_of: Option<&str>) -> Report {
     }))
 }
 
-fn patch_failed() -> Report {
-    Report::PatchFailed(PatchFailure {
+fn patch_failed() -> BuildUpdate {
+    BuildUpdate::PatchFailed(PatchFailure {
         summary: "The patch of D1 does not apply.".to_owned(),
         details: "Hunk #1 FAILED".to_owned(),
         advice: "Rebase it.".to_owned(),
@@ -46,9 +46,9 @@ fn patch_failed() -> Report {
     })
 }
 
-fn broken() -> Report {
+fn broken() -> BuildUpdate {
     let (summary, details) = ("Try is away.".to_owned(), String::new());
-    Report::InfrastructureFailed(InfraFailure {
+    BuildUpdate::InfraFailed(InfraFailure {
         summary,
         details,
         attempts: 3,
@@ -56,7 +56,7 @@ fn broken() -> Report {
     })
 }
 
-/// What a report leaves on its target.
+/// What an update leaves on its target.
 struct Left {
     status: TargetStatus,
     messages: &'static [&'static str],
@@ -75,7 +75,7 @@ async fn each_report_makes_its_calls() {
         link,
     };
     let table = [
-        (Report::Working, left(Waiting, &["work"], None, false)),
+        (BuildUpdate::Working, left(Waiting, &["work"], None, false)),
         (
             pushed(None),
             left(Waiting, &["work"], Some(("mercurial", "pass")), true),
@@ -93,29 +93,29 @@ async fn each_report_makes_its_calls() {
             left(Failed, &["fail"], Some(("general", "broken")), false),
         ),
         (
-            Report::neutral(NeutralReason::Expired, "Expired."),
+            BuildUpdate::skipped(SkipReason::Expired, "Expired."),
             left(Passed, &["pass"], Some(("general", "skip")), false),
         ),
         (
-            Report::Private,
+            BuildUpdate::Private,
             left(Passed, &["pass"], Some(("general", "skip")), false),
         ),
     ];
     observe::metrics::install();
     let world = World::new().await;
-    for (report, left) in table {
+    for (update, left) in table {
         let request = world.request(world.create("revision").diff.id);
-        world.publish(&request, &report).await;
+        world.publish(&request, &update).await;
         let target = world.target(&request);
-        assert_eq!(target.status, left.status, "{report:?}");
-        assert_eq!(target.messages, left.messages, "{report:?}");
+        assert_eq!(target.status, left.status, "{update:?}");
+        assert_eq!(target.messages, left.messages, "{update:?}");
         let unit = target.units.first().map(|unit| {
             (
                 unit["name"].as_str().unwrap(),
                 unit["result"].as_str().unwrap(),
             )
         });
-        assert_eq!(unit, left.unit, "{report:?}");
+        assert_eq!(unit, left.unit, "{update:?}");
         let link = Artifact {
             key: "treeherder".to_owned(),
             data: json!({
@@ -127,9 +127,9 @@ async fn each_report_makes_its_calls() {
         assert_eq!(
             target.artifacts,
             if left.link { vec![link] } else { vec![] },
-            "{report:?}"
+            "{update:?}"
         );
-        if let Some(outcome) = report.outcome() {
+        if let Some(outcome) = update.outcome() {
             let counted = format!("builds_total{{outcome=\"{}\"}}", outcome.name());
             let metrics = observe::metrics::render();
             assert!(metrics.contains(&counted), "{counted} in {metrics}");
@@ -154,7 +154,7 @@ async fn units_have_text_and_seconds_and_no_empty_keys() {
     });
     assert_eq!(json!(world.target(&request).units), json!([unit]));
     let request = world.request(world.create("revision").diff.id);
-    world.publish(&request, &Report::Private).await;
+    world.publish(&request, &BuildUpdate::Private).await;
     let unit = json!({
         "namespace": "code-review",
         "name": "general",
@@ -171,7 +171,7 @@ async fn first_end_of_a_target_stands() {
     let request = world.request(world.create("revision").diff.id);
     world.publish(&request, &patch_failed()).await;
     world
-        .publish(&request, &Report::neutral(NeutralReason::Expired, "late"))
+        .publish(&request, &BuildUpdate::skipped(SkipReason::Expired, "late"))
         .await;
     world.publish(&request, &pushed(None)).await;
     assert_eq!(world.target(&request).status, TargetStatus::Failed);
@@ -201,7 +201,7 @@ async fn private_target_gets_no_call_and_no_error() {
     let revision = world.create("the hidden title");
     let request = world.request(revision.diff.id);
     world.fake.set_visible(revision.id, false);
-    world.publish(&request, &Report::Private).await;
+    world.publish(&request, &BuildUpdate::Private).await;
     assert_eq!(world.results().await, bus::Depth::default());
     assert!(world.target(&request).messages.is_empty());
     assert!(
@@ -214,11 +214,11 @@ async fn private_target_gets_no_call_and_no_error() {
 #[tokio::test]
 async fn answer_for_an_unknown_target_becomes_a_dead_letter() {
     let world = World::new().await;
-    for report in [Report::Working, patch_failed(), pushed(None)] {
+    for update in [BuildUpdate::Working, patch_failed(), pushed(None)] {
         let revision = world.create("revision");
         let request = world.request(revision.diff.id);
         world.fake.set_visible(revision.id, false);
-        world.publish(&request, &report).await;
+        world.publish(&request, &update).await;
         let reasons = world.dead_results().await;
         assert!(reasons[0].contains(request.target.as_str()), "{reasons:?}");
         assert!(world.record(&request).await.published_at.is_none());
@@ -267,14 +267,14 @@ async fn answer_waits_while_phabricator_is_down() {
 async fn nothing_is_published_when_publish_is_false() {
     let (_guard, logs) = capture_logs();
     let world = World::with(|_| {}, false).await;
-    for report in [
-        Report::Working,
+    for update in [
+        BuildUpdate::Working,
         pushed(None),
         patch_failed(),
-        Report::Private,
+        BuildUpdate::Private,
     ] {
         let request = world.request(world.create("revision").diff.id);
-        world.publish(&request, &report).await;
+        world.publish(&request, &update).await;
     }
     assert!(
         world
@@ -305,10 +305,10 @@ fn count(world: &World, method: &str) -> usize {
 async fn nothing_is_published_on_a_target_that_ended_elsewhere() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
-    for report in [patch_failed(), pushed(None)] {
+    for update in [patch_failed(), pushed(None)] {
         let request = world.request(world.create("revision").diff.id);
         world.fake.abort_build(&request.target);
-        world.publish(&request, &report).await;
+        world.publish(&request, &update).await;
         let record = world.record(&request).await;
         assert!(
             matches!(&record.events.last().unwrap().kind, BuildEventKind::NotPublished { reason } if reason.contains("aborted"))
@@ -336,7 +336,7 @@ async fn first_decided_end_is_published() {
     let request = world.request(world.create("revision").diff.id);
     world.decide(&request, &patch_failed()).await;
     world.publish(&request, &pushed(None)).await;
-    world.publish(&request, &Report::Working).await;
+    world.publish(&request, &BuildUpdate::Working).await;
     assert!(
         world.target(&request).messages.is_empty() && world.target(&request).artifacts.is_empty()
     );
@@ -388,9 +388,9 @@ async fn answers_and_builds_are_deferred_while_the_token_is_rejected() {
     world.work().await;
     assert_eq!(world.target(&request).status, TargetStatus::Failed);
     assert_eq!(
-        world.reports().await.len(),
+        world.updates().await.len(),
         1,
-        "the build is looked at again, and has expired by now"
+        "the build is checked again, and has expired by now"
     );
     assert!(
         logs.text().contains("accepts the api token again"),
@@ -406,15 +406,15 @@ async fn each_end_without_a_push_links_to_its_page_before_the_target_ends() {
         docs_url: None,
     };
     let world = World::new().await.with_pages(pages);
-    let neutral = Report::neutral(NeutralReason::Expired, "Expired.");
-    for report in [patch_failed(), broken(), neutral, Report::Private] {
+    let neutral = BuildUpdate::skipped(SkipReason::Expired, "Expired.");
+    for update in [patch_failed(), broken(), neutral, BuildUpdate::Private] {
         let request = world.build(&world.create("the secret title")).await;
-        world.decide(&request, &report).await;
+        world.decide(&request, &update).await;
         // The message is refused once, so that it is seen what was there before it.
         world
             .fake
             .fail_next("harbormaster.sendmessage", 1, &Fault::Status(503));
-        world.publish(&request, &report).await;
+        world.publish(&request, &update).await;
         let page = json!({
             "uri": format!("https://events.example.com/builds/{}", request.target),
             "name": "Why this was not built",
@@ -428,7 +428,7 @@ async fn each_end_without_a_push_links_to_its_page_before_the_target_ends() {
         assert_eq!(
             (target.status, &target.artifacts),
             (TargetStatus::Waiting, &vec![link.clone()]),
-            "{report:?}"
+            "{update:?}"
         );
 
         world.advance(120);
@@ -436,19 +436,19 @@ async fn each_end_without_a_push_links_to_its_page_before_the_target_ends() {
         let target = world.target(&request);
         assert!(
             matches!(target.status, TargetStatus::Passed | TargetStatus::Failed),
-            "{report:?}"
+            "{update:?}"
         );
         assert_eq!(
             (target.units.len(), target.artifacts),
             (1, vec![link]),
-            "{report:?}"
+            "{update:?}"
         );
         let record = world.record(&request).await;
         let sent: Vec<&str> = record
             .sent()
             .map(|(_, answer)| answer.act.as_str())
             .collect();
-        assert_eq!((sent[0], sent.len()), ("link", 2), "{report:?}");
+        assert_eq!((sent[0], sent.len()), ("link", 2), "{update:?}");
         assert!(
             !format!("{record:?}").contains("secret title"),
             "{record:?}"

@@ -1,7 +1,7 @@
 //! What is read on a build target of the tests that ran for it.
 
 use build::{
-    BaseChoice, BaseReason, BuildRequest, NeutralReason, Pushed, Report, TestOutcome, TestResult,
+    BaseChoice, BaseReason, BuildRequest, BuildUpdate, Pushed, SkipReason, TestOutcome, TestResult,
 };
 use bus::{Consumer, Depth, Policy, Queue};
 use phabricator::TestResultPublisher;
@@ -34,7 +34,7 @@ impl Stage {
     }
 
     /// A build that ended so.
-    async fn build(&self, end: &Report) -> BuildRequest {
+    async fn build(&self, end: &BuildUpdate) -> BuildRequest {
         let request = self.world.build(&self.world.create("revision")).await;
         self.world.decide(&request, end).await;
         request
@@ -65,8 +65,8 @@ impl Stage {
     }
 }
 
-fn pushed() -> Report {
-    Report::Pushed(Box::new(Pushed {
+fn pushed() -> BuildUpdate {
+    BuildUpdate::Pushed(Box::new(Pushed {
         revision: "a".repeat(40),
         treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
         patches: 1,
@@ -160,9 +160,9 @@ async fn only_one_of_two_concurrent_deliveries_sends() {
 async fn result_of_a_build_that_was_not_pushed_is_skipped() {
     let (_guard, logs) = capture_logs();
     let stage = Stage::new().await;
-    let skipped = Report::neutral(NeutralReason::Expired, "late");
+    let skipped = BuildUpdate::skipped(SkipReason::Expired, "late");
     for (end, reason) in [
-        (Report::Private, "its revision is private"),
+        (BuildUpdate::Private, "its revision is private"),
         (skipped, "its build was not pushed"),
     ] {
         let request = stage.build(&end).await;

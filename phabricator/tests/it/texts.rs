@@ -2,38 +2,40 @@
 
 use std::time::Duration;
 
-use build::{BaseChoice, BaseReason, BuildRequest, PatchSource, PatchSourceError, Pushed, Report};
+use build::{
+    BaseChoice, BaseReason, BuildRequest, BuildUpdate, PatchSource, PatchSourceError, Pushed,
+};
 use phabricator::answer;
 use testkit::phabricator::{Fault, NewDiff, RevisionStatus};
 
 use crate::world::{World, conduit, start};
 
 /// The answers of `cases` under their names.
-fn golden(cases: &[(&str, Report)]) -> String {
-    let text = |(case, report): &(&str, Report)| {
-        let answers: Vec<String> = answer(report).iter().map(ToString::to_string).collect();
+fn golden(cases: &[(&str, BuildUpdate)]) -> String {
+    let text = |(case, update): &(&str, BuildUpdate)| {
+        let answers: Vec<String> = answer(update).iter().map(ToString::to_string).collect();
         format!("======== {case}\n\n{}\n", answers.join("\n\n"))
     };
     cases.iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
 /// The end of the build that is asked for in a world of its own.
-async fn end(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> Report {
+async fn end(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> BuildUpdate {
     let world = World::new().await;
     let request = prepare(&world).await;
     world.accept(&request).await;
-    // The looks at a private revision, or the second attempt.
+    // The checks of a private revision, or the second attempt.
     for wait in [0, 70, 70, 80, 160] {
         world.advance(wait);
         world.work().await;
     }
-    let reports = world.reports().await;
-    assert_eq!(reports.len(), 1, "{reports:?}");
-    reports[0].clone()
+    let updates = world.updates().await;
+    assert_eq!(updates.len(), 1, "{updates:?}");
+    updates[0].clone()
 }
 
 /// What an author reads when the patches of a stack cannot be loaded.
-async fn not_loaded(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> Report {
+async fn not_loaded(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> BuildUpdate {
     let world = World::new().await;
     let request = prepare(&world).await;
     world.accept(&request).await;
@@ -41,13 +43,13 @@ async fn not_loaded(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> Report
     let build = world.builds().await.remove(0);
     let directory = tempfile::tempdir().unwrap();
     match conduit(&world.fake).load(&build, directory.path()).await {
-        Err(PatchSourceError::Refused(failure)) => Report::PatchFailed(*failure),
+        Err(PatchSourceError::Refused(failure)) => BuildUpdate::PatchFailed(*failure),
         other => panic!("{other:?}"),
     }
 }
 
-fn pushed(base: BaseChoice, revisions: Vec<u64>, landed: Vec<u64>) -> Report {
-    Report::Pushed(Box::new(Pushed {
+fn pushed(base: BaseChoice, revisions: Vec<u64>, landed: Vec<u64>) -> BuildUpdate {
+    BuildUpdate::Pushed(Box::new(Pushed {
         revision: "a".repeat(40),
         treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
         patches: revisions.len(),
@@ -60,7 +62,7 @@ fn pushed(base: BaseChoice, revisions: Vec<u64>, landed: Vec<u64>) -> Report {
 }
 
 #[test]
-fn what_was_applied_and_on_what() {
+fn applied_patches_and_their_base() {
     let base = |reason, instead_of: Option<&str>| BaseChoice {
         used: "b".repeat(40),
         instead_of: instead_of.map(str::to_owned),
@@ -69,33 +71,17 @@ fn what_was_applied_and_on_what() {
     };
     let git = "1234567890".repeat(4);
     let named = || base(BaseReason::Named, None);
-    let (old, old_other) = (
-        base(BaseReason::Unrecorded, None),
-        base(BaseReason::Unrecorded, Some(&git)),
-    );
-    let from_an_old_worker = |base| {
-        Report::Pushed(Box::new(Pushed {
-            revision: "a".repeat(40),
-            treeherder_url: "https://treeherder.example/".to_owned(),
-            patches: 3,
-            revisions: Vec::new(),
-            landed: Vec::new(),
-            abandoned: Vec::new(),
-            base,
-            seconds: 1.0,
-        }))
-    };
     let on_abandoned = |abandoned: Vec<u64>| {
-        let Report::Pushed(pushed) = pushed(named(), vec![7, 8, 9], vec![]) else {
+        let BuildUpdate::Pushed(pushed) = pushed(named(), vec![7, 8, 9], vec![]) else {
             unreachable!()
         };
-        Report::Pushed(Box::new(Pushed {
+        BuildUpdate::Pushed(Box::new(Pushed {
             abandoned,
             ..*pushed
         }))
     };
     let texts = golden(&[
-        ("the work has begun", Report::Working),
+        ("the work has begun", BuildUpdate::Working),
         (
             "the base that the stack names",
             pushed(named(), vec![7], vec![]),
@@ -165,14 +151,6 @@ fn what_was_applied_and_on_what() {
             "always the latest, no base",
             pushed(base(BaseReason::Latest, None), vec![7], vec![]),
         ),
-        (
-            "from a worker that gives no reason",
-            from_an_old_worker(old),
-        ),
-        (
-            "from a worker that gives no reason, another base",
-            from_an_old_worker(old_other),
-        ),
     ]);
     insta::assert_snapshot!(texts);
 }
@@ -241,7 +219,7 @@ async fn builds_that_end_before_their_stack_is_loaded() {
         let world = World::skipping("alice").await;
         world.build(&world.create("skipped")).await;
         world.work().await;
-        world.reports().await.remove(0)
+        world.updates().await.remove(0)
     };
     let texts = golden(&[
         ("expired", expired.await),

@@ -4,7 +4,9 @@ mod stacks;
 
 use std::time::Duration;
 
-use build::{BuildEventKind, BuildOutcome, BuildRequest, NotPublic, QueueState, Report, Source};
+use build::{
+    BuildEventKind, BuildOutcome, BuildRequest, BuildUpdate, NotPublic, QueueState, Source,
+};
 use phabricator::ViewPolicies;
 use runtime::Clock;
 use testkit::phabricator::{
@@ -13,30 +15,30 @@ use testkit::phabricator::{
 
 use crate::world::{World, build_log_of, capture_logs, start};
 
-/// The one report there is, when it says that nothing is built.
+/// The one update there is, when it says that nothing is built.
 async fn only_neutral(world: &World) -> String {
     assert!(world.builds().await.is_empty() && world.sent_to_bugbug().await.is_empty());
-    match world.reports().await.as_slice() {
-        [Report::Neutral(neutral)] => neutral.text.clone(),
-        reports => panic!("{reports:?}"),
+    match world.updates().await.as_slice() {
+        [BuildUpdate::Skipped(skip)] => skip.text.clone(),
+        updates => panic!("{updates:?}"),
     }
 }
 
-/// The summary of the one report there is, when it blames the patch.
+/// The summary of the one update there is, when it blames the patch.
 async fn only_failure(world: &World) -> String {
     assert!(world.builds().await.is_empty());
-    match world.reports().await.as_slice() {
-        [Report::PatchFailed(failure)] => {
+    match world.updates().await.as_slice() {
+        [BuildUpdate::PatchFailed(failure)] => {
             assert!(!failure.advice.is_empty());
             failure.summary.clone()
         }
-        reports => panic!("{reports:?}"),
+        updates => panic!("{updates:?}"),
     }
 }
 
 /// The revisions of the one build there is, in the order of their patches.
 async fn only_stack(world: &World) -> Vec<u64> {
-    assert_eq!(world.reports().await, [Report::Working]);
+    assert_eq!(world.updates().await, [BuildUpdate::Working]);
     let builds = world.builds().await;
     assert_eq!(builds.len(), 1);
     builds[0]
@@ -60,7 +62,7 @@ async fn public_revision_is_built_at_once() {
 
     assert_eq!(world.work().await, 1);
 
-    assert_eq!(world.reports().await, [Report::Working]);
+    assert_eq!(world.updates().await, [BuildUpdate::Working]);
     let builds = world.builds().await;
     let build = &builds[0];
     assert_eq!(&world.sent_to_bugbug().await, &builds);
@@ -151,13 +153,13 @@ async fn build_ends_as_private_after_five_checks() {
     world.build(&revision).await;
     assert_eq!(world.work().await, 1);
     for wait in [20, 40, 80, 160] {
-        assert!(world.reports().await.is_empty());
+        assert!(world.updates().await.is_empty());
         world.advance(wait - 1);
         assert_eq!(world.work().await, 0, "before {wait} s");
         world.advance(1);
         assert_eq!(world.work().await, 1, "after {wait} s");
     }
-    assert_eq!(world.reports().await, [Report::Private]);
+    assert_eq!(world.updates().await, [BuildUpdate::Private]);
     assert!(world.builds().await.is_empty());
     assert_eq!(world.requests().await, bus::Depth::default());
     assert!(!logs.text().contains("hidden title"), "{}", logs.text());
@@ -177,7 +179,7 @@ async fn build_of_a_visible_secure_revision_ends_as_private() {
     world.work().await;
     world.advance(20);
     world.work().await;
-    assert_eq!(world.reports().await, [Report::Private]);
+    assert_eq!(world.updates().await, [BuildUpdate::Private]);
     assert!(!logs.text().contains("secure title"), "{}", logs.text());
     assert!(
         logs.text().contains("outcome=\"private\""),
@@ -217,11 +219,11 @@ async fn restricted_view_policy_makes_a_revision_private() {
         world.build(&revision).await;
         world.work().await;
         let expected = if built {
-            Report::Working
+            BuildUpdate::Working
         } else {
-            Report::Private
+            BuildUpdate::Private
         };
-        assert_eq!(world.reports().await, [expected], "{policy}");
+        assert_eq!(world.updates().await, [expected], "{policy}");
     }
 }
 
@@ -349,14 +351,14 @@ async fn contradictory_request_fails_without_blaming_the_patch() {
         world.accept(request).await;
         world.work().await;
     }
-    let reports = world.reports().await;
-    assert_eq!(reports.len(), table.len());
-    for (report, (_, expected)) in reports.iter().zip(&table) {
-        let Report::InfrastructureFailed(blame) = report else {
-            panic!("{report:?}")
+    let updates = world.updates().await;
+    assert_eq!(updates.len(), table.len());
+    for (update, (_, expected)) in updates.iter().zip(&table) {
+        let BuildUpdate::InfraFailed(failure) = update else {
+            panic!("{update:?}")
         };
         assert_eq!(
-            blame.summary,
+            failure.summary,
             format!("The build request contradicts itself: {expected}.")
         );
     }
@@ -368,7 +370,7 @@ async fn build_waits_while_phabricator_is_down() {
     let request = world.build(&world.create("patient")).await;
     world.fake.fail_next("edge.search", 3, &Fault::Status(503));
     world.work().await;
-    assert!(world.reports().await.is_empty());
+    assert!(world.updates().await.is_empty());
     assert_eq!(world.requests().await.delayed, 1);
     world.advance(70);
     world.work().await;
@@ -388,15 +390,15 @@ async fn build_that_cannot_be_evaluated_gets_its_answer() {
     world.advance(70);
     world.work().await;
     assert_eq!(world.requests().await.dead, 1);
-    let reports = world.reports().await;
-    let [Report::InfrastructureFailed(blame)] = reports.as_slice() else {
-        panic!("{reports:?}")
+    let updates = world.updates().await;
+    let [BuildUpdate::InfraFailed(failure)] = updates.as_slice() else {
+        panic!("{updates:?}")
     };
     assert_eq!(
-        blame.summary,
+        failure.summary,
         "The revision and its stack could not be loaded from Phabricator."
     );
-    assert_eq!((blame.details.as_str(), blame.seconds), ("", 70.0));
+    assert_eq!((failure.details.as_str(), failure.seconds), ("", 70.0));
 }
 
 #[tokio::test]

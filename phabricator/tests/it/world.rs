@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use build::{
-    Build, BuildLog, BuildQueues, BuildRecord, BuildRequest, OPEN, PatchContent, PatchSource, Phid,
-    Report, Source, Update, eligibility::Rules,
+    Build, BuildLog, BuildQueues, BuildRecord, BuildRequest, BuildUpdate, BuildUpdateMessage, OPEN,
+    PatchContent, PatchSource, Phid, Source, eligibility::Rules,
 };
 use bus::{Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
@@ -30,7 +30,7 @@ const POLICY: Policy = Policy {
 const LOAD: Queue<BuildRequest> = Queue::new("build:load", POLICY);
 const PUSH: Queue<Build> = Queue::new("build:push", POLICY);
 const BUGBUG: Queue<Build> = Queue::new("bugbug", POLICY);
-const PUBLISH: Queue<Update> = Queue::new("build:publish", POLICY);
+const PUBLISH: Queue<BuildUpdateMessage> = Queue::new("build:publish", POLICY);
 
 /// When every test begins.
 pub(crate) fn start() -> Timestamp {
@@ -269,21 +269,21 @@ impl World {
         }
     }
 
-    pub(crate) async fn send_update(&self, request: &BuildRequest, report: &Report) {
-        let update = Update {
+    pub(crate) async fn send_update(&self, request: &BuildRequest, update: &BuildUpdate) {
+        let message = BuildUpdateMessage {
             request: request.clone(),
-            report: report.clone(),
+            update: update.clone(),
         };
-        self.producer().send(&PUBLISH, &update).await.unwrap();
+        self.producer().send(&PUBLISH, &message).await.unwrap();
     }
 
     /// Has an update published.
-    pub(crate) async fn publish(&self, request: &BuildRequest, report: &Report) {
-        let update = Update {
+    pub(crate) async fn publish(&self, request: &BuildRequest, update: &BuildUpdate) {
+        let message = BuildUpdateMessage {
             request: request.clone(),
-            report: report.clone(),
+            update: update.clone(),
         };
-        self.producer().send(&PUBLISH, &update).await.unwrap();
+        self.producer().send(&PUBLISH, &message).await.unwrap();
         assert_eq!(self.publisher.step().await.unwrap(), 1);
     }
 
@@ -292,11 +292,11 @@ impl World {
     }
 
     /// What the workflow had to say, oldest first.
-    pub(crate) async fn reports(&self) -> Vec<Report> {
+    pub(crate) async fn updates(&self) -> Vec<BuildUpdate> {
         self.peek(&PUBLISH)
             .await
             .into_iter()
-            .map(|update| update.report)
+            .map(|message| message.update)
             .collect()
     }
 
@@ -317,7 +317,7 @@ impl World {
         loaded.unwrap().into_iter().map(read).collect()
     }
 
-    /// The builds that wait to be looked at by bugbug.
+    /// The builds that wait for bugbug.
     pub(crate) async fn sent_to_bugbug(&self) -> Vec<Build> {
         self.peek(&BUGBUG).await
     }
@@ -353,7 +353,7 @@ impl World {
         self.bus.set_paused(&LOAD.spec(), paused).await.unwrap();
     }
 
-    /// The builds that the auditor looks at.
+    /// The builds that the auditor checks.
     pub(crate) async fn open(&self) -> Vec<Phid> {
         build_log()
             .indexed(self.bus.as_ref(), OPEN, 0..100)
@@ -362,7 +362,7 @@ impl World {
     }
 
     /// Decides how a build ends, and says nothing of it.
-    pub(crate) async fn decide(&self, request: &BuildRequest, end: &Report) {
+    pub(crate) async fn decide(&self, request: &BuildRequest, end: &BuildUpdate) {
         let record = self.record(request).await;
         let log = build_log();
         log.finish_from(&self.producer(), request, &record, end.clone(), None)

@@ -62,7 +62,7 @@ pub(super) struct Intake {
     pub(super) shutdown: Shutdown,
 }
 
-/// What is said now and then.
+/// The events that are logged once a minute at most.
 #[derive(Default)]
 struct Said {
     unreadable: Seldom,

@@ -1,10 +1,10 @@
-//! What happens often is said now and then.
+//! Frequent events are logged once a minute at most.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// How long nothing more is said.
+/// The least time between two lines.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Things of one kind that happen, such as failures in a handler: the first one is to be said, and one a minute at most after it.

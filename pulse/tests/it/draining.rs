@@ -112,12 +112,12 @@ async fn a_full_bus_takes_what_has_room_and_the_rest_when_there_is_room_again(wo
     // Nothing is acknowledged that is not stored.
     let mut taken = Vec::new();
     while taken.len() < 20 {
-        for leased in bus.reserve(&bounded.spec(), Reserve::now(3)).await.unwrap() {
+        for delivery in bus.reserve(&bounded.spec(), Reserve::now(3)).await.unwrap() {
             assert!(depth(&bus, bounded).await <= 7);
-            bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() })
+            bus.settle(&delivery.lease, &Settlement::Done { emit: Vec::new() })
                 .await
                 .unwrap();
-            taken.push(leased.envelope.id);
+            taken.push(delivery.envelope.id);
         }
         tokio::task::yield_now().await;
     }

@@ -117,7 +117,7 @@ fn passing_queues(exchange: &str) -> Vec<String> {
         .collect()
 }
 
-/// Waits until a monitor without a label listens to this exchange for the so many-th time.
+/// Waits until a monitor without a label listens to this exchange for the `times`-th time.
 async fn until_passing_listens(exchange: &str, times: usize) -> String {
     until(
         &format!("a queue of {exchange} to be listened to"),
@@ -173,7 +173,7 @@ async fn publish_all(rabbit: &RabbitServer) {
     }
 }
 
-/// A message with which a monitor that takes all trees knows that it has heard all before it.
+/// Publishes a message. A monitor of all trees that receives it has received all before it.
 async fn publish_build(rabbit: &RabbitServer, tree: &str, number: usize) {
     publish_build_on(rabbit, BUILDS, tree, number).await;
 }

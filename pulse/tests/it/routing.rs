@@ -283,7 +283,7 @@ async fn an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to
         "correct the name or the user",
     ];
     assert_eq!(said("missing", &forbidden), 1, "{}", logged());
-    // It is found when it is looked for again, and nothing else is said until then.
+    // The next check finds it, and nothing else is logged until then.
     world.rabbit.declare_exchange(missing).await.unwrap();
     clock.advance(Duration::from_secs(30));
     until_said("missing", &["INFO", "is bound to it now", missing], 1).await;

@@ -81,7 +81,7 @@ impl World {
         fs::remove_dir_all(self.directory.path().join("data")).unwrap();
     }
 
-    /// Waits until a queue of the user holds so many messages that are with nobody.
+    /// Waits until a queue of the user holds `expected` messages that no consumer has.
     pub async fn until_depth(&self, name: &str, expected: u32) {
         let queue = queue_name(name);
         until(
@@ -193,7 +193,7 @@ impl Listening {
         self
     }
 
-    /// Waits until it listens for the so many-th time.
+    /// Waits until it listens for the `times`-th time.
     pub async fn until_ready(&self, times: usize) {
         // When it begins again soon, only the counter says so.
         let (begins, again) = self.before;
@@ -236,11 +236,11 @@ pub async fn take(bus: &Arc<dyn Bus>, queue: Queue<PulseMessage>) -> Vec<PulseMe
         if taken.is_empty() {
             return messages;
         }
-        for leased in taken {
+        for delivery in taken {
             messages.push(
-                PulseMessage::decode(leased.envelope.version, &leased.envelope.body).unwrap(),
+                PulseMessage::decode(delivery.envelope.version, &delivery.envelope.body).unwrap(),
             );
-            bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() })
+            bus.settle(&delivery.lease, &Settlement::Done { emit: Vec::new() })
                 .await
                 .unwrap();
         }

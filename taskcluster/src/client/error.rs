@@ -111,7 +111,7 @@ pub enum TaskclusterError {
         /// Service and method.
         call: &'static str,
     },
-    /// A stream brings so little that it would hold its place for ever.
+    /// A stream is so slow that it would hold its place without end.
     #[error("{call} comes slower than {rate} bytes a second")]
     Slow {
         /// Service and method.

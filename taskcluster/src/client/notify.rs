@@ -9,7 +9,7 @@ use super::{Taskcluster, TaskclusterError, call::Call};
 /// A mail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Email {
-    /// Whom it is for.
+    /// The recipient.
     pub address: String,
     /// Its subject, up to 255 characters.
     pub subject: String,

@@ -1,4 +1,4 @@
-//! Looks at a task that a hook made until it has ended.
+//! Polls a task that a hook made until it has ended.
 
 use std::time::Duration;
 

@@ -83,7 +83,7 @@ fn section(text: &mut String, scope: &ReportScope, hook: &HookName, tasks: &[End
         ends.entry(task.end).or_default().push(task);
     }
     for (end, of_it) in &ends {
-        #[expect(clippy::cast_precision_loss, reason = "nobody has so many tasks")]
+        #[expect(clippy::cast_precision_loss, reason = "a report has far fewer tasks")]
         let share = 100.0 * of_it.len() as f64 / tasks.len() as f64;
         let _ = writeln!(
             text,

@@ -1,7 +1,7 @@
 //! The beginning: a push whose tests are to be selected.
 
 use async_trait::async_trait;
-use build::{Report, Update};
+use build::{BuildUpdate, BuildUpdateMessage};
 use bus::{Context, Handler, Outcome, Queue};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -58,16 +58,16 @@ fn is_chosen(diff_id: u64, share: f64) -> bool {
 }
 
 #[async_trait]
-impl Handler<Update> for SelectionStart {
+impl Handler<BuildUpdateMessage> for SelectionStart {
     type Error = SelectionError;
 
     async fn handle(
         &self,
-        Update { request, report }: Update,
+        BuildUpdateMessage { request, update }: BuildUpdateMessage,
         cx: &Context,
     ) -> Result<Outcome, SelectionError> {
         let diff_id = request.diff_id;
-        let Report::Pushed(pushed) = report else {
+        let BuildUpdate::Pushed(pushed) = update else {
             return Ok(Outcome::Done);
         };
         if !is_chosen(diff_id, self.share) {

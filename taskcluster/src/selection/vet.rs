@@ -1,8 +1,8 @@
 //! Bounds for what a decision task offers: under them, checking against its schema and rendering its template end soon and
 //! take little memory, whoever wrote them. The libraries that do it know no such bounds.
 //!
-//! A schema without references is a tree, and each part of it looks at each part of a document a few times at most. With
-//! references, some hundred bytes of it can mean more looks than there is time for.
+//! A schema without references is a tree, and each part of it reads each part of a document a few times at most. With
+//! references, some hundred bytes of it can mean more reads than there is time for.
 //!
 //! A template of JSON-e is a program. `range(0, 1e12)` takes all memory, nested loops multiply, `(((((((a` is read for
 //! years, and each of them is short. So only those parts of the language are rendered whose result is a sum: names, plain

@@ -117,7 +117,7 @@ impl World {
         self.producer().send(&MONITORING, &watched).await.unwrap();
     }
 
-    /// Looks at all tasks whose time has come; returns how many there were.
+    /// Polls all tasks that are due; returns their number.
     async fn look(&self) -> usize {
         let mut looked = 0;
         loop {

@@ -1,4 +1,4 @@
-//! Taskcluster in trouble: what is tried again, how long is waited, and what is said in the end.
+//! Failures of Taskcluster: the calls that are retried, the waits between, and the error in the end.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ mod world;
 
 use std::time::Duration;
 
-use build::{InfraFailure, Report, Update};
+use build::{BuildUpdate, BuildUpdateMessage, InfraFailure};
 use bus::Depth;
 use serde_json::{Value, json};
 use testkit::taskcluster::Fault;
@@ -25,7 +25,7 @@ fn a_test(label: &str) -> Option<Value> {
 }
 
 /// A world with a push whose selected tests were added: the build, and the group of its tasks.
-async fn selected() -> (World, Update, String) {
+async fn selected() -> (World, BuildUpdateMessage, String) {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.push(&build).await;
@@ -173,16 +173,16 @@ async fn selected_tests_run_and_results_are_published() {
 async fn tests_are_selected_for_configured_share_of_pushes() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
-    let blame = InfraFailure {
+    let failure = InfraFailure {
         summary: "Try is away.".to_owned(),
         details: String::new(),
         attempts: 1,
         seconds: 1.0,
     };
-    for report in [Report::InfrastructureFailed(blame), Report::Private] {
+    for update in [BuildUpdate::InfraFailed(failure), BuildUpdate::Private] {
         world
-            .push(&Update {
-                report,
+            .push(&BuildUpdateMessage {
+                update,
                 ..build.clone()
             })
             .await;

@@ -1,4 +1,4 @@
-//! Who may call: signatures, credentials for a time, and what is said when they do not do.
+//! Signatures, temporary credentials, and the errors for those that Taskcluster does not accept.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -74,7 +74,7 @@ pub struct TestMessage {
     /// Names it through the whole chain.
     pub number: u32,
     /// Who sent it: a new number each time that a step, or the producer, packs it. Two tags of one message in one
-    /// step mean that the bus heard two senders.
+    /// step mean that the bus took it from two senders.
     pub tag: u64,
     /// How long each step takes (ms).
     pub work: [u16; 3],

@@ -265,13 +265,13 @@ impl Driver {
                 .extend(letters.into_iter().map(|letter| (step, letter)));
         }
         loop {
-            let leased = bus
+            let deliveries = bus
                 .reserve(&DEAD_LETTER_NOTES.spec(), Reserve::now(100))
                 .await?;
-            if leased.is_empty() {
+            if deliveries.is_empty() {
                 return Ok(remains);
             }
-            for word in leased {
+            for word in deliveries {
                 let envelope = &word.envelope;
                 remains
                     .dead_letter_notes

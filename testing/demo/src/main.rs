@@ -190,7 +190,7 @@ fn config(phabricator: &FakePhabricator, repositories: &Repositories, clones: &P
         use_latest_revision: false,
         ssh_user: None,
         ssh_key: None,
-        lanes: 1,
+        clone_slots: 1,
     };
     let phabricator = PhabricatorConfig {
         url: phabricator.url().clone(),

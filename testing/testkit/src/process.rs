@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 /// How long a server may take to answer, or to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often a process is looked at meanwhile.
+/// How often a process is checked meanwhile.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The output of a server goes to this file, in its directory.

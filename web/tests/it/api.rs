@@ -88,20 +88,20 @@ impl World {
 
     async fn dead_letter(&self, partition: &str, reason: &str) -> String {
         let id = self.send(partition, Duration::ZERO).await;
-        let leased = self
+        let delivery = self
             .bus
             .reserve(&PARTITIONED.spec(), Reserve::now(1))
             .await
             .unwrap()
             .remove(0);
-        let letter = leased.envelope.id;
+        let letter = delivery.envelope.id;
         let how = Settlement::Dead {
             id: letter,
             reason: reason.to_owned(),
             attempts: 1,
             emit: Vec::new(),
         };
-        self.bus.settle(&leased.lease, &how).await.unwrap();
+        self.bus.settle(&delivery.lease, &how).await.unwrap();
         assert_eq!(letter.to_string(), id);
         id
     }

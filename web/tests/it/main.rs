@@ -168,7 +168,7 @@ fn settings(bus: Arc<dyn Bus>) -> WebSettings {
         pages: BuildPages::default(),
         secret: None,
         version: Version::load(None).unwrap(),
-        operator: Admin::new(bus, &[LOAD.spec(), api::PARTITIONED.spec()]),
+        admin: Admin::new(bus, &[LOAD.spec(), api::PARTITIONED.spec()]),
         api_token: None,
     }
 }

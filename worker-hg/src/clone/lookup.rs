@@ -1,4 +1,4 @@
-//! Questions to a clone: changesets, and the files that they have.
+//! Queries of a clone: changesets, and the files that they have.
 
 use jiff::Timestamp;
 use worker::{Peer, WorkerError, patch::stack_size::Sizes, text, vcs::RevisionName};
@@ -14,11 +14,13 @@ use crate::{
     transport::address::SOURCE,
 };
 
-/// How many files Mercurial is asked about at once. It looks at all files of the repository for each of 100 or more.
+/// The most files of one query. If a query has 100 or more, Mercurial goes through all files of the repository for
+/// each.
 const FILES_AT_ONCE: usize = 99;
 
 impl HgClone {
-    /// The changesets with these hashes, each once. One that is unknown, or stands for several or none, is left out.
+    /// The changesets with these hashes, each once. A hash that is unknown or ambiguous is left out, and so is the null
+    /// hash.
     pub(crate) async fn known(
         &mut self,
         hashes: &[RevisionName],
@@ -31,14 +33,14 @@ impl HgClone {
             .map(|hash| format!("id({})", hash.as_str()))
             .collect();
         let known = self.list(&ids.join("+")).await?;
-        // In an empty repository the hash of nothing stands for its tip.
+        // In an empty repository the null hash stands for its tip.
         Ok(known
             .into_iter()
             .filter(|changeset| changeset.number >= 0)
             .collect())
     }
 
-    /// The changeset with this hash, which may have to be pulled. There must be nothing of ours.
+    /// The changeset with this hash; pulled if the clone lacks it. The clone must hold nothing of a build.
     pub(crate) async fn find_or_pull(
         &mut self,
         hash: &str,
@@ -54,12 +56,12 @@ impl HgClone {
         Ok(self.known(&hash).await?.pop())
     }
 
-    /// The changeset with this hash, which is one of ours.
+    /// The changeset with this hash. It becomes a part of a revset, so it must not be foreign input.
     pub(super) async fn find(&mut self, hash: &str) -> Result<Option<Changeset>, WorkerError> {
         self.look_up(&format!("id({hash})")).await
     }
 
-    /// Whether the history of the changeset with the number `newest` holds those with the numbers `others`.
+    /// Whether the history of the changeset with the number `newest` holds all those with the numbers `others`.
     pub(crate) async fn contains(
         &mut self,
         newest: i64,
@@ -70,12 +72,12 @@ impl HgClone {
         Ok(self.look_up(&missing).await?.is_none())
     }
 
-    /// The changeset with this whole hash, which is known.
+    /// The changeset with this whole hash, which the clone must have.
     pub(crate) async fn changeset(&mut self, hash: &str) -> Result<Changeset, WorkerError> {
         let found = self.find(hash).await?;
         found.ok_or_else(|| {
             let doing = format!("find a changeset in {}", self.source.name);
-            messages::command_failure(doing, format!("there is none of {hash}"))
+            messages::command_failure(doing, format!("the clone has no changeset {hash}"))
         })
     }
 
@@ -95,8 +97,9 @@ impl HgClone {
         Ok(found.filter(|changeset| changeset.number >= 0))
     }
 
-    /// The changeset that `name` stands for at the source, now. It is pulled if it is not here; there must be nothing of
-    /// ours. What the name stands for in the clone says nothing: a bookmark may have been moved or deleted since.
+    /// The changeset that `name` stands for at the source, now. It is pulled if the clone lacks it; the clone must hold
+    /// nothing of a build. The meaning of the name in the clone does not count: a bookmark may have been moved or
+    /// deleted since.
     pub(crate) async fn default_revision(&mut self, name: &str) -> Result<Changeset, WorkerError> {
         let doing = format!("pull {}", self.source.name);
         let (ssh, rev) = (ssh_config(&self.source.ssh), format!("--rev={name}"));
@@ -212,13 +215,13 @@ impl HgClone {
         match paths.iter().find(|path| !sizes.contains_key(**path)) {
             Some(path) => Err(messages::command_failure(
                 doing(),
-                format!("there is none of {}", text::path(path)),
+                format!("Mercurial printed none for {}", text::path(path)),
             )),
             None => Ok(sizes),
         }
     }
 
-    /// The files that a changeset takes away.
+    /// The files that a changeset deletes.
     pub(crate) async fn removed(
         &mut self,
         changeset: &Changeset,
@@ -226,7 +229,7 @@ impl HgClone {
         let rev = format!("--rev={}", changeset.number);
         let output = self
             .run(
-                "look at a changeset",
+                "read the deleted files of a changeset",
                 &["log", &rev, r#"--template={file_dels % "{file}\0"}"#],
             )
             .await?;
@@ -237,14 +240,14 @@ impl HgClone {
             .collect())
     }
 
-    /// Its open branches.
+    /// The open branches of the clone.
     pub(crate) async fn branches(&mut self) -> Result<Vec<String>, WorkerError> {
         let output = self.run("list the branches", &branches::COMMAND).await?;
         Ok(branches::names(&output))
     }
 
     async fn look_up(&mut self, revision: &str) -> Result<Option<Changeset>, WorkerError> {
-        // The last one of a set, so that one question has one answer.
+        // `last` reduces a set to one changeset.
         Ok(self.list(&format!("last({revision})")).await?.pop())
     }
 
@@ -258,7 +261,7 @@ impl HgClone {
     }
 }
 
-/// Keeps the beginning of what a command prints.
+/// Keeps the beginning of a command's output.
 struct Head {
     bytes: Vec<u8>,
     most: usize,
@@ -276,7 +279,7 @@ impl Sink for Head {
     }
 }
 
-/// A line of what `hg files` printed.
+/// Reads an entry of the output of `hg files`.
 fn size_of_file(line: &[u8]) -> Option<(Vec<u8>, u64)> {
     let (size, path) = line.split_at_checked(memchr::memchr(b' ', line)?)?;
     Some((

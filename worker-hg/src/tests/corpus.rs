@@ -4,8 +4,8 @@ use std::{fs, path::Path};
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-/// The files of the repository that the patches are for, as a patch: those that the recorded patches change, and some
-/// with names and kinds of their own.
+/// The files of the repository to which the patches apply, as a patch: those that the recorded patches change, and some
+/// with unusual names and kinds.
 pub(super) fn base() -> Vec<u8> {
     let numbered = |prefix: &str, count: u32| {
         (1..=count)
@@ -56,7 +56,7 @@ pub(super) fn base() -> Vec<u8> {
     patch
 }
 
-/// Patches of all forms, recorded and made by hand.
+/// Patches of all forms, recorded and written by hand.
 pub(super) fn patches() -> Vec<Vec<u8>> {
     let recorded = [
         "simple",
@@ -196,7 +196,7 @@ const TEXTS: [&[u8]; 18] = [
     b"Binary files a/hello.txt and b/hello.txt differ",
 ];
 
-/// Names of the base's files, good names, and names that are not.
+/// Names of the base's files, valid names, and invalid ones.
 const NAMES: [&[u8]; 57] = [
     b"hello.txt",
     b"noeol.txt",
@@ -265,23 +265,23 @@ pub(super) enum Spoil {
     Swap(Index, Index),
     Move(Index, Index),
     Insert(Index, Vec<u8>),
-    /// Puts another patch, or a part of it, behind a line.
+    /// Inserts another patch, or its last files, in front of a file or at the end.
     Join(Index, Index, Index),
-    /// Puts a name in place of another one on all lines, or on one only.
+    /// Replaces a name by another one, on all lines or on one only.
     Rename(Index, Index, Option<Index>),
-    /// Puts a number in place of one of those on a line.
+    /// Replaces a digit of a line.
     Count(Index, Index, u8),
-    /// Puts a byte into a line, or at one of its ends.
+    /// Inserts a byte into a line, or at one of its ends.
     Byte(Index, Index, u8),
-    /// Puts a byte in place of another one.
+    /// Replaces a byte of a line.
     Replace(Index, Index, u8),
-    /// Takes away the modes of files that are added and deleted.
+    /// Removes the modes of added and deleted files.
     WithoutModes,
-    /// Adds a file that is deleted or moved away before, as this.
+    /// Adds a file that the patch deletes or moves away, in this form.
     AddAgain(Index, &'static str),
 }
 
-/// Files that are added again.
+/// The forms of files that are added again.
 const AGAIN: [&str; 4] = [
     "new file mode 120000\n--- /dev/null\n+++ b/NAME\n@@ -0,0 +1 @@\n+hello.txt\n\\ No newline at end of file\n",
     "--- /dev/null\n+++ b/NAME\n@@ -0,0 +1,2 @@\n+a\n+b\r\n",
@@ -325,7 +325,7 @@ pub(super) fn spoilt(corpus: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The lines with their ends.
+/// The lines with their line breaks.
 fn lines_of(patch: &[u8]) -> Vec<Vec<u8>> {
     patch
         .split_inclusive(|&byte| byte == b'\n')

@@ -1,7 +1,8 @@
-//! Whether Mercurial sees in a patch what the scanner sees.
+//! Compares Mercurial's reading of patches with the scanner's.
 //!
-//! Patches of a corpus are spoilt, and those that the scanner lets through are imported by a real Mercurial. It may
-//! refuse them, in words that put the blame on the patch; if it does not, it has to make one changeset, and that has to do what the scanner said.
+//! The test spoils patches of a corpus, and a real Mercurial imports those that the scanner accepts. Mercurial may
+//! refuse a patch, with output that blames the patch. Otherwise it has to make one changeset, with the changes that the
+//! scanner returned.
 
 use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
 
@@ -17,7 +18,7 @@ use worker::{
 use super::corpus;
 use crate::{command_server::CommandServer, framing::Sink, manifest::ManifestReader, messages};
 
-/// As many as fit into a few seconds. `PROPTEST_CASES` asks for more.
+/// The cases that fit into a few seconds. `PROPTEST_CASES` sets another number.
 const CASES: u32 = 600;
 
 /// A repository, and a Mercurial that imports patches into it one after another, each on the first changeset.
@@ -31,7 +32,7 @@ struct Lab {
     seen: Seen,
 }
 
-/// What came of the patches: a property that holds because nothing gets through shows nothing.
+/// The outcomes of the patches. Without committed ones, the test shows nothing.
 #[derive(Debug, Default)]
 struct Seen {
     refused: u32,
@@ -114,7 +115,7 @@ impl Lab {
             .collect()
     }
 
-    /// Says in what Mercurial and the scanner differ.
+    /// Fails with the difference between Mercurial and the scanner.
     fn compare(&mut self, patch: &[u8]) -> Result<(), String> {
         let limits = Limits {
             made: 1 << 20,
@@ -177,7 +178,7 @@ impl Lab {
         let manifest = self
             .run(&["debugdata", "--manifest", "--", &shown(&manifest)])
             .stdout;
-        // Some announced changes are none: a file may be made what it is.
+        // Some announced changes change nothing: a patch may make a file what it is.
         if let Some(file) = touched
             .difference(&files)
             .find(|file| entry(&manifest, file) != entry(&self.manifest, file))
@@ -186,7 +187,7 @@ impl Lab {
         }
         let there: BTreeSet<&[u8]> = entries(&manifest).map(|(path, _)| path).collect();
         if scanned.removed_by_hunks().any(|path| there.contains(path)) {
-            // Which is found after the import, and refused then.
+            // The worker finds that after the import, and refuses the patch then.
             return Ok(());
         }
         for path in &there {
@@ -236,7 +237,7 @@ impl Lab {
     }
 }
 
-/// Mercurial's own rules for paths, said once more and in another way.
+/// Mercurial's own rules for paths, in a second implementation.
 fn check_path(path: &[u8]) -> Result<(), String> {
     let text = shown(path)
         .to_lowercase()

@@ -1,29 +1,30 @@
-//! What a hostile patch or field could do to us by way of Mercurial, and the tests that fail without the guard.
+//! The attacks by hostile patches and fields that Mercurial would carry out, their guards, and the tests that fail
+//! without them.
 //!
-//! | what was seen to work | guard | test |
+//! | attack that worked | guard | test |
 //! | --- | --- | --- |
-//! | `--config=alias.x=!cmd` as an argument of its own | `HGPLAIN=+strictflags` | [`an_option_in_an_options_place_is_a_value`] |
-//! | the same behind a NUL in a field | the server refuses NUL; messages and names lose it | [`an_argument_with_a_nul_is_never_sent`], `it::stacks::no_field_of_a_build…` |
-//! | a revset, or `ffff…`, as a base | only 40 hex digits, in `id(…)` | `it::bases::the_default_revision_is_used…`, [`only_a_whole_hash_is_a_revision`] |
+//! | `--config=alias.x=!cmd` as an argument of its own | `HGPLAIN=+strictflags` | [`option_in_an_options_place_is_a_value`] |
+//! | the same behind a NUL in a field | `CommandServer` refuses NUL; it is replaced in messages and dropped from names | [`argument_with_a_nul_is_never_sent`], `it::stacks::no_field_of_a_build…` |
+//! | a revset, or `ffff…`, as a base | only 40 hex digits, in `id(…)` | `it::bases::default_revision_is_used…`, [`only_a_whole_hash_is_a_revision`] |
 //! | `.hg/hgrc`, `../x`, `/x`, `.hgsub`, … as a name | `patch::path` | `patch::path::tests::…`, `it::hostile::hostile_patches…` |
-//! | submodules, empty commits, lost binary files, two exports, mails | `patch` | `patch::tests::what_has_no_place_is_refused`, `it::hostile::…` |
+//! | submodules, empty commits, lost binary files, two exports, mails | `patch` | `patch::tests::malformed_and_hostile_patches_are_refused`, `it::hostile::…` |
 //! | a file below a file or a symbolic link | `patch::path_tree` | `path_tree::tests::no_file_lies_below_another`, `it::hostile::…` |
-//! | a file that is replaced, whatever it holds | `patch::replace`, and the worker compares the deleted lines | `patch::tests::a_file_that_goes_and_comes_again…`, `it::reports::additions…` |
-//! | a file that is moved away and stays | `patch::scan` | `patch::tests::what_has_no_place…`, `it::hostile::…` |
-//! | anything else that Mercurial reads otherwise than we do | all of `patch` | `tests::differential::…` |
+//! | a file that is replaced, whatever its lines are | `patch::replace`, and the worker compares the deleted lines | `patch::tests::replaced_file…`, `it::reports::additions…` |
+//! | a file that is moved away and stays | `patch::scan` | `patch::tests::malformed_and_hostile…`, `it::hostile::…` |
+//! | any other patch that Mercurial reads differently than we do | all of `patch` | `tests::differential::…` |
 //! | two commits from one patch | the number of the newest changeset after an import | `it::hostile_hg::…` ("a result that is not true") |
 //! | an empty message that opens an editor | messages end with a line of ours; `HGEDITOR=false` | [`no_editor_is_opened`] |
 //! | a newline in an author | `text::author` | `text::tests::authors_are_one_line`, `it::stacks::no_field_of_a_build…` |
-//! | authors, messages and patches beyond ASCII | `HGENCODING=UTF-8`; patches are bytes | `it::stacks::no_field…`, `it::stacks::a_patch_of_many_lines_and_odd_bytes…` |
+//! | authors, messages and patches beyond ASCII | `HGENCODING=UTF-8`; patches are bytes | `it::stacks::no_field…`, `it::stacks::patch_of_many_lines_and_odd_bytes…` |
 //! | our environment, `~/.hgrc`, another `hg` in `PATH` | a cleared environment | `it::hostile_environment::…` |
 //! | a forged server | `web.cacerts`; ssh's options and `known_hosts` | `it::hostile_environment::…`, `ssh::tests::…` |
-//! | a key that others can read, or that stays | a directory 0700, a file 0600, removed on drop | `ssh::tests::…` |
-//! | patches, stacks and paths without end | `Limits`, `patch::path` | [`the_limits_are_those_of_the_contract`], `patch::tests::…`, `it::stacks::a_stack_that_is_too_large…` |
-//! | copies of large files and binary files that pack well, as gigabytes in the clone, in memory and on Try | `Limits::made` | `stack_size::tests::…`, `it::greedy::copies…`, `it::greedy::binary_files…`, `it::greedy::stack…` |
+//! | a key that other users can read, or that is not removed | a directory 0700, a file 0600, removed on drop | `ssh::tests::…` |
+//! | patches, stacks and paths without end | `Limits`, `patch::path` | [`limits_are_those_of_the_contract`], `patch::tests::…`, `it::stacks::stack_that_is_too_large…` |
+//! | copies of large files, and binary files that compress well: gigabytes in the clone, in memory and on Try | `Limits::made` | `stack_size::tests::…`, `it::greedy::copies…`, `it::greedy::binary_files…`, `it::greedy::stack…` |
 //! | hunks that fit nowhere or far away, searched for hours | `search`; processor time of the command server | `search::tests::…`, `it::greedy::hunks…`, `it::greedy::patches_that_take_too_long…` |
-//! | lines that become objects | a number of lines for each stack; memory of the command server | `it::greedy::empty_lines…`, `it::greedy::patch_that_takes_too_much_memory…` |
-//! | one author's builds that take all the time there is | processor time for each author, `processor_time` | `it::greedy::builds_of_an_author…` |
-//! | a Mercurial that was made to misbehave | `framing`, deadlines, process groups | `framing::tests::…`, `it::hostile_hg::…` |
+//! | lines, of which each becomes an object in memory | a limit of lines for each stack; memory of the command server | `it::greedy::empty_lines…`, `it::greedy::patch_that_takes_too_much_memory…` |
+//! | one author's builds that use up all of the time | processor time for each author, `processor_time` | `it::greedy::builds_of_an_author…` |
+//! | a Mercurial that breaks its protocol or hangs | `framing`, deadlines, process groups | `framing::tests::…`, `it::hostile_hg::…` |
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
@@ -32,7 +33,7 @@ use worker::{Limits, WorkerError, process::CommandOutput, text::is_hash};
 
 use crate::command_server::CommandServer;
 
-/// Long enough for any command here; what hangs has failed.
+/// Long enough for any command here; one that takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 struct Lab {
@@ -61,7 +62,7 @@ impl Lab {
         self.server.run(arguments, DEADLINE).await
     }
 
-    /// A file, and an option that makes `command` an alias that makes this file.
+    /// A file, and an option that turns `command` into an alias that makes this file.
     fn alias(&self, command: &str) -> (PathBuf, String) {
         let touched = self.home.path().join("touched");
         let option = format!("--config=alias.{command}=!touch {}", touched.display());
@@ -70,7 +71,7 @@ impl Lab {
 }
 
 #[tokio::test]
-async fn an_option_in_an_options_place_is_a_value() {
+async fn option_in_an_options_place_is_a_value() {
     let mut lab = Lab::new();
     let (touched, option) = lab.alias("log");
     lab.run(&["log", "--template", &option])
@@ -82,7 +83,7 @@ async fn an_option_in_an_options_place_is_a_value() {
 }
 
 #[tokio::test]
-async fn an_argument_with_a_nul_is_never_sent() {
+async fn argument_with_a_nul_is_never_sent() {
     let mut lab = Lab::new();
     let (touched, option) = lab.alias("log");
     let message = format!("--template=x\0{option}");
@@ -140,7 +141,7 @@ fn only_a_whole_hash_is_a_revision() {
 }
 
 #[test]
-fn the_limits_are_those_of_the_contract() {
+fn limits_are_those_of_the_contract() {
     let limits = Limits::default();
     assert_eq!(
         (limits.patch_bytes, limits.stack, limits.files),

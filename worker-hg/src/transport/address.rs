@@ -1,15 +1,15 @@
-//! The addresses of a repository, as Mercurial gets them: in a configuration file that only we can read. The arguments
-//! of a process can be read by every user of the machine, and an address may hold a password.
+//! The addresses of a repository, as Mercurial gets them: in a configuration file that only our user can read. Every
+//! user of the machine can read the arguments of a process, and an address may hold a password.
 
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use worker::{RepositorySettings, WorkerError};
 
-/// What Mercurial calls the source.
+/// The name of the source in Mercurial's configuration.
 pub(crate) const SOURCE: &str = "source";
 
-/// The address of a repository without the credentials of HTTP that it holds, and these.
+/// The address of a repository without its credentials for HTTP, and these credentials.
 struct Address {
     plain: String,
     login: Option<Login>,
@@ -40,7 +40,7 @@ impl Address {
             user: decoded(parsed.username()),
             password: decoded(password).into(),
         };
-        // They fail only for addresses that have no host.
+        // These calls fail only for addresses without a host.
         let _ = parsed.set_password(None);
         let _ = parsed.set_username("");
         Self {
@@ -50,18 +50,18 @@ impl Address {
     }
 }
 
-/// The address of the repository that `url` names, without credentials of HTTP: these are in [`configuration`].
+/// The address in `url` without its credentials for HTTP: [`configuration`] has these.
 pub(crate) fn plain(url: &str) -> String {
     Address::parse(url).plain
 }
 
-/// The configuration file of Mercurial for a repository: where its source is, and the credentials for both addresses.
+/// Mercurial's configuration file for a repository: the address of its source, and the credentials for both addresses.
 pub(crate) fn configuration(repository: &RepositorySettings) -> Result<SecretString, WorkerError> {
     let (source, target) = (
         Address::parse(&repository.url),
         Address::parse(&repository.try_url),
     );
-    // The bookmarks of the clone are those of the source, also when one was deleted there or moved to another branch.
+    // A pull gives the clone the bookmarks of the source, also if one was deleted there or moved to another branch.
     let mut text = format!(
         "[paths]\n{SOURCE} = {}\n{SOURCE}:bookmarks.mode = mirror\n[auth]\n",
         source.plain
@@ -76,7 +76,7 @@ pub(crate) fn configuration(repository: &RepositorySettings) -> Result<SecretStr
             .any(|value| value.contains(char::is_control) || value.trim() != *value)
         {
             let reason = format!(
-                "the credentials in an address of {} hold a control character",
+                "credentials in an address of {} have a control character, or a space at an end",
                 repository.name
             );
             return Err(WorkerError::Settings { reason });

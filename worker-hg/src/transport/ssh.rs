@@ -1,8 +1,8 @@
-//! How a clone reaches its servers by ssh: with one key, to known hosts only, over a connection that is kept.
+//! The ssh of a clone: with one key, to known hosts only, over a connection that is kept.
 //!
-//! Setting up a connection costs about as much as a push. So the first use of a server leaves a master behind
-//! (`ControlMaster`), and the next ones are sessions on its connection. The master leaves our process group; it is asked
-//! to go when the clone is closed or a push failed, and goes by itself when nobody has used it for [`IDLE`].
+//! Setting up a connection takes about as long as a push. So the first use of a server starts a master
+//! (`ControlMaster`), and later uses are sessions on its connection. The master leaves our process group. The worker
+//! ends it when the clone is closed or a push failed; the master exits by itself after [`IDLE`] without use.
 
 use std::{
     fs,
@@ -17,41 +17,41 @@ use worker::{RepositorySettings, Settings, WorkerError, process};
 
 use crate::transport::address;
 
-/// How long a connection is kept without use.
+/// The time for which a connection is kept without use.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// The time that a master has to go.
-const GOING: Duration = Duration::from_secs(2);
+/// The time that a master has to exit.
+const EXIT_TIME: Duration = Duration::from_secs(2);
 
-/// The longest name of a directory with sockets: the path of a socket may have 107 bytes, of which ssh
-/// takes 40 for a hash, 17 for a suffix while it is made, and a slash.
+/// The longest name of a directory with sockets: the path of a socket may have 107 bytes, of which ssh needs 40 for a
+/// hash, 17 for a suffix while it makes the socket, and one for a slash.
 const MAX_DIRECTORY: usize = 107 - 40 - 17 - 1;
 
-/// The names of the private key and of Mercurial's configuration file.
+/// The file with the private key.
 const KEY: &str = "key";
+/// Mercurial's configuration file.
 const HGRC: &str = "hgrc";
 
-/// The ssh of one clone. Its key and sockets are in a directory of its own, which goes with it.
+/// The ssh of one clone. Its key and sockets are in a directory of its own, which is removed with it.
 #[derive(Debug)]
 pub(crate) struct Ssh {
-    /// Where programs that call it are to be: the sockets are told to ssh by a path from there, which is short enough
-    /// wherever it is.
+    /// The working directory of programs that use it: the paths of the sockets are relative to it, and so short enough.
     home: PathBuf,
     directory: PathBuf,
     arguments: Vec<String>,
-    /// More arguments, to keep the connection.
+    /// Further arguments, which keep the connection.
     keeping: Vec<String>,
 }
 
 impl Ssh {
-    /// Prepares it for the clone slot called `lane`. What a crash left behind is replaced.
+    /// Writes the files of the clone slot `slot`, in place of those that a crash left behind.
     pub(crate) fn new(
         settings: &Settings,
         repository: &RepositorySettings,
-        lane: &str,
+        slot: &str,
     ) -> Result<Self, WorkerError> {
         let home = settings.clones_dir.clone();
-        let sockets = Path::new(".ssh").join(lane);
+        let sockets = Path::new(".ssh").join(slot);
         let directory = home.join(&sockets);
         let doing = format!(
             "write the ssh key of {} below {}",
@@ -94,7 +94,8 @@ impl Ssh {
             ));
         } else {
             tracing::warn!(
-                "connections of ssh are not kept: the name {lane} is too long for the path of their sockets"
+                slot,
+                "ssh connections are not kept: the name of the slot is too long for socket paths"
             );
         }
         Ok(Self {
@@ -105,14 +106,14 @@ impl Ssh {
         })
     }
 
-    /// The value of `ui.ssh` for an `hg` in [`Self::home`]: a shell will read it.
+    /// The value of `ui.ssh` for an `hg` in [`Self::home`], quoted for a shell.
     pub(crate) fn command(&self) -> String {
         let quoted: Vec<String> = self.arguments().map(quoted).collect();
         format!("ssh {}", quoted.join(" "))
     }
 
-    /// The same for an `hg` anywhere. The connection is not kept.
-    pub(crate) fn passing(&self) -> String {
+    /// The value of `ui.ssh` for an `hg` in any directory. Its connection is not kept.
+    pub(crate) fn one_off_command(&self) -> String {
         let quoted: Vec<String> = self
             .arguments
             .iter()
@@ -129,7 +130,7 @@ impl Ssh {
             .map(String::as_str)
     }
 
-    /// Where those have to be that use it.
+    /// The working directory for [`Self::command`] and [`Self::arguments`].
     pub(crate) fn home(&self) -> &Path {
         &self.home
     }
@@ -144,13 +145,13 @@ impl Ssh {
         Some(self.directory.join(KEY)).filter(|path| path.exists())
     }
 
-    /// A directory that nobody else can look into.
+    /// A directory that no other user can read.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Ends the connections that are kept. What they carry now fails.
-    pub(crate) async fn hang_up(&self) {
+    /// Closes the kept connections. Running sessions on them fail.
+    pub(crate) async fn close_connections(&self) {
         for entry in fs::read_dir(&self.directory)
             .into_iter()
             .flatten()
@@ -173,8 +174,8 @@ impl Ssh {
                 "master",
             ]
             .map(str::to_owned);
-            // One that does not hear is of no use to anybody, and goes when its server is silent.
-            let _ = process::run(ssh, arguments, "ssh -O exit", GOING).await;
+            // A master that does not respond is unused from now on, and exits when its server is silent.
+            let _ = process::run(ssh, arguments, "ssh -O exit", EXIT_TIME).await;
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -184,12 +185,12 @@ impl Drop for Ssh {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.directory) {
             let path = self.directory.display();
-            tracing::warn!(%path, %error, "cannot remove a directory with an ssh key, remove it by hand");
+            tracing::warn!(%path, %error, "cannot remove the directory with an ssh key; remove it by hand");
         }
     }
 }
 
-/// Makes an empty directory, with the key in it.
+/// Makes an empty directory and writes the key into it. Returns the file of the key.
 fn prepare(directory: &Path, key: Option<&str>) -> io::Result<Option<PathBuf>> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -201,12 +202,12 @@ fn prepare(directory: &Path, key: Option<&str>) -> io::Result<Option<PathBuf>> {
         .create(directory)?;
     let Some(key) = key else { return Ok(None) };
     let path = directory.join(KEY);
-    // ssh refuses a key whose last line does not end.
+    // ssh refuses a key whose last line has no line break.
     write_private(&path, &format!("{}\n", key.trim_end()))?;
     Ok(Some(path))
 }
 
-/// Makes a file that nobody else can read.
+/// Makes a file that no other user can read.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -227,7 +228,7 @@ fn file(path: &Path) -> String {
     )
 }
 
-/// A word for a shell.
+/// Quotes a word for a shell.
 pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
@@ -242,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_is_private_and_goes_away_and_the_command_survives_a_shell() {
+    fn key_is_private_and_removed_and_the_command_survives_a_shell() {
         let home = tempfile::tempdir().expect("a directory");
         let mut repository = RepositorySettings::new(
             Phid::parse("PHID-REPO-1").expect("a PHID"),
@@ -267,7 +268,7 @@ mod tests {
             (0o600, 0o700)
         );
 
-        // What ssh itself understands.
+        // `ssh -G` prints the configuration that ssh reads from its arguments.
         let shell = format!("{} -G host", ssh.command());
         let understood = std::process::Command::new("sh")
             .arg("-c")

@@ -1,18 +1,18 @@
-//! A session with the server of Try that is opened while the stack is still being applied.
+//! A session with the server of Try that is opened while Mercurial still applies the stack.
 //!
-//! Of a push over ssh, two thirds of the time pass before the other side has started its `hg`. So ssh is started first,
-//! and handed to the `hg` that pushes when it comes to that. Nothing that the server has read can be out of date by
-//! then: it begins to read the repository with the first question.
+//! Two thirds of the time of a push over ssh pass before the other side has started its `hg`. So the worker starts ssh
+//! early, and later hands it to the `hg` that pushes. The server has no outdated data by then: it begins to read the
+//! repository at the first request.
 //!
-//! `hg` knows no other way to a server than to run a command (`ui.ssh`). The one that it is given here is a small shell
-//! script that carries bytes between `hg` and two named pipes, and what reads and writes the other ends of these is in
-//! this file. Who holds which end when decides whether anybody waits for ever:
+//! `hg` reaches a server only by a command that it runs (`ui.ssh`). Here that command is a small shell script that
+//! copies bytes between `hg` and two named pipes. This module reads and writes the other ends of the pipes. Each side
+//! must hold the right ends at the right time, or a process waits without end:
 //!
-//! * the script opens each pipe for both directions first, which never blocks, then for the one it wants, and closes the
-//!   first: so it comes to its end, with nothing to read, even when we have died;
-//! * we hold the pipe from `hg` open for writing ourselves until its first bytes arrive; else the end of the input would
-//!   be there before `hg` is. From then on its end is the end of `hg`;
-//! * the pipe to `hg` is closed when ssh ends. What ssh and the server say beside the protocol comes to us, not to `hg`.
+//! * the script first opens each pipe for both directions, which never blocks, then for the direction that it needs,
+//!   and closes the first descriptor. So it reads the end of its input and exits, even after our death;
+//! * we hold the pipe from `hg` open for writing until its first bytes arrive. Otherwise we would read the end of the
+//!   pipe before `hg` has opened it. From then on, the end of the pipe is the end of `hg`;
+//! * we close the pipe to `hg` when ssh ends. The standard error of ssh and the server goes to us, not to `hg`.
 
 use std::{io, path::Path, time::Duration};
 
@@ -30,7 +30,7 @@ use worker::{
 
 use crate::transport::ssh::{self, Ssh};
 
-/// The script. Its name, `$0`, is the directory with the pipes; what `hg` passes to it is not needed any more.
+/// The script. Its name, `$0`, is the directory with the pipes. It needs none of the arguments that `hg` passes.
 const RELAY: &str = r#"
 exec 9<>"$0/down" 3<"$0/down" 9>&- 9<>"$0/up" 4>"$0/up" 9>&- 5<&0
 cat <&5 >&4 3<&- &
@@ -39,11 +39,11 @@ cat <&3
 kill $! 2>/dev/null
 "#;
 
-/// The most that is kept of what is said beside the protocol, in bytes.
+/// The most bytes of the session's standard error that are kept.
 const MAX_WORDS: u64 = 64 << 10;
 
-/// The time that ssh has to end by itself.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The time that ssh has to exit by itself.
+const EXIT_TIME: Duration = Duration::from_secs(1);
 
 /// A session that waits for its `hg`.
 pub(crate) struct PrewarmedSsh {
@@ -54,8 +54,7 @@ pub(crate) struct PrewarmedSsh {
 }
 
 impl PrewarmedSsh {
-    /// Opens a session with the server that `url` names. `None` when it is not reached by ssh, or when only `hg` knows
-    /// what to make of the url.
+    /// Opens a session with the server of `url`. `None` if `url` is not one of ssh, or if only `hg` can interpret it.
     pub(crate) fn open(ssh: &Ssh, url: &str) -> Result<Option<Self>, WorkerError> {
         let Some(address) = Address::parse(url) else {
             return Ok(None);
@@ -84,30 +83,30 @@ impl PrewarmedSsh {
         }))
     }
 
-    /// The value of `ui.ssh` for the one command that is to use this session.
+    /// The value of `ui.ssh` for the one command that uses this session.
     pub(crate) fn command(&self) -> &str {
         &self.ssh
     }
 
-    /// Ends the session, and returns what was said beside the protocol.
+    /// Ends the session, and returns its standard error.
     pub(crate) async fn close(mut self) -> Vec<u8> {
-        // Nothing more comes from us, so the server ends, and then ssh does.
+        // Without further input the server exits, and then ssh does.
         self.relay.abort();
-        let _ = tokio::time::timeout(FAREWELL, self.group.wait()).await;
+        let _ = tokio::time::timeout(EXIT_TIME, self.group.wait()).await;
         self.group.end().await;
-        match tokio::time::timeout(FAREWELL, self.words).await {
+        match tokio::time::timeout(EXIT_TIME, self.words).await {
             Ok(Ok(words)) => words,
             _ => Vec::new(),
         }
     }
 }
 
-/// Where a session leads to, in ssh's arguments.
+/// The destination of a session, for the arguments of ssh.
 #[derive(Debug, PartialEq, Eq)]
 struct Address {
     destination: String,
     port: Option<u16>,
-    /// The repository there, fit for a shell.
+    /// The path of the repository there, safe in a shell.
     path: String,
 }
 
@@ -141,7 +140,7 @@ impl Address {
 /// Our ends of the named pipes.
 struct Pipes {
     up: pipe::Receiver,
-    /// Keeps the end of `up` from coming before anybody has written.
+    /// Keeps `up` from reporting its end before `hg` has written.
     holder: pipe::Sender,
     down: pipe::Sender,
 }
@@ -186,7 +185,7 @@ impl Pipes {
             }
         };
         let downwards = async move { tokio::io::copy(&mut stdout, &mut down).await };
-        // Each closes its pipes when it ends. What went wrong there, `hg` and ssh say better.
+        // Each of them closes its pipes when it ends. Their errors are dropped: `hg` and ssh report them better.
         let _ = futures::join!(upwards, downwards);
     }
 }
@@ -195,7 +194,7 @@ async fn words(stderr: ChildStderr) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut stderr = stderr.take(MAX_WORDS);
     let _ = stderr.read_to_end(&mut kept).await;
-    // Whoever says more must not be kept from it.
+    // A program that writes more must not block on a full pipe.
     let _ = tokio::io::copy(&mut stderr.into_inner(), &mut tokio::io::sink()).await;
     kept
 }
@@ -205,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_what_mercurial_would_make_of_the_url() {
+    fn address_is_what_mercurial_would_make_of_the_url() {
         let address = |destination: &str, port, path: &str| {
             Some(Address {
                 destination: destination.to_owned(),

@@ -1,6 +1,6 @@
 //! The base of a stack, and what its author reads about it.
 
-use build::{BaseChoice, BaseReason, Build, Pushed, Report};
+use build::{BaseChoice, BaseReason, Build, BuildUpdate, Pushed};
 use phabricator::answer;
 
 use crate::world::{World, add, change};
@@ -22,7 +22,7 @@ fn named(used: &str) -> BaseChoice {
 
 /// The unit that the author of a pushed build finds, with its result in front.
 fn unit(pushed: &Pushed) -> String {
-    let answers = answer(&Report::Pushed(Box::new(pushed.clone())));
+    let answers = answer(&BuildUpdate::Pushed(Box::new(pushed.clone())));
     let unit = answers
         .iter()
         .find(|answer| answer.act == "work")
@@ -35,7 +35,7 @@ fn unit(pushed: &Pushed) -> String {
 }
 
 #[tokio::test]
-async fn the_named_base_is_used_when_it_is_known_or_can_be_pulled() {
+async fn named_base_is_used_when_it_is_known_or_can_be_pulled() {
     let mut world = World::new();
     let first = world.source.tip();
     world.source.write("later", b"x");
@@ -84,7 +84,7 @@ async fn the_named_base_is_used_when_it_is_known_or_can_be_pulled() {
 }
 
 #[tokio::test]
-async fn the_default_revision_is_used_when_the_base_is_unknown_or_garbage() {
+async fn default_revision_is_used_when_the_base_is_unknown_or_garbage() {
     use BaseReason::{NotAHash, Unknown, Unnamed};
     let mut world = World::new();
     world.start_ready().await;
@@ -181,7 +181,7 @@ async fn the_default_revision_is_used_when_the_base_is_unknown_or_garbage() {
 }
 
 #[tokio::test]
-async fn the_latest_revision_is_used_when_it_is_configured() {
+async fn latest_revision_is_used_when_it_is_configured() {
     let mut world = World::new();
     world.repository().use_latest_revision = true;
     world.repository().default_revision = "a-branch".to_owned();
@@ -227,7 +227,7 @@ async fn the_latest_revision_is_used_when_it_is_configured() {
 
 /// D2 and D3 stand on D1, D4 on both; D2 and D3 change the same file in different places.
 #[tokio::test]
-async fn a_diamond_becomes_one_line_of_changesets() {
+async fn diamond_becomes_one_line_of_changesets() {
     let mut world = World::new();
     world.start();
     let last = "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -19,2 +19,2 @@\n line 19\n-line 20\n+line XX\n";
@@ -248,7 +248,7 @@ async fn a_diamond_becomes_one_line_of_changesets() {
 }
 
 #[tokio::test]
-async fn a_build_that_comes_again_keeps_its_base_even_on_another_machine() {
+async fn build_that_comes_again_keeps_its_base_even_on_another_machine() {
     let mut world = World::new();
     world.start_ready().await;
     let build = based_on(&world, 1, None);
@@ -262,6 +262,34 @@ async fn a_build_that_comes_again_keeps_its_base_even_on_another_machine() {
     let again = world.pushed(&build).await;
     assert_eq!((again.revision, again.base), (first.revision, first.base));
     assert_eq!(world.try_repo.heads(), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn recorded_base_that_the_source_lost_is_replaced_by_the_one_that_is_used() {
+    let mut world = World::new();
+    let first = world.source.tip();
+    world.source.write("later", b"x");
+    let lost = world.source.commit("a changeset that is stripped later");
+    world.start_ready().await;
+    let build = based_on(&world, 1, None);
+    assert_eq!(world.pushed(&build).await.base.used, lost);
+    world.stop().await;
+    world.die_before_the_end_is_recorded(&build).await;
+    let strip = [
+        "--config=extensions.strip=",
+        "strip",
+        "--quiet",
+        "--no-backup",
+    ];
+    world.source.hg(&[&strip[..], &[&lost]].concat());
+    world.settings.clones_dir = world.path("clones of another machine");
+    world.start_ready().await;
+    let again = world.pushed(&build).await;
+    assert_eq!(again.base.used, first);
+    // The head has a changeset for the patch and one for the configuration of Try.
+    assert_eq!(world.try_repo.node(&format!("{}~2", again.revision)), first);
+    assert_eq!(world.record(&build).await.base, Some(again.base));
     world.stop().await;
 }
 
@@ -486,7 +514,7 @@ async fn default_revision_is_what_the_source_calls_so() {
     world.send(&build).await;
     world.pass(std::time::Duration::from_secs(180)).await;
     assert!(
-        world.report().await.is_none() && world.dead_letters().await.is_empty(),
+        world.update().await.is_none() && world.dead_letters().await.is_empty(),
         "it waits"
     );
     // A build that names its base needs no default.
@@ -501,8 +529,8 @@ async fn default_revision_is_what_the_source_calls_so() {
     };
     assert!(events.iter().any(gone), "{events:?}");
     world.source.hg(&["bookmark", "--rev", &second, "central"]);
-    let applied = world.next_report().await;
-    let Report::Pushed(pushed) = applied.report else {
+    let applied = world.next_update().await;
+    let BuildUpdate::Pushed(pushed) = applied.update else {
         panic!("{applied:?}")
     };
     assert_eq!(pushed.base.used, second);

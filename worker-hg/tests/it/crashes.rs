@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use build::Report;
+use build::BuildUpdate;
 
 use crate::world::{Repo, World, add, hanging_hook, living_in_group};
 
 #[tokio::test]
-async fn what_a_dead_worker_left_in_the_clone_is_gone_at_the_next_start() {
+async fn leftovers_of_a_killed_worker_are_removed_at_the_next_start() {
     let mut world = World::new();
     world.start_ready().await;
     world.stop().await;
@@ -35,7 +35,7 @@ async fn what_a_dead_worker_left_in_the_clone_is_gone_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_clone_that_was_interrupted_is_cloned_again() {
+async fn clone_that_was_interrupted_is_cloned_again() {
     let mut world = World::new();
     let temporary = world.settings.clones_dir.join(".central.cloning");
     fs::create_dir_all(temporary.join(".hg/store")).unwrap();
@@ -47,7 +47,7 @@ async fn a_clone_that_was_interrupted_is_cloned_again() {
 }
 
 #[tokio::test]
-async fn a_clone_that_is_broken_at_the_start_is_cloned_again() {
+async fn clone_that_is_broken_at_the_start_is_cloned_again() {
     type Breaking = fn(&Repo);
     let table: [(&str, Breaking); 4] = [
         ("no mark", |clone| {
@@ -69,14 +69,17 @@ async fn a_clone_that_is_broken_at_the_start_is_cloned_again() {
         world.stop().await;
         break_it(&world.clone());
         world.start();
-        let report = world.build(&world.simple_build(number)).await;
-        assert!(matches!(report, Report::Pushed(_)), "{case}: {report:?}");
+        let update = world.build(&world.simple_build(number)).await;
+        assert!(
+            matches!(update, BuildUpdate::Pushed(_)),
+            "{case}: {update:?}"
+        );
     }
     world.stop().await;
 }
 
 #[tokio::test]
-async fn a_clone_that_breaks_under_a_build_is_cloned_again() {
+async fn clone_that_breaks_under_a_build_is_cloned_again() {
     let mut world = World::new();
     world.start();
     world.pushed(&world.simple_build(1)).await;
@@ -107,13 +110,16 @@ async fn two_processes_do_not_share_a_clone() {
     other.send(&waiting).await;
     world.pushed(&world.simple_build(3)).await;
     world.stop().await;
-    let applied = other.next_report().await;
-    assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
+    let applied = other.next_update().await;
+    assert!(
+        matches!(applied.update, BuildUpdate::Pushed(_)),
+        "{applied:?}"
+    );
     other.stop().await;
 }
 
 #[tokio::test]
-async fn a_worker_that_must_end_within_an_import_leaves_no_process_and_the_next_one_finishes() {
+async fn worker_that_must_end_within_an_import_leaves_no_process_and_the_next_one_finishes() {
     let mut world = World::new();
     world.start_ready().await;
     world.stop().await;
@@ -135,7 +141,7 @@ async fn a_worker_that_must_end_within_an_import_leaves_no_process_and_the_next_
 }
 
 #[tokio::test]
-async fn a_worker_that_must_end_within_a_push_leaves_no_process_and_the_next_one_finishes() {
+async fn worker_that_must_end_within_a_push_leaves_no_process_and_the_next_one_finishes() {
     let mut world = World::new();
     let note = world.path("hanging");
     let configuration = world.try_repo.path.join(".hg/hgrc");
@@ -160,7 +166,7 @@ async fn a_worker_that_must_end_within_a_push_leaves_no_process_and_the_next_one
 }
 
 #[tokio::test]
-async fn a_worker_that_must_end_within_the_first_clone_leaves_no_process() {
+async fn worker_that_must_end_within_the_first_clone_leaves_no_process() {
     let mut world = World::new();
     let note = world.path("hanging");
     world.source.configure(&format!(
@@ -175,8 +181,8 @@ async fn a_worker_that_must_end_within_the_first_clone_leaves_no_process() {
 
 async fn ends_with_one_head(mut world: World) {
     world.start();
-    let applied = world.next_report().await;
-    let Report::Pushed(pushed) = applied.report else {
+    let applied = world.next_update().await;
+    let BuildUpdate::Pushed(pushed) = applied.update else {
         panic!("{applied:?}")
     };
     assert_eq!(world.try_repo.tip(), pushed.revision);

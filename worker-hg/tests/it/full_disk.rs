@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use build::{Build, BuildEventKind, Report};
+use build::{Build, BuildEventKind, BuildUpdate};
 use phabricator::Conduit;
 use testkit::phabricator::{FakePhabricator, NewDiff, NewRevision};
 
@@ -73,7 +73,7 @@ impl Drop for Disk {
     }
 }
 
-/// A line that cannot be compressed, of so many bytes.
+/// A line of `bytes` bytes that cannot be compressed.
 fn noise(seed: u64, bytes: usize) -> String {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -102,7 +102,7 @@ async fn both_wait(world: &World, builds: &[Build]) {
         world.recorded(build, full).await;
     }
     world.pass(Duration::from_secs(120)).await;
-    assert!(world.report().await.is_none(), "a build ended");
+    assert!(world.update().await.is_none(), "a build ended");
     assert_eq!(
         (world.waiting().await, world.dead_letters().await),
         (builds.len(), Vec::new())
@@ -121,8 +121,11 @@ async fn both_wait(world: &World, builds: &[Build]) {
 /// Both builds are pushed, and the clone is whole and the first one.
 async fn both_are_pushed(world: &mut World, builds: &[Build]) {
     for _ in builds {
-        let applied = world.next_report().await;
-        assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
+        let applied = world.next_update().await;
+        assert!(
+            matches!(applied.update, BuildUpdate::Pushed(_)),
+            "{applied:?}"
+        );
     }
     world.until_tidy(&world.clone(), &world.source.tip()).await;
     world.stop().await;
@@ -292,12 +295,12 @@ async fn build_that_expires_on_a_full_disk_names_the_disk_and_not_the_patch() {
     world.send(&builds[0]).await;
     both_wait(&world, &builds).await;
     world.clock.advance(Duration::from_secs(24 * 3600));
-    let applied = world.next_report().await;
-    let Report::InfrastructureFailed(blame) = applied.report else {
+    let applied = world.next_update().await;
+    let BuildUpdate::InfraFailed(failure) = applied.update else {
         panic!("{applied:?}")
     };
     assert_eq!(
-        blame.summary,
+        failure.summary,
         "The build waited for more than 24 hours: our disk is full."
     );
     world.stop().await;

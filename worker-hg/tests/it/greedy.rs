@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use build::{Build, BuildEventKind, PatchFailure, Report};
+use build::{Build, BuildEventKind, BuildUpdate, PatchFailure};
 use flate2::{Compression, write::ZlibEncoder};
 
 use crate::world::{World, add, phid, until};
@@ -30,12 +30,12 @@ async fn refused_and_the_next_one_pushed(world: &World, greedy: &Build) -> Patch
     }
     let mut failure = None;
     for _ in 0..2 {
-        let applied = world.next_report().await;
-        match applied.report {
-            Report::PatchFailed(failed) if applied.request == greedy.request => {
+        let applied = world.next_update().await;
+        match applied.update {
+            BuildUpdate::PatchFailed(failed) if applied.request == greedy.request => {
                 failure = Some(failed)
             }
-            Report::Pushed(_) if applied.request == next.request => {}
+            BuildUpdate::Pushed(_) if applied.request == next.request => {}
             other => panic!("{other:?}"),
         }
     }
@@ -475,9 +475,12 @@ async fn builds_of_an_author_who_used_much_time_are_deferred_and_those_of_others
     other.revision.author = phid("PHID-USER-bob");
     world.send(&waiting).await;
     world.send(&other).await;
-    let applied = world.next_report().await;
+    let applied = world.next_update().await;
     assert_eq!(applied.request, other.request);
-    assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
+    assert!(
+        matches!(applied.update, BuildUpdate::Pushed(_)),
+        "{applied:?}"
+    );
     assert_eq!(world.waiting().await, 1);
     let events = world.record(&waiting).await.events;
     let reason = "builds of this author have used 0 s of processor time within ten minutes (`max_author_time`): builds of \
@@ -489,12 +492,15 @@ async fn builds_of_an_author_who_used_much_time_are_deferred_and_those_of_others
     );
     // Until the window ends, and then once.
     world.pass(Duration::from_secs(300)).await;
-    assert!(world.report().await.is_none());
-    let applied = world.next_report().await;
+    assert!(world.update().await.is_none());
+    let applied = world.next_update().await;
     assert_eq!(applied.request, waiting.request);
-    assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
+    assert!(
+        matches!(applied.update, BuildUpdate::Pushed(_)),
+        "{applied:?}"
+    );
     world.pass(Duration::from_secs(1200)).await;
-    assert!(world.report().await.is_none() && world.dead_letters().await.is_empty());
+    assert!(world.update().await.is_none() && world.dead_letters().await.is_empty());
     world.stop().await;
 }
 

@@ -129,10 +129,10 @@ fn recorder(world: &World) -> (std::path::PathBuf, std::path::PathBuf) {
 }
 
 #[tokio::test]
-async fn the_program_is_not_looked_for_in_our_path() {
+async fn program_is_not_looked_for_in_our_path() {
     if env::var_os(INSIDE).is_none() {
         return in_a_hostile_environment(
-            "hostile_environment::the_program_is_not_looked_for_in_our_path",
+            "hostile_environment::program_is_not_looked_for_in_our_path",
         );
     }
     let mut world = World::new();

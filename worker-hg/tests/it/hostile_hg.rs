@@ -3,7 +3,7 @@
 
 use std::{env, fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, time::Duration};
 
-use build::Report;
+use build::BuildUpdate;
 
 use crate::world::{World, fixture};
 
@@ -60,10 +60,10 @@ async fn outlives(import: Duration, behaviours: &[&str]) {
         }
         world.settings.limits.import = IMPORT;
         world.start_ready().await;
-        let applied = world.next_report().await;
+        let applied = world.next_update().await;
         assert_eq!(applied.request, build.request);
-        let Report::Pushed(pushed) = applied.report else {
-            panic!("{behaviour}: {:?}", applied.report)
+        let BuildUpdate::Pushed(pushed) = applied.update else {
+            panic!("{behaviour}: {:?}", applied.update)
         };
         let files = world
             .try_repo
@@ -91,8 +91,8 @@ fn peak_megabytes() -> u64 {
 }
 
 #[tokio::test]
-async fn what_breaks_the_protocol_is_ended_and_the_build_is_tried_again() {
-    if !is_alone("what_breaks_the_protocol_is_ended_and_the_build_is_tried_again") {
+async fn server_that_breaks_the_protocol_is_killed_and_the_build_retried() {
+    if !is_alone("server_that_breaks_the_protocol_is_killed_and_the_build_retried") {
         return;
     }
     let behaviours = [
@@ -112,8 +112,8 @@ async fn what_breaks_the_protocol_is_ended_and_the_build_is_tried_again() {
 }
 
 #[tokio::test]
-async fn what_never_ends_is_ended_at_the_deadline_and_the_build_is_tried_again() {
-    if !is_alone("what_never_ends_is_ended_at_the_deadline_and_the_build_is_tried_again") {
+async fn command_past_its_deadline_is_killed_and_the_build_retried() {
+    if !is_alone("command_past_its_deadline_is_killed_and_the_build_retried") {
         return;
     }
     let behaviours = [
@@ -131,20 +131,20 @@ async fn what_never_ends_is_ended_at_the_deadline_and_the_build_is_tried_again()
 }
 
 #[tokio::test]
-async fn a_build_that_always_meets_madness_ends_as_our_fault_and_the_next_one_works() {
+async fn build_that_always_meets_madness_ends_as_our_fault_and_the_next_one_works() {
     let (mut world, note) = mad_world();
     fs::write(&note, "garbage always").unwrap();
     world.start();
-    let report = world.build(&world.simple_build(1)).await;
-    let Report::InfrastructureFailed(blame) = report else {
-        panic!("{report:?}")
+    let update = world.build(&world.simple_build(1)).await;
+    let BuildUpdate::InfraFailed(failure) = update else {
+        panic!("{update:?}")
     };
     assert!(
-        blame
+        failure
             .details
             .contains("the hg command server failed during `hg import`"),
         "{}",
-        blame.details
+        failure.details
     );
     fs::remove_file(&note).unwrap();
     world.pushed(&world.simple_build(2)).await;

@@ -84,7 +84,7 @@ impl World {
         .await
     }
 
-    fn upkept(&self, clone: &str, new_changesets: Option<u64>) -> MaintenanceResult {
+    fn maintained(&self, clone: &str, new_changesets: Option<u64>) -> MaintenanceResult {
         MaintenanceResult {
             clone: clone.to_owned(),
             tip: self.tip(),
@@ -108,7 +108,7 @@ fn named(states: &[(&str, CloneState)]) -> Vec<(String, CloneState)> {
 }
 
 #[tokio::test]
-async fn a_clone_is_listed_with_its_state_its_size_its_tip_and_its_last_pull() {
+async fn clone_is_listed_with_its_state_its_size_its_tip_and_its_last_pull() {
     let mut world = World::new();
     assert_eq!(world.states(), named(&[("central", CloneState::Missing)]));
     assert!(!world.settings.clones_dir.exists(), "looking makes nothing");
@@ -117,7 +117,7 @@ async fn a_clone_is_listed_with_its_state_its_size_its_tip_and_its_last_pull() {
     world.stop().await;
     let report = world.inventory().list().unwrap().remove(0);
     assert_eq!(
-        (report.state, report.in_use, report.lane),
+        (report.state, report.in_use, report.slot),
         (CloneState::Ready, false, 1)
     );
     assert_eq!(report.tip, Some(world.tip()));
@@ -145,7 +145,7 @@ async fn a_clone_is_listed_with_its_state_its_size_its_tip_and_its_last_pull() {
 #[tokio::test]
 async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_listed() {
     let mut world = World::new();
-    world.repository().lanes = 2;
+    world.repository().clone_slots = 2;
     let clones = world.settings.clones_dir.clone();
     world.plant("central");
     world.plant("central@2");
@@ -211,7 +211,7 @@ async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_liste
 }
 
 #[tokio::test]
-async fn what_a_worker_has_is_not_removed() {
+async fn clone_in_use_is_not_removed() {
     let mut world = World::new();
     world.start_ready().await;
     let removable_before = world.inventory();
@@ -236,7 +236,7 @@ async fn what_a_worker_has_is_not_removed() {
 }
 
 #[tokio::test]
-async fn a_clone_that_is_elsewhere_is_named_and_not_followed() {
+async fn clone_that_is_elsewhere_is_named_and_not_followed() {
     let world = World::new();
     fs::create_dir(&world.settings.clones_dir).unwrap();
     symlink("/", world.clone().path).unwrap();
@@ -253,9 +253,14 @@ async fn a_clone_that_is_elsewhere_is_named_and_not_followed() {
 #[tokio::test]
 async fn without_a_worker_the_clones_are_made_pulled_and_cloned_again() {
     let mut world = World::new();
-    world.repository().lanes = 2;
+    world.repository().clone_slots = 2;
     let outcome = world.maintain(Task::Pull).await.unwrap();
-    let both = |new| vec![world.upkept("central", new), world.upkept("central@2", new)];
+    let both = |new| {
+        vec![
+            world.maintained("central", new),
+            world.maintained("central@2", new),
+        ]
+    };
     assert_eq!(
         outcome,
         Outcome {
@@ -265,7 +270,12 @@ async fn without_a_worker_the_clones_are_made_pulled_and_cloned_again() {
     );
     world.new_changeset("one");
     let outcome = world.maintain(Task::Pull).await.unwrap();
-    let both = |new| vec![world.upkept("central", new), world.upkept("central@2", new)];
+    let both = |new| {
+        vec![
+            world.maintained("central", new),
+            world.maintained("central@2", new),
+        ]
+    };
     assert_eq!(
         outcome,
         Outcome {
@@ -277,7 +287,12 @@ async fn without_a_worker_the_clones_are_made_pulled_and_cloned_again() {
     fs::write(first.path.join("old"), "").unwrap();
     world.new_changeset("two");
     let outcome = world.maintain(Task::Reclone).await.unwrap();
-    let both = |new| vec![world.upkept("central", new), world.upkept("central@2", new)];
+    let both = |new| {
+        vec![
+            world.maintained("central", new),
+            world.maintained("central@2", new),
+        ]
+    };
     assert_eq!(
         outcome,
         Outcome {
@@ -296,7 +311,7 @@ async fn without_a_worker_the_clones_are_made_pulled_and_cloned_again() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_away_is_said_and_the_old_clone_stays() {
+async fn missing_source_is_reported_and_the_old_clone_stays() {
     let world = World::new();
     world.maintain(Task::Pull).await.unwrap();
     let away = world.path("away");
@@ -317,7 +332,7 @@ async fn a_source_that_is_away_is_said_and_the_old_clone_stays() {
 #[tokio::test]
 async fn worker_pulls_and_clones_again_when_it_is_asked() {
     let mut world = World::new();
-    world.repository().lanes = 2;
+    world.repository().clone_slots = 2;
     world.start_ready().await;
     assert!(matches!(
         world.maintain(Task::Pull).await,
@@ -325,7 +340,12 @@ async fn worker_pulls_and_clones_again_when_it_is_asked() {
     ));
     world.new_changeset("one");
     let outcome = world.answer(&world.ask(Task::Pull)).await;
-    let both = |new| vec![world.upkept("central", new), world.upkept("central@2", new)];
+    let both = |new| {
+        vec![
+            world.maintained("central", new),
+            world.maintained("central@2", new),
+        ]
+    };
     assert_eq!(
         (outcome.error, outcome.done[0].clone()),
         (None, both(Some(1))[0].clone())
@@ -333,7 +353,12 @@ async fn worker_pulls_and_clones_again_when_it_is_asked() {
     fs::write(world.clone().path.join("old"), "").unwrap();
     world.new_changeset("two");
     let outcome = world.answer(&world.ask(Task::Reclone)).await;
-    let both = |new| vec![world.upkept("central", new), world.upkept("central@2", new)];
+    let both = |new| {
+        vec![
+            world.maintained("central", new),
+            world.maintained("central@2", new),
+        ]
+    };
     assert_eq!(
         outcome,
         Outcome {
@@ -384,7 +409,7 @@ async fn builds_go_on_while_a_repository_is_cloned_again_and_what_a_dead_worker_
     assert_eq!(
         outcome,
         Outcome {
-            done: vec![world.upkept("central", None)],
+            done: vec![world.maintained("central", None)],
             error: None
         }
     );
@@ -397,11 +422,11 @@ async fn builds_go_on_while_a_repository_is_cloned_again_and_what_a_dead_worker_
 #[tokio::test]
 async fn beyond_the_budget_what_nobody_needs_goes_and_no_further_lane_is_made() {
     let mut world = World::new();
-    world.repository().lanes = 2;
+    world.repository().clone_slots = 2;
     world.plant("central");
     world.plant("old");
     let size = world.inventory().list().unwrap()[0].bytes;
-    // Room for one and a half: the old one has to go, and still there is no room for the second lane.
+    // Room for one and a half: the old one has to go, and still there is no room for the second slot.
     world.settings.disk_budget = Some(size * 3 / 2);
     world.start();
     until("the old clone to go", || {
@@ -423,12 +448,12 @@ async fn beyond_the_budget_what_nobody_needs_goes_and_no_further_lane_is_made() 
     world.settings.disk_budget = Some(size * 3);
     world.start();
     let second = world.settings.clones_dir.join("central@2/.hg/source-tip");
-    until("the second lane", || second.exists()).await;
+    until("the second slot", || second.exists()).await;
     world.stop().await;
 }
 
 #[tokio::test]
-async fn the_first_clone_is_made_whatever_the_budget_is() {
+async fn first_clone_is_made_whatever_the_budget_is() {
     let mut world = World::new();
     world.settings.disk_budget = Some(1);
     world.plant("old");

@@ -12,7 +12,7 @@ use testkit::{HgWeb, Sshd};
 use crate::world::World;
 
 #[tokio::test]
-async fn a_build_is_pushed_over_ssh() {
+async fn build_is_pushed_over_ssh() {
     let (mut world, _sshd) = over_ssh().await;
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
@@ -21,7 +21,7 @@ async fn a_build_is_pushed_over_ssh() {
 }
 
 #[tokio::test]
-async fn a_build_is_pushed_over_http() {
+async fn build_is_pushed_over_http() {
     let (mut world, _web) = over_http().await;
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;

@@ -6,11 +6,27 @@ use std::{
     path::PathBuf,
 };
 
-use build::Report;
+use build::BuildUpdate;
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    libc,
+};
 use worker::{CloneState, Inventory};
 use worker_hg::Mercurial;
 
 use crate::world::{Answer, World, add, change, hanging_hook, until};
+
+/// Locks the lock file of a clone slot as the worker does, until it is closed.
+fn hold(lock: &File) {
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(lock, FcntlArg::F_OFD_SETLK(&whole)).unwrap();
+}
 
 impl World {
     /// The directory of the patches of a build on the clone with this name.
@@ -28,12 +44,12 @@ impl World {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_patches_however_their_build_ends() {
+async fn patch_files_are_removed_with_each_outcome() {
     let mut world = World::new();
     world.start_ready().await;
     let patches = world.patches("central");
     let pushed = world.build(&world.simple_build(1)).await;
-    assert!(matches!(pushed, Report::Pushed(_)), "{pushed:?}");
+    assert!(matches!(pushed, BuildUpdate::Pushed(_)), "{pushed:?}");
     assert!(!patches.exists(), "pushed");
     for (number, patch) in [
         (2, add(".hg/hgrc", "refused")),
@@ -123,7 +139,7 @@ async fn patches_of_a_worker_that_was_killed_are_gone_after_the_next_start() {
         ["central", "central@2", "other"].map(|clone| world.leave_patches(clone));
     // Another process of the same directory works on this clone.
     let lock = File::create(world.settings.clones_dir.join(".other.lock")).unwrap();
-    lock.lock().unwrap();
+    hold(&lock);
     world.start_ready().await;
     assert!(!own.exists());
     until("the patches of nobody to be removed", || {
@@ -150,7 +166,7 @@ async fn patches_that_were_left_are_listed_and_pruned() {
         .map(|report| (report.directory.as_str(), report.state))
         .collect();
     assert_eq!(listed, [(".old.patches", CloneState::Interrupted)]);
-    lock.lock().unwrap();
+    hold(&lock);
     assert!(!inventory.remove(&removable[0]).unwrap(), "it is in use");
     assert!(left.exists());
     drop(lock);

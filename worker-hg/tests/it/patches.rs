@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{BuildEventKind, Ineligible, NotPublic, QueueState, Report};
+use build::{BuildEventKind, BuildUpdate, Ineligible, NotPublic, QueueState};
 
 use crate::{
     tree_service::TreeService,
@@ -33,8 +33,8 @@ async fn outage_between_load_and_push_parks_the_build() {
     assert_eq!(record.events.iter().filter(|event| waits(event)).count(), 1);
     world.contents.go_away(false);
     for _ in &builds {
-        let report = world.next_report().await.report;
-        assert!(matches!(report, Report::Pushed(_)), "{report:?}");
+        let update = world.next_update().await.update;
+        assert!(matches!(update, BuildUpdate::Pushed(_)), "{update:?}");
     }
     world.stop().await;
 }
@@ -61,9 +61,9 @@ async fn patches_are_not_loaded_again_while_the_tree_is_closed() {
     }
     service.say("try", "open", "");
     for number in 1..=3 {
-        let update = world.next_report().await;
-        assert_eq!(update.request.revision_id, number, "in their order");
-        assert!(matches!(update.report, Report::Pushed(_)));
+        let message = world.next_update().await;
+        assert_eq!(message.request.revision_id, number, "in their order");
+        assert!(matches!(message.update, BuildUpdate::Pushed(_)));
     }
     world.stop().await;
 }
@@ -80,6 +80,6 @@ async fn patch_that_is_gone_is_reported_unless_its_revision_is_private() {
     world.contents.forget(&private);
     let over = Ineligible::Private(NotPublic::Restricted);
     world.phabricator.say(Answer::Over(over));
-    assert_eq!(world.build(&private).await, Report::Private);
+    assert_eq!(world.build(&private).await, BuildUpdate::Private);
     world.stop().await;
 }

@@ -7,7 +7,7 @@ use crate::{
     world::{Repo, World},
 };
 
-/// What was looked at and how that ended, with the places of this run left out.
+/// The subject and the result of each probe.
 async fn probed(world: &World) -> Vec<(String, Result<String, String>)> {
     let found = probe(
         &Mercurial::with_program(&world.hg),

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use runtime::Clock;
 
-use build::Report;
+use build::BuildUpdate;
 
 use crate::world::{Repo, World, hanging_hook, hg, living_in_group};
 
 #[tokio::test]
-async fn a_build_that_comes_twice_makes_one_head() {
+async fn build_that_comes_twice_makes_one_head() {
     let mut world = World::new();
     world.start();
     let build = world.simple_build(7);
@@ -22,7 +22,7 @@ async fn a_build_that_comes_twice_makes_one_head() {
 }
 
 #[tokio::test]
-async fn a_publishing_try_does_not_make_our_changesets_the_sources() {
+async fn publishing_try_does_not_make_our_changesets_the_sources() {
     let mut world = World::new();
     world.try_repo.configure("[phases]\npublish = true\n");
     world.start();
@@ -37,7 +37,7 @@ async fn a_publishing_try_does_not_make_our_changesets_the_sources() {
 }
 
 #[tokio::test]
-async fn a_hook_that_refuses_is_tried_again_and_shown() {
+async fn hook_that_refuses_is_tried_again_and_shown() {
     let mut world = World::new();
     let open = world.path("open");
     let hook = format!("echo CLOSED TREE; test -e {}", open.display());
@@ -45,18 +45,18 @@ async fn a_hook_that_refuses_is_tried_again_and_shown() {
         .try_repo
         .configure(&format!("[hooks]\npretxnchangegroup.tree = {hook}\n"));
     world.start();
-    let report = world.build(&world.simple_build(7)).await;
-    let Report::InfrastructureFailed(blame) = report else {
-        panic!("{report:?}")
+    let update = world.build(&world.simple_build(7)).await;
+    let BuildUpdate::InfraFailed(failure) = update else {
+        panic!("{update:?}")
     };
     assert_eq!(
-        blame.summary,
+        failure.summary,
         "The push to try was refused by a hook there."
     );
     assert!(
-        blame.details.contains("pretxnchangegroup.tree hook"),
+        failure.details.contains("pretxnchangegroup.tree hook"),
         "{}",
-        blame.details
+        failure.details
     );
     assert_eq!(world.dead_letters().await.len(), 1);
     assert_eq!(world.try_repo.tip(), world.source.tip());
@@ -67,27 +67,27 @@ async fn a_hook_that_refuses_is_tried_again_and_shown() {
 }
 
 #[tokio::test]
-async fn what_only_an_operator_can_mend_is_not_tried_again() {
+async fn fault_that_needs_an_operator_is_not_retried() {
     let mut world = World::new();
     let hidden = world.path("elsewhere");
     std::fs::rename(&world.try_repo.path, &hidden).unwrap();
     world.start();
     let before = world.clock.now();
-    let report = world.build(&world.simple_build(7)).await;
-    let Report::InfrastructureFailed(blame) = report else {
-        panic!("{report:?}")
+    let update = world.build(&world.simple_build(7)).await;
+    let BuildUpdate::InfraFailed(failure) = update else {
+        panic!("{update:?}")
     };
     assert_eq!(
-        (blame.summary.as_str(), blame.attempts),
+        (failure.summary.as_str(), failure.attempts),
         (
             "The address that we have for try leads to no repository.",
             1
         )
     );
     assert!(
-        blame.details.contains("does not exist"),
+        failure.details.contains("does not exist"),
         "{}",
-        blame.details
+        failure.details
     );
     // The first pause between attempts is 6 s, the second 36 s; a deferral while the clone is made takes 5 s.
     assert!(world.clock.now().duration_since(before).as_secs() < 3600);
@@ -97,7 +97,7 @@ async fn what_only_an_operator_can_mend_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_push_that_landed_though_its_end_was_never_heard_is_a_success() {
+async fn push_that_landed_without_a_response_is_a_success() {
     let mut world = World::new();
     // The hook of a local Try runs below our own `hg`, and kills it when all is written.
     world
@@ -112,7 +112,7 @@ async fn a_push_that_landed_though_its_end_was_never_heard_is_a_success() {
 }
 
 #[tokio::test]
-async fn a_push_that_died_in_a_local_try_does_not_stop_the_later_ones() {
+async fn push_that_died_in_a_local_try_does_not_stop_the_later_ones() {
     let mut world = World::new();
     let died = world.path("died");
     let hook = format!(
@@ -131,7 +131,7 @@ async fn a_push_that_died_in_a_local_try_does_not_stop_the_later_ones() {
 }
 
 #[tokio::test]
-async fn a_push_past_its_deadline_is_killed_with_its_children() {
+async fn push_past_its_deadline_is_killed_with_its_children() {
     let mut world = World::new();
     let note = world.path("hanging");
     world.start_ready().await;
@@ -142,14 +142,14 @@ async fn a_push_past_its_deadline_is_killed_with_its_children() {
     ));
     world.settings.limits.transfer = Duration::from_secs(2);
     world.start();
-    let report = world.build(&world.simple_build(7)).await;
-    let Report::InfrastructureFailed(blame) = report else {
-        panic!("{report:?}")
+    let update = world.build(&world.simple_build(7)).await;
+    let BuildUpdate::InfraFailed(failure) = update else {
+        panic!("{update:?}")
     };
     assert!(
-        blame.details.contains("`hg push` was killed after 2 s"),
+        failure.details.contains("`hg push` was killed after 2 s"),
         "{}",
-        blame.details
+        failure.details
     );
     assert_eq!(living_in_group(&note), Vec::<String>::new());
     world.stop().await;
@@ -177,9 +177,12 @@ async fn each_repository_is_ready_on_its_own() {
         world.home.path(),
         &["clone", "--quiet", "source", "not-there"],
     );
-    let applied = world.next_report().await;
+    let applied = world.next_update().await;
     assert_eq!(applied.request, waiting.request);
-    assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
+    assert!(
+        matches!(applied.update, BuildUpdate::Pushed(_)),
+        "{applied:?}"
+    );
     let away = Repo {
         path: world.settings.clones_dir.join("away"),
     };

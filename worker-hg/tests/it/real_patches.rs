@@ -1,6 +1,6 @@
 //! Patches as a real Phorge wrote them.
 
-use build::Report;
+use build::BuildUpdate;
 use serde_json::Value;
 
 use crate::world::{World, fixture};
@@ -160,7 +160,7 @@ async fn each_is_applied_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn a_patch_without_its_binary_content_is_refused() {
+async fn patch_without_its_binary_content_is_refused() {
     let mut world = World::new();
     world.start();
     let failure = world
@@ -179,11 +179,11 @@ async fn a_patch_without_its_binary_content_is_refused() {
 async fn renames_and_copies_are_known_as_such() {
     let mut world = World::new();
     world.start();
-    let report = world
+    let update = world
         .build(&world.build_of(vec![world.patch(7, recorded("rename"))]))
         .await;
-    let Report::Pushed(pushed) = report else {
-        panic!("{report:?}")
+    let BuildUpdate::Pushed(pushed) = update else {
+        panic!("{update:?}")
     };
     let parent = format!("p1({})", pushed.revision);
     let copies = world

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use build::Report;
+use build::BuildUpdate;
 
 use crate::world::{Repo, World, fixture, hg, run_hg_with};
 
@@ -79,11 +79,11 @@ async fn check(cases: Vec<(&str, Vec<u8>, End, bool)>) {
             taken,
             "{case}: whether hg import takes it"
         );
-        let report = world
+        let update = world
             .build(&world.build_of(vec![world.patch(number, patch)]))
             .await;
-        match (report, expected) {
-            (Report::Pushed(pushed), Pushed(files)) => {
+        match (update, expected) {
+            (BuildUpdate::Pushed(pushed), Pushed(files)) => {
                 let made = world.try_repo.node(&format!("p1({})", pushed.revision));
                 let changes = world.try_repo.hg(&["status", "--change", &made]);
                 assert_eq!(changes.lines().collect::<Vec<_>>(), files, "{case}");
@@ -94,7 +94,7 @@ async fn check(cases: Vec<(&str, Vec<u8>, End, bool)>) {
                     assert_eq!(diff, imported, "{case}");
                 }
             }
-            (Report::PatchFailed(failure), Failed(details, advice)) => {
+            (BuildUpdate::PatchFailed(failure), Failed(details, advice)) => {
                 assert!(
                     failure.details.contains(details),
                     "{case}: {}",
@@ -114,7 +114,7 @@ async fn check(cases: Vec<(&str, Vec<u8>, End, bool)>) {
                     failure.commands
                 );
             }
-            (report, _) => panic!("{case}: {report:?}"),
+            (update, _) => panic!("{case}: {update:?}"),
         }
     }
     world.stop().await;

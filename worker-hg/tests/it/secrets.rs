@@ -37,9 +37,9 @@ async fn clones_and_patches_are_for_our_user_alone() {
         .await
         .unwrap();
     world.repository().url = web.url();
-    world.repository().lanes = 2;
+    world.repository().clone_slots = 2;
     world.start_ready().await;
-    // What Mercurial imports is looked at while it does: the patch, and then the one of the configuration.
+    // A hook copies what Mercurial imports: the patch, and then the one of the configuration.
     let seen = ["0.patch", "incoming.patch"].map(|name| world.path(name));
     let files = "../.central.patches/0.patch .hg/incoming.patch";
     let hook = format!(
@@ -49,7 +49,7 @@ async fn clones_and_patches_are_for_our_user_alone() {
     world
         .clone()
         .configure(&format!("[hooks]\npretxncommit.look = {hook}\n"));
-    until("the other lane", || {
+    until("the other slot", || {
         world
             .settings
             .clones_dir
@@ -58,7 +58,7 @@ async fn clones_and_patches_are_for_our_user_alone() {
     })
     .await;
     world.stop().await;
-    world.repository().lanes = 1;
+    world.repository().clone_slots = 1;
     world.start();
     world
         .pushed(&world.build_of(vec![world.patch(7, add("a", "a"))]))
@@ -75,7 +75,7 @@ async fn clones_and_patches_are_for_our_user_alone() {
     );
     world.stop().await;
 
-    // As an older release left it.
+    // Others get the right to read it.
     fs::set_permissions(&world.clone().path, fs::Permissions::from_mode(0o755)).unwrap();
     world.start();
     world.pushed(&world.simple_build(8)).await;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use build::Report;
+use build::BuildUpdate;
 use testkit::Sshd;
 
 use crate::{
@@ -63,20 +63,19 @@ async fn hg_pushes_in_the_session_that_was_opened_for_it() {
         .count();
     assert_eq!((sessions, masters), (1, 1), "{:?}", ssh_of(&world));
     fs::write(world.path("go"), "").unwrap();
-    let mut report = None;
-    while report.is_none() {
-        report = world.report().await;
+    let mut update = None;
+    while update.is_none() {
+        update = world.update().await;
         tokio::task::yield_now().await;
     }
-    assert!(matches!(report.unwrap().report, Report::Pushed(_)));
+    assert!(matches!(update.unwrap().update, BuildUpdate::Pushed(_)));
     shutdown.stop();
     working.await.unwrap();
     until("no connection to be left", || ssh_of(&world).is_empty()).await;
 }
 
 #[tokio::test]
-async fn a_worker_that_must_end_within_a_push_over_ssh_leaves_no_process_and_the_next_one_finishes()
-{
+async fn worker_that_must_end_within_a_push_over_ssh_leaves_no_process_and_the_next_one_finishes() {
     let (mut world, _sshd) = over_ssh().await;
     hold(&world);
     world.start();
@@ -86,14 +85,14 @@ async fn a_worker_that_must_end_within_a_push_over_ssh_leaves_no_process_and_the
     until("no ssh to be left", || ssh_of(&world).is_empty()).await;
     fs::write(world.path("go"), "").unwrap();
     world.start();
-    let report = world.next_report().await.report;
-    assert!(matches!(report, Report::Pushed(_)), "{report:?}");
+    let update = world.next_update().await.update;
+    assert!(matches!(update, BuildUpdate::Pushed(_)), "{update:?}");
     assert_eq!(world.try_repo.heads(), 1);
     world.stop().await;
 }
 
 #[tokio::test]
-async fn a_build_that_is_not_pushed_gives_its_session_back() {
+async fn build_that_is_not_pushed_gives_its_session_back() {
     let (mut world, _sshd) = over_ssh().await;
     world.start();
     let patch = crate::world::change("line V", "x");
@@ -111,7 +110,7 @@ async fn a_build_that_is_not_pushed_gives_its_session_back() {
 }
 
 #[tokio::test]
-async fn a_connection_that_has_died_is_replaced() {
+async fn connection_that_has_died_is_replaced() {
     let (mut world, mut sshd) = over_ssh().await;
     world.start();
     world.pushed(&world.simple_build(7)).await;

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use build::Report;
+use build::BuildUpdate;
 
 use crate::world::{Repo, World, until};
 
@@ -27,7 +27,7 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
     world.start_ready().await;
     world.stop().await;
     world.clone().configure(&holding_hook(&world));
-    world.repository().lanes = 2;
+    world.repository().clone_slots = 2;
     // A build waits for the second one while that is opened.
     world.settings.limits.ready = Duration::from_secs(60);
     world.start();
@@ -35,7 +35,7 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
         path: world.settings.clones_dir.join("central@2"),
     };
     // It is copied from the first one, which is not to be held by a build before.
-    until("the second lane", || {
+    until("the second slot", || {
         second.path.join(".hg/source-tip").exists()
     })
     .await;
@@ -47,9 +47,12 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
     fs::write(world.path("go"), "").unwrap();
     let mut pushed = 0;
     while pushed < 3 {
-        match world.report().await {
+        match world.update().await {
             Some(applied) => {
-                assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
+                assert!(
+                    matches!(applied.update, BuildUpdate::Pushed(_)),
+                    "{applied:?}"
+                );
                 pushed += 1;
             }
             None => tokio::task::yield_now().await,
@@ -63,14 +66,14 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
 }
 
 #[tokio::test]
-async fn a_lane_that_is_damaged_is_cloned_again_while_the_other_works() {
+async fn lane_that_is_damaged_is_cloned_again_while_the_other_works() {
     let mut world = World::new();
-    world.repository().lanes = 2;
+    world.repository().clone_slots = 2;
     world.start();
     let second = Repo {
         path: world.settings.clones_dir.join("central@2"),
     };
-    until("the second lane", || {
+    until("the second slot", || {
         second.path.join(".hg/source-tip").exists()
     })
     .await;
@@ -81,7 +84,7 @@ async fn a_lane_that_is_damaged_is_cloned_again_while_the_other_works() {
     for number in 1..=3 {
         world.pushed(&world.simple_build(number)).await;
     }
-    until("the second lane again", || {
+    until("the second slot again", || {
         fs::read(&changelog).is_ok_and(|bytes| bytes != b"junk")
     })
     .await;

@@ -2,14 +2,14 @@
 
 use std::{process::Command, time::Duration};
 
-use build::{Build, NeutralReason, Report};
+use build::{Build, BuildUpdate, SkipReason};
 use runtime::Clock;
 use worker::TryMode;
 
 use crate::world::{Repo, World, add, add_mode, change, phid};
 
 #[tokio::test]
-async fn a_stack_becomes_changesets_and_one_that_tells_try_what_to_do() {
+async fn stack_becomes_changesets_and_one_that_tells_try_what_to_do() {
     let mut world = World::new();
     world.start();
     let mut second = world.patch(8, add("b", "b"));
@@ -85,7 +85,7 @@ async fn try_syntax_goes_into_the_message() {
 }
 
 #[tokio::test]
-async fn a_config_that_is_there_already_is_replaced_whatever_it_is() {
+async fn config_that_is_there_already_is_replaced_whatever_it_is() {
     let mut world = World::new();
     world.start();
     let fresh = world.pushed(&world.simple_build(7)).await;
@@ -132,7 +132,7 @@ async fn a_config_that_is_there_already_is_replaced_whatever_it_is() {
 }
 
 #[tokio::test]
-async fn the_same_build_gives_the_same_hashes_elsewhere() {
+async fn same_build_gives_the_same_hashes_elsewhere() {
     let mut heads = Vec::new();
     for earlier in [false, true] {
         let mut world = World::new();
@@ -153,7 +153,7 @@ async fn the_same_build_gives_the_same_hashes_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
+async fn patch_that_does_not_apply_names_patch_file_hunk_and_base() {
     let mut world = World::new();
     world.start();
     let base = world.source.tip();
@@ -217,7 +217,7 @@ async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
 
 /// An author has D7, D8 and an unrelated D70 in a clone, and what the answer says puts D7 and D8 on the base.
 #[tokio::test]
-async fn the_commands_that_an_author_is_given_rebase_the_stack() {
+async fn commands_that_an_author_is_given_rebase_the_stack() {
     let mut world = World::new();
     world.source.hg(&["clone", "--quiet", ".", "../author"]);
     let author = Repo {
@@ -279,25 +279,25 @@ async fn the_commands_that_an_author_is_given_rebase_the_stack() {
 }
 
 #[tokio::test]
-async fn a_clone_that_was_never_ready_is_our_fault_and_not_the_diffs_age() {
+async fn clone_that_was_never_ready_is_our_fault_and_not_the_diffs_age() {
     let mut world = World::new();
     world.repository().url = world.path("not-there").to_str().unwrap().to_owned();
     world.start();
     let mut expired = world.simple_build(2);
     expired.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
-    let report = world.build(&expired).await;
-    let Report::InfrastructureFailed(blame) = report else {
-        panic!("{report:?}")
+    let update = world.build(&expired).await;
+    let BuildUpdate::InfraFailed(failure) = update else {
+        panic!("{update:?}")
     };
     assert_eq!(
-        blame.summary,
+        failure.summary,
         "Our clone of central was not ready within 24 hours."
     );
     world.stop().await;
 }
 
 #[tokio::test]
-async fn what_need_not_be_built_has_a_neutral_end() {
+async fn ineligible_builds_are_skipped() {
     let mut world = World::new();
     world
         .settings
@@ -324,32 +324,35 @@ async fn what_need_not_be_built_has_a_neutral_end() {
     let table = [
         (
             nothing_left,
-            NeutralReason::Landed,
+            SkipReason::Landed,
             "D1 has landed, there is no patch left to build.",
         ),
         (
             expired,
-            NeutralReason::Expired,
+            SkipReason::Expired,
             "Expired: diff 1002 was made 25 hours ago, and diffs older than 24 hours are not built. Submit it again to have it built.",
         ),
         (
             unknown,
-            NeutralReason::Repository,
+            SkipReason::Repository,
             "Unsupported repository: patches for PHID-REPO-other are not built.",
         ),
         (
             skipped,
-            NeutralReason::File,
+            SkipReason::File,
             "The stack changes `docs/skip.rst`, and stacks that change this file are not built.",
         ),
         (
             renamed,
-            NeutralReason::File,
+            SkipReason::File,
             "The stack changes `docs/skip.rst`, and stacks that change this file are not built.",
         ),
     ];
     for (build, reason, expected) in table {
-        assert_eq!(world.build(&build).await, Report::neutral(reason, expected));
+        assert_eq!(
+            world.build(&build).await,
+            BuildUpdate::skipped(reason, expected)
+        );
     }
     assert_eq!(world.try_repo.heads(), 1);
     world.stop().await;
@@ -419,7 +422,7 @@ async fn no_field_of_a_build_is_taken_for_an_option_or_breaks_a_commit() {
 }
 
 #[tokio::test]
-async fn a_stack_that_is_too_large_is_refused() {
+async fn stack_that_is_too_large_is_refused() {
     let mut world = World::new();
     world.settings.limits.stack = 2;
     world.settings.limits.patch_bytes = 2000;
@@ -444,7 +447,7 @@ async fn a_stack_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn a_patch_of_many_lines_and_odd_bytes_arrives_whole() {
+async fn patch_of_many_lines_and_odd_bytes_arrives_whole() {
     let mut world = World::new();
     world.start();
     let mut content = Vec::new();

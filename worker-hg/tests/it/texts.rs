@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use build::{Build, Report};
+use build::{Build, BuildUpdate};
 use phabricator::answer;
 use runtime::Clock;
 
@@ -17,13 +17,13 @@ use crate::{
     world::{TestPatch, World, add, add_mode, change, hanging_hook, phid},
 };
 
-/// The answers of reports under their names.
+/// The answers of updates under their names.
 #[derive(Default)]
 struct Golden(String);
 
 impl Golden {
-    fn add(&mut self, case: &str, report: &Report, home: &Path) {
-        let answers: Vec<String> = answer(report).iter().map(ToString::to_string).collect();
+    fn add(&mut self, case: &str, update: &BuildUpdate, home: &Path) {
+        let answers: Vec<String> = answer(update).iter().map(ToString::to_string).collect();
         let text = answers
             .join("\n\n")
             .replace(home.to_str().unwrap(), "/home");
@@ -57,12 +57,12 @@ async fn golden(world: &mut World, cases: Vec<(&str, Vec<TestPatch>)>) -> String
     for (number, (case, stack)) in (0..).zip(cases) {
         let mut build = now(world, world.build_of(stack));
         build.request.target = phid(&format!("PHID-HMBT-case{number}"));
-        let report = world.build(&build).await;
+        let update = world.build(&build).await;
         assert!(
-            matches!(report, Report::PatchFailed(_)),
-            "{case}: {report:?}"
+            matches!(update, BuildUpdate::PatchFailed(_)),
+            "{case}: {update:?}"
         );
-        golden.add(case, &report, world.home.path());
+        golden.add(case, &update, world.home.path());
     }
     world.stop().await;
     golden.0
@@ -169,7 +169,7 @@ async fn patches_that_do_not_apply() {
 }
 
 #[tokio::test]
-async fn a_repository_that_is_always_built_on_its_newest_changeset() {
+async fn repository_that_is_always_built_on_its_newest_changeset() {
     let mut world = World::new();
     let old = world.source.tip();
     world.source.write("later", b"x");
@@ -317,16 +317,15 @@ async fn builds_that_need_no_push() {
 
 /// Adds the outcome of a build that fails by our fault.
 async fn broken(golden: &mut Golden, case: &str, world: &World) {
-    let report = world.build(&now(world, world.simple_build(7))).await;
+    let update = world.build(&now(world, world.simple_build(7))).await;
     assert!(
-        matches!(report, Report::InfrastructureFailed(_)),
-        "{case}: {report:?}"
+        matches!(update, BuildUpdate::InfraFailed(_)),
+        "{case}: {update:?}"
     );
-    golden.add(case, &report, world.home.path());
+    golden.add(case, &update, world.home.path());
 }
 
-/// The words of ssh and of servers are the business of the tests about pushes; what they are taken for stands with
-/// `blame.rs`.
+/// The tests of pushes have the texts of ssh and of servers; those of `remote.rs` have their meaning.
 #[tokio::test]
 async fn failures_of_ours() {
     let mut golden = Golden::default();

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use build::{Build, NeutralReason, Report};
+use build::{Build, BuildUpdate, SkipReason};
 use runtime::Clock;
+use testkit::capture_logs;
 
 use crate::{
     tree_service::TreeService,
@@ -11,6 +12,8 @@ use crate::{
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+const OPEN: &str = "the tree is open; its deferred builds go on";
 
 /// A world with a tree status service.
 async fn world() -> (World, TreeService) {
@@ -24,6 +27,7 @@ async fn world() -> (World, TreeService) {
 
 #[tokio::test]
 async fn builds_for_a_closed_tree_wait_without_losing_attempts_and_go_one_by_one_when_it_opens() {
+    let (_guard, logs) = capture_logs();
     let (mut world, service) = world().await;
     let mut elsewhere = world.settings.repositories[0].clone();
     (elsewhere.phid, elsewhere.name) = (phid("PHID-REPO-elsewhere"), "elsewhere".to_owned());
@@ -39,9 +43,12 @@ async fn builds_for_a_closed_tree_wait_without_losing_attempts_and_go_one_by_one
     world.send(&open).await;
     world.pass(30 * MINUTE).await;
 
-    let applied = world.report().await.expect("the other tree is open");
+    let applied = world.update().await.expect("the other tree is open");
     assert_eq!(applied.request, open.request);
-    assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
+    assert!(
+        matches!(applied.update, BuildUpdate::Pushed(_)),
+        "{applied:?}"
+    );
     assert_eq!(world.waiting().await, 3, "far more looks than attempts");
     assert_eq!(world.try_repo.heads(), 1);
 
@@ -53,15 +60,36 @@ async fn builds_for_a_closed_tree_wait_without_losing_attempts_and_go_one_by_one
 
     service.say("try", "open", "");
     for heads in 2..=4 {
-        let report = world.next_report().await.report;
-        assert!(matches!(report, Report::Pushed(_)), "{report:?}");
+        let update = world.next_update().await.update;
+        assert!(matches!(update, BuildUpdate::Pushed(_)), "{update:?}");
         assert_eq!(world.try_repo.heads(), heads);
     }
     world.stop().await;
+    assert_eq!(logs.count(OPEN), 1, "{}", logs.text());
 }
 
 #[tokio::test]
-async fn a_tree_that_wants_approval_is_as_good_as_closed() {
+async fn closed_tree_is_not_logged_as_open_when_the_service_goes_down() {
+    let (_guard, logs) = capture_logs();
+    let (mut world, service) = world().await;
+    service.say("try", "closed", "Bug 123 - infra");
+    world.start();
+    world.send(&world.simple_build(7)).await;
+    world.pass(5 * MINUTE).await;
+    assert_eq!(world.waiting().await, 1);
+    service.answer(503, "");
+    assert!(matches!(
+        world.next_update().await.update,
+        BuildUpdate::Pushed(_)
+    ));
+    world.stop().await;
+    let outage = "the tree status service does not respond; trees count as open";
+    assert_eq!(logs.count(outage), 1, "{}", logs.text());
+    assert_eq!(logs.count(OPEN), 0, "{}", logs.text());
+}
+
+#[tokio::test]
+async fn tree_that_wants_approval_is_as_good_as_closed() {
     let (mut world, service) = world().await;
     service.say("try", "approval required", "");
     world.start();
@@ -70,14 +98,14 @@ async fn a_tree_that_wants_approval_is_as_good_as_closed() {
     assert_eq!(world.waiting().await, 1);
     service.say("try", "open", "");
     assert!(matches!(
-        world.next_report().await.report,
-        Report::Pushed(_)
+        world.next_update().await.update,
+        BuildUpdate::Pushed(_)
     ));
     world.stop().await;
 }
 
 #[tokio::test]
-async fn a_patch_that_does_not_apply_is_reported_while_the_tree_is_closed() {
+async fn patch_that_does_not_apply_is_reported_while_the_tree_is_closed() {
     let (mut world, service) = world().await;
     service.say("try", "closed", "");
     world.start();
@@ -93,7 +121,7 @@ async fn a_patch_that_does_not_apply_is_reported_while_the_tree_is_closed() {
 }
 
 #[tokio::test]
-async fn a_build_that_expires_in_front_of_a_closed_tree_says_so() {
+async fn build_that_expires_in_front_of_a_closed_tree_says_so() {
     let (mut world, service) = world().await;
     service.say("try", "closed", "Bug 123 - infra");
     world.start();
@@ -104,15 +132,15 @@ async fn a_build_that_expires_in_front_of_a_closed_tree_says_so() {
     world.pass(8 * MINUTE).await;
     assert_eq!(world.waiting().await, 1);
     world.pass(4 * MINUTE).await;
-    let report = world.report().await.expect("its time is over").report;
+    let update = world.update().await.expect("its time is over").update;
     let expected = "Expired: diff 1007 was made 24 hours ago, and diffs older than 24 hours are not built. Submit it again to have it built. \
          The build waited for try, which is closed: `Bug 123 - infra`.";
-    assert_eq!(report, Report::neutral(NeutralReason::Expired, expected));
+    assert_eq!(update, BuildUpdate::skipped(SkipReason::Expired, expected));
     world.stop().await;
 }
 
 #[tokio::test]
-async fn a_tree_that_nobody_knows_about_counts_as_open() {
+async fn tree_that_nobody_knows_about_counts_as_open() {
     let (mut world, mut service) = world().await;
     world.start();
     let mut number = 0;
@@ -147,7 +175,7 @@ async fn a_tree_that_nobody_knows_about_counts_as_open() {
 }
 
 #[tokio::test]
-async fn a_push_that_a_hook_refuses_waits_when_the_tree_was_closed_meanwhile() {
+async fn push_that_a_hook_refuses_waits_when_the_tree_was_closed_meanwhile() {
     let (mut world, service) = world().await;
     world.start_ready().await;
     service.say_once("open", "");
@@ -168,8 +196,8 @@ async fn a_push_that_a_hook_refuses_waits_when_the_tree_was_closed_meanwhile() {
         .configure("[hooks]\npretxnchangegroup.tree =\n");
     service.say("try", "open", "");
     assert!(matches!(
-        world.next_report().await.report,
-        Report::Pushed(_)
+        world.next_update().await.update,
+        BuildUpdate::Pushed(_)
     ));
     world.stop().await;
 }

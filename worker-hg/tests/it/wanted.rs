@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{Build, BuildEventKind, BuildOutcome, Ineligible, NeutralReason, NotPublic, Report};
+use build::{Build, BuildEventKind, BuildOutcome, BuildUpdate, Ineligible, NotPublic, SkipReason};
 
 use crate::world::{Answer, World, add, phid};
 
@@ -15,7 +15,7 @@ fn private() -> Ineligible {
 }
 
 #[tokio::test]
-async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
+async fn superseded_and_private_builds_are_not_pushed() {
     let mut world = World::new();
     // Each is asked about at the gate: one that finds no clone ready is asked about before it has a base.
     world.settings.limits.ready = Duration::from_secs(60);
@@ -23,7 +23,7 @@ async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
     world.pushed(&world.simple_build(9)).await;
     let heads = world.try_repo.heads();
     for (number, over) in [(1, superseded()), (2, private())] {
-        let end = over.report();
+        let end = over.update();
         world.phabricator.say(Answer::Over(over));
         let build = world.simple_build(number);
         assert_eq!(world.build(&build).await, end);
@@ -31,7 +31,7 @@ async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
         assert!(record.ends_with(&end));
         assert_eq!(
             record.base.is_some(),
-            end != Report::Private,
+            end != BuildUpdate::Private,
             "of a private revision numbers are left"
         );
     }
@@ -40,7 +40,7 @@ async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
         3,
         "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -1,1 +1,1 @@\n-never there\n+x\n",
     )]);
-    assert_eq!(world.build(&wrong).await, Report::Private);
+    assert_eq!(world.build(&wrong).await, BuildUpdate::Private);
     assert_eq!(world.try_repo.heads(), heads);
 
     world.phabricator.say(Answer::Wanted);
@@ -49,7 +49,7 @@ async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
 }
 
 #[tokio::test]
-async fn nothing_is_pushed_while_nobody_can_tell_and_no_attempt_is_counted() {
+async fn outage_of_the_push_guard_defers_without_an_attempt() {
     let mut world = World::new();
     world.start_ready().await;
     let heads = world.try_repo.heads();
@@ -68,11 +68,11 @@ async fn nothing_is_pushed_while_nobody_can_tell_and_no_attempt_is_counted() {
     );
 
     world.phabricator.say(Answer::Wanted);
-    let applied = world.next_report().await;
+    let applied = world.next_update().await;
     assert!(
-        matches!(applied.report, Report::Pushed(_)),
+        matches!(applied.update, BuildUpdate::Pushed(_)),
         "{:?}",
-        applied.report
+        applied.update
     );
     assert_eq!(
         world.record(&build).await.outcome(),
@@ -111,7 +111,7 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
 }
 
 #[tokio::test]
-async fn build_of_which_the_answer_is_unclear_holds_up_no_other() {
+async fn build_with_an_unclear_answer_holds_up_no_other_and_expires() {
     let mut world = World::new();
     world.settings.limits.ready = Duration::from_secs(60);
     world.start_ready().await;
@@ -119,11 +119,36 @@ async fn build_of_which_the_answer_is_unclear_holds_up_no_other() {
     for number in [1, 2] {
         world.send(&world.simple_build(number)).await;
     }
-    // Time does not pass: a lane that is held would stay so.
+    // Time does not pass: a partition that is held would stay so.
     world.handle_all().await;
-    let update = world.report().await.expect("the other one is pushed");
-    assert_eq!(update.request.revision_id, 2);
+    let message = world.update().await.expect("the other one is pushed");
+    assert_eq!(message.request.revision_id, 2);
     assert_eq!(world.waiting().await, 1);
+
+    // Its diff was made an hour before it was sent.
+    world.clock.advance(Duration::from_secs(24 * 3600));
+    let message = world.next_update().await;
+    assert_eq!(message.request.revision_id, 1);
+    let outcome = world.record(&world.simple_build(1)).await.outcome();
+    assert_eq!(outcome, Some(BuildOutcome::Skipped(SkipReason::Expired)));
+    assert_eq!(world.waiting().await, 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn superseded_build_ends_while_the_default_revision_is_missing() {
+    let mut world = World::new();
+    world.settings.limits.ready = Duration::from_secs(60);
+    world.repository().default_revision = "missing".to_owned();
+    world.start_ready().await;
+    world.phabricator.say(Answer::Over(superseded()));
+    let mut patch = world.patch(1, add("new.txt", "hello"));
+    patch.diff.base = None;
+    world.send(&world.build_of(vec![patch])).await;
+    world.handle_all().await;
+    let message = world.update().await.expect("the build has ended");
+    assert_eq!(message.update, superseded().update());
+    assert_eq!(world.waiting().await, 0);
     world.stop().await;
 }
 
@@ -148,7 +173,7 @@ async fn wait_is_logged_although_no_delivery_comes_in_its_first_minute() {
 
 /// Else there would be a head on Try that nobody was told of.
 #[tokio::test]
-async fn a_build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {
+async fn build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {
     let mut world = World::new();
     world.start_ready().await;
     let build = world.simple_build(1);
@@ -161,13 +186,13 @@ async fn a_build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {
     // What has become private is not spoken of, whatever is on Try.
     world.die_before_the_end_is_recorded(&build).await;
     world.phabricator.say(Answer::Over(private()));
-    assert_eq!(world.build(&build).await, Report::Private);
+    assert_eq!(world.build(&build).await, BuildUpdate::Private);
     world.stop().await;
 }
 
 /// Else there would be a head on Try, and an answer that says that nothing was built.
 #[tokio::test]
-async fn a_build_whose_push_has_begun_is_finished_although_its_diff_has_expired() {
+async fn build_whose_push_has_begun_is_finished_although_its_diff_has_expired() {
     let mut world = World::new();
     world.start_ready().await;
     let build = world.simple_build(1);
@@ -179,7 +204,7 @@ async fn a_build_whose_push_has_begun_is_finished_although_its_diff_has_expired(
 }
 
 #[tokio::test]
-async fn a_push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_build() {
+async fn push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_build() {
     let mut world = World::new();
     world
         .try_repo
@@ -190,12 +215,12 @@ async fn a_push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_bu
     let record = world.failed_once(&build).await;
     assert!(!record.pushing, "{record:?}");
     world.phabricator.say(Answer::Over(superseded()));
-    assert_eq!(world.next_report().await.report, superseded().report());
+    assert_eq!(world.next_update().await.update, superseded().update());
     world.stop().await;
 }
 
 #[tokio::test]
-async fn a_build_whose_end_was_decided_meanwhile_is_neither_pushed_nor_reported() {
+async fn build_whose_end_was_decided_meanwhile_is_neither_pushed_nor_reported() {
     let mut world = World::new();
     world.start_ready().await;
     let heads = world.try_repo.heads();
@@ -203,12 +228,12 @@ async fn a_build_whose_end_was_decided_meanwhile_is_neither_pushed_nor_reported(
     world
         .decide(
             &build,
-            &Report::neutral(NeutralReason::Cancelled, "Cancelled."),
+            &BuildUpdate::skipped(SkipReason::Cancelled, "Cancelled."),
         )
         .await;
     world.send(&build).await;
     world.pass(Duration::from_secs(60)).await;
-    assert!(world.report().await.is_none());
+    assert!(world.update().await.is_none());
     assert_eq!((world.waiting().await, world.try_repo.heads()), (0, heads));
     world.stop().await;
 }
@@ -233,13 +258,13 @@ fn builds_without_a_push(world: &World, number: u64) -> [Build; 5] {
 
 /// What a private patch is refused for is about its files.
 #[tokio::test]
-async fn a_private_build_is_withheld_also_when_it_would_have_ended_without_a_push() {
+async fn private_build_gets_the_private_outcome_also_when_it_would_have_ended_without_a_push() {
     let mut world = World::new();
     world.settings.skippable_files = ["new.txt".to_owned()].into();
     world.start_ready().await;
     world.phabricator.say(Answer::Over(private()));
     for build in builds_without_a_push(&world, 1) {
-        assert_eq!(world.build(&build).await, Report::Private);
+        assert_eq!(world.build(&build).await, BuildUpdate::Private);
         let record = format!("{:?}", world.record(&build).await);
         assert!(
             !record.contains("new.txt") && !record.contains("hgrc"),
@@ -250,7 +275,7 @@ async fn a_private_build_is_withheld_also_when_it_would_have_ended_without_a_pus
 }
 
 #[tokio::test]
-async fn a_newer_diff_comes_before_what_is_wrong_with_a_patch_and_not_before_other_ends() {
+async fn newer_diff_comes_before_what_is_wrong_with_a_patch_and_not_before_other_ends() {
     let mut world = World::new();
     world.settings.skippable_files = ["new.txt".to_owned()].into();
     world.start_ready().await;
@@ -260,13 +285,13 @@ async fn a_newer_diff_comes_before_what_is_wrong_with_a_patch_and_not_before_oth
         let outcome = world.build(&build).await.outcome();
         ends.push(outcome.and_then(BuildOutcome::reason).unwrap());
     }
-    use NeutralReason::{Expired, File, Landed, Repository, Superseded};
+    use SkipReason::{Expired, File, Landed, Repository, Superseded};
     assert_eq!(ends, [Superseded, File, Expired, Repository, Landed]);
     world.stop().await;
 }
 
 #[tokio::test]
-async fn a_build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_letter() {
+async fn build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_letter() {
     let mut world = World::new();
     world.try_repo.configure(
         "[hooks]\npretxnchangegroup.no = hg log -r $HG_NODE -T 'no {files}\\n'; false\n",
@@ -277,7 +302,7 @@ async fn a_build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_le
     let record = format!("{:?}", world.failed_once(&build).await);
     assert!(record.contains("new.txt"), "{record}");
     world.phabricator.say(Answer::Over(private()));
-    assert_eq!(world.next_report().await.report, Report::Private);
+    assert_eq!(world.next_update().await.update, BuildUpdate::Private);
     assert!(!format!("{:?}", world.record(&build).await).contains("new.txt"));
     assert_eq!(
         (world.waiting().await, world.dead_letters().await.len()),

@@ -14,8 +14,8 @@ use std::{
 
 use async_trait::async_trait;
 use build::{
-    Build, BuildEventKind, BuildLog, BuildQueues, BuildRecord, BuildRequest, Diff, Patch,
-    PatchFailure, PatchSource, Phid, Pushed, Report, Revision, Source, Update,
+    Build, BuildEventKind, BuildLog, BuildQueues, BuildRecord, BuildRequest, BuildUpdate,
+    BuildUpdateMessage, Diff, Patch, PatchFailure, PatchSource, Phid, Pushed, Revision, Source,
 };
 use bus::{
     Backoff, Bus, BusError, Consumer, Context, Handler, MemoryBus, Message, MessageSelector,
@@ -44,7 +44,7 @@ const POLICY: Policy = Policy {
 pub const PUSH: Queue<Build> = Queue::with_partitions("build:push", POLICY, |build| {
     build.request.repository.as_str().to_owned()
 });
-pub const PUBLISH: Queue<Update> = Queue::new("build:publish", POLICY);
+pub const PUBLISH: Queue<BuildUpdateMessage> = Queue::new("build:publish", POLICY);
 const LOAD: Queue<BuildRequest> = Queue::new("build:load", POLICY);
 
 /// How long a test waits for something before it fails.
@@ -202,7 +202,7 @@ impl World {
     }
 
     /// Decides how a build ends, as somebody else than the worker.
-    pub async fn decide(&self, build: &Build, end: &Report) {
+    pub async fn decide(&self, build: &Build, end: &BuildUpdate) {
         let producer = Producer::new(self.bus.clone(), self.clock.clone());
         let (log, record) = (build_log(), BuildRecord::default());
         log.finish_from(&producer, &build.request, &record, end.clone(), None)
@@ -237,7 +237,7 @@ impl World {
             async move { keeper.run(shutdown).await.unwrap() }
         });
         let consumer = Consumer::new(self.bus.clone(), self.clock.clone(), PUSH, worker.handler())
-            .with_partitions(worker.lanes());
+            .with_partitions(worker.clone_slots());
         self.running = Some(Running {
             worker,
             consumer,
@@ -339,26 +339,26 @@ impl World {
     }
 
     /// Puts a build into the queue and handles it to its end, through deferrals and retries.
-    pub async fn build(&self, build: &Build) -> Report {
+    pub async fn build(&self, build: &Build) -> BuildUpdate {
         self.send(build).await;
-        let applied = self.next_report().await;
+        let applied = self.next_update().await;
         assert_eq!(applied.request, build.request);
-        applied.report
+        applied.update
     }
 
-    /// Handles what is in the queue until there is a report.
-    pub async fn next_report(&self) -> Update {
+    /// Handles what is in the queue until there is an update.
+    pub async fn next_update(&self) -> BuildUpdateMessage {
         let running = self.running.as_ref().expect("the worker runs");
         for _ in 0..PATIENCE.as_millis() / 10 {
             if running.consumer.step().await.unwrap() == 0 {
                 self.clock.advance(Duration::from_secs(10));
                 SystemClock.sleep(Duration::from_millis(10)).await;
             }
-            if let Some(applied) = self.report().await {
+            if let Some(applied) = self.update().await {
                 return applied;
             }
         }
-        panic!("no report, dead letters: {:?}", self.dead_letters().await);
+        panic!("no update, dead letters: {:?}", self.dead_letters().await);
     }
 
     /// Handles what is ready, without letting time pass.
@@ -367,17 +367,18 @@ impl World {
         while running.consumer.step().await.unwrap() > 0 {}
     }
 
-    /// A report that is there.
-    pub async fn report(&self) -> Option<Update> {
-        let leased = self
+    /// An update that is there.
+    pub async fn update(&self) -> Option<BuildUpdateMessage> {
+        let delivery = self
             .bus
             .reserve(&PUBLISH.spec(), Reserve::now(1))
             .await
             .unwrap()
             .pop()?;
-        let applied = Update::decode(leased.envelope.version, &leased.envelope.body).unwrap();
+        let applied =
+            BuildUpdateMessage::decode(delivery.envelope.version, &delivery.envelope.body).unwrap();
         self.bus
-            .settle(&leased.lease, &Settlement::Done { emit: Vec::new() })
+            .settle(&delivery.lease, &Settlement::Done { emit: Vec::new() })
             .await
             .unwrap();
         Some(applied)
@@ -429,7 +430,7 @@ impl World {
         );
     }
 
-    /// How many builds wait to be looked at again.
+    /// The number of builds in the queue, with those that run.
     pub async fn waiting(&self) -> usize {
         self.bus.depth(&PUSH.spec()).await.unwrap().unfinished()
     }
@@ -447,7 +448,7 @@ impl World {
     /// A build that must be pushed.
     pub async fn pushed(&self, build: &Build) -> Pushed {
         match self.build(build).await {
-            Report::Pushed(pushed) => *pushed,
+            BuildUpdate::Pushed(pushed) => *pushed,
             other => panic!(
                 "not pushed: {other:?}, dead letters: {:?}",
                 self.dead_letters().await
@@ -462,12 +463,12 @@ impl World {
         self.clock.advance(Duration::from_secs(1));
         // It may have failed before, in another way.
         self.die_before_the_end_is_recorded(build).await;
-        let Report::InfrastructureFailed(blame) = self.build(build).await else {
+        let BuildUpdate::InfraFailed(failure) = self.build(build).await else {
             panic!("it did not fail")
         };
         assert!(
-            !blame.summary.contains("went wrong"),
-            "its author learns nothing: {blame:?}"
+            !failure.summary.contains("went wrong"),
+            "its author learns nothing: {failure:?}"
         );
         let letters = self.bus.dead(&PUSH.spec(), "", 10).await.unwrap();
         let letter = letters
@@ -493,7 +494,7 @@ impl World {
     /// A build that must fail by its patch's fault.
     pub async fn patch_failed(&self, build: &Build) -> PatchFailure {
         match self.build(build).await {
-            Report::PatchFailed(failure) => failure,
+            BuildUpdate::PatchFailed(failure) => failure,
             other => panic!(
                 "not the patch's fault: {other:?}, dead letters: {:?}",
                 self.dead_letters().await

@@ -1,31 +1,37 @@
-//! The directories of a clone below `clones_dir`, and the steps from one to another.
+//! The directories of a clone below `clones_dir`, and the renames between them.
 //!
 //! | name | what it is |
 //! | --- | --- |
 //! | `<slot>` | a clone; a slot is `<repository>`, or `<repository>@<n>` for the others, from 2 |
-//! | `.<slot>.lock` | the lock of the process that works on the clone. It stays when the clone goes: a process that finds it gone could lock another file than one that still has it open |
-//! | `.<slot>.cloning` | a clone in the making |
+//! | `.<slot>.lock` | the lock of the process that works on the clone. It stays when the clone is removed: otherwise a process could lock a new file while another still has the old one open |
+//! | `.<slot>.cloning` | a clone that is being made |
 //! | `.<slot>.quarantined` | a damaged clone |
-//! | `.<slot>.removing` | what is being removed |
-//! | `.<slot>.patches` | the patches of the build that is made on the clone; they may be private |
+//! | `.<slot>.removing` | a directory that is being removed |
+//! | `.<slot>.patches` | the patches of the build on the clone; they may be private |
 //! | `.<repository>.request`, `.<repository>.done` | see `requests.rs` |
 //! | `.ssh` | keys and connections of ssh, see `worker-hg/src/transport/ssh.rs` |
 //!
-//! A clone is made under `.cloning`, and takes its name by a rename when it is whole ([`CloneDir::install`]). A damaged
-//! one loses its name by a rename ([`CloneDir::quarantine`]), and so does one that is removed. So whatever has the name
-//! of a clone was whole once, at whichever step the process died; and what has another name can go, but for what is
-//! kept in quarantine. Patches go with their build ([`CloneDir::make_patches`]); those of a process that died go with the
-//! next one that has the lock ([`CloneDir::clear`]). Only the process with the lock takes these steps. The functions block.
+//! A clone is made under `.cloning`, and gets its name by a rename when it is whole ([`CloneDir::install`]). A damaged
+//! clone loses its name by a rename ([`CloneDir::quarantine`]), and so does one that is removed. So a directory with
+//! the name of a clone was whole once, at whichever step the process died. A directory with another name can be
+//! removed; a quarantined clone is kept for inspection. Patches are removed with their build
+//! ([`CloneDir::make_patches`]). Those of a process that died are removed by the next one that has the lock
+//! ([`CloneDir::clear`]). Only the process with the lock takes these steps; [`super::inventory::Inventory::remove`]
+//! removes `.quarantined` and `.removing` without it. The functions block.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
-use nix::fcntl::OFlag;
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    libc,
+};
 use tempfile::TempDir;
 
 use crate::{WorkerError, disk, settings, text};
@@ -33,7 +39,7 @@ use crate::{WorkerError, disk, settings, text};
 /// The file with the source tip, within [`crate::vcs::Vcs::metadata`].
 pub const SOURCE_TIP: &str = "source-tip";
 
-/// What a directory is for.
+/// The purpose of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Clone,
@@ -44,7 +50,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// What its name ends with, if it is not the clone's own.
+    /// The end of its name; `None` for a clone.
     fn suffix(self) -> Option<&'static str> {
         match self {
             Self::Clone => None,
@@ -56,33 +62,56 @@ impl Role {
     }
 }
 
-/// What is in a directory, as far as it is known without the version control.
+/// The contents of a directory, as far as they are known without the version control.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Contents {
-    /// Nothing has its name.
+    /// There is no such directory.
     Missing,
     /// It cannot be read, for this reason.
     Unreadable(String),
-    /// There is no source tip: it is not whole yet, or was found damaged.
+    /// There is no source tip: the clone is not whole yet, or was found damaged.
     Incomplete,
     /// It was whole after its last pull.
     Complete {
         /// The first 12 digits of the source tip.
         tip: String,
-        /// When it was last pulled, or cloned.
+        /// The time of the last pull, or of the clone.
         last_pull: Timestamp,
     },
 }
 
-/// The lock of a slot, held while it lives.
+/// The lock of a slot, held until this is dropped. It belongs to the open file, as a lock of flock(2) does. In contrast
+/// to that, it can be queried without being taken.
 #[derive(Debug)]
 pub(crate) struct SlotLock(File);
 
 impl Drop for SlotLock {
     fn drop(&mut self) {
-        // To close the file is not enough: a child that another thread has forked shares it until its program begins.
-        // If this fails, the lock goes with that child.
-        let _ = self.0.unlock();
+        // Closing the file is not enough: a child that another thread has forked shares it until its program begins. If
+        // the unlock fails, the lock ends with that child.
+        let _ = set_lock(&self.0, libc::F_UNLCK);
+    }
+}
+
+/// Locks or unlocks a file, without waiting. Another open file with the lock gives `EAGAIN` or `EACCES`.
+fn set_lock(file: &File, kind: libc::c_int) -> nix::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file(kind))).map(drop)
+}
+
+/// Whether another open file has the lock. The query takes no lock, so [`CloneDir::lock`] cannot fail because of it.
+fn is_held(file: &File) -> io::Result<bool> {
+    let mut lock = whole_file(libc::F_WRLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
+}
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
     }
 }
 
@@ -122,7 +151,7 @@ impl CloneDir {
         }
     }
 
-    /// What is in the directory with this role.
+    /// The contents of the directory with this role.
     pub(crate) fn contents(&self, role: Role) -> Contents {
         let directory = self.directory(role);
         let path = directory.display();
@@ -152,8 +181,8 @@ impl CloneDir {
         }
     }
 
-    /// Keeps others off the slot until what is returned is dropped; the system unlocks it when the process ends, so a
-    /// crash frees it. [`WorkerError::InUse`] when another process has it.
+    /// Locks the slot until the return value is dropped. The system unlocks it when the process ends, so a crash frees
+    /// it. Returns [`WorkerError::InUse`] when another process has the lock.
     pub(crate) fn lock(&self) -> Result<SlotLock, WorkerError> {
         let path = self.lock_file();
         let mut options = File::options();
@@ -164,33 +193,30 @@ impl CloneDir {
         let file = disk::create_private(&self.clones_dir)
             .and_then(|()| options.open(&path))
             .map_err(WorkerError::io(format!("create {}", path.display())))?;
-        match file.try_lock() {
+        match set_lock(&file, libc::F_WRLCK) {
             Ok(()) => Ok(SlotLock(file)),
-            Err(TryLockError::WouldBlock) => Err(WorkerError::InUse {
+            Err(Errno::EAGAIN | Errno::EACCES) => Err(WorkerError::InUse {
                 repository: self.name.clone(),
             }),
-            Err(TryLockError::Error(error)) => {
-                Err(WorkerError::io(format!("lock {}", path.display()))(error))
-            }
+            Err(error) => Err(WorkerError::io(format!("lock {}", path.display()))(
+                error.into(),
+            )),
         }
     }
 
-    /// Whether a process has the lock. It is held for this moment, beside others who ask the same.
+    /// Whether a process has the lock. The check takes no lock itself.
     pub(crate) fn is_locked(&self) -> Result<bool, WorkerError> {
         let path = self.lock_file();
-        let doing = || WorkerError::io(format!("look at the lock {}", path.display()));
+        let doing = WorkerError::io(format!("check the lock {}", path.display()));
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         match File::options()
             .read(true)
             .custom_flags(flags.bits())
             .open(&path)
-            .map(|file| file.try_lock_shared())
+            .and_then(|file| is_held(&file))
         {
-            Ok(Ok(())) => Ok(false),
-            Ok(Err(TryLockError::WouldBlock)) => Ok(true),
-            Ok(Err(TryLockError::Error(error))) => Err(doing()(error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(doing()(error)),
+            held => held.map_err(doing),
         }
     }
 
@@ -215,12 +241,12 @@ impl CloneDir {
             .try_for_each(|role| disk::remove(&self.directory(role)))
     }
 
-    /// Makes the directory for the patches of a build, which nobody else can look into. It goes when what is returned is
+    /// Makes the directory for the patches of a build, for our user alone. It is removed when the return value is
     /// dropped, which has to be before the next build on the clone.
     pub(crate) fn make_patches(&self) -> Result<TempDir, WorkerError> {
         let directory = self.directory(Role::Patches);
         let making = || {
-            // What is there could not be removed after an earlier build.
+            // This exists if it could not be removed after an earlier build.
             disk::remove(&directory)?;
             tempfile::Builder::new()
                 .prefix(directory.file_name().unwrap_or_default())
@@ -231,26 +257,26 @@ impl CloneDir {
         making().map_err(WorkerError::io(format!("make {}", directory.display())))
     }
 
-    /// Gives the clone in the making its name.
+    /// Renames a finished clone from `.cloning` to its own name.
     pub(crate) fn install(&self) -> io::Result<()> {
         fs::rename(self.directory(Role::Cloning), self.path())
     }
 
-    /// Takes its name from a damaged clone. The one that was in quarantine before goes.
+    /// Renames a damaged clone. Removes the one that was quarantined before.
     pub(crate) fn quarantine(&self) -> io::Result<()> {
         let quarantined = self.directory(Role::Quarantined);
         disk::remove(&quarantined)?;
         fs::rename(self.path(), quarantined)
     }
 
-    /// Lets the clone and the one in the making have each other's name.
+    /// Exchanges the names of the clone and of the new one in `.cloning`.
     pub(crate) fn exchange(&self) -> io::Result<()> {
         let [cloning, spare] = [Role::Cloning, Role::Removing].map(|role| self.directory(role));
         disk::exchange(&self.path(), &cloning, &spare)
     }
 
-    /// Removes the directory with this role. One that is removed in part only must not be taken for a clone, so it
-    /// first loses its name.
+    /// Removes the directory with this role. It is renamed first: a directory that is removed in part must not count as
+    /// a clone.
     pub(crate) fn remove(&self, role: Role) -> io::Result<()> {
         let removing = self.directory(Role::Removing);
         if role != Role::Removing {
@@ -277,7 +303,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// What a file name means, if it is one of ours.
+    /// The meaning of a file name, if it is one of ours.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (slot, role) = match name.strip_prefix('.') {
             None => (name, Role::Clone),
@@ -313,7 +339,7 @@ impl Entry {
     }
 }
 
-/// The name of a repository's slot. A repository cannot be called so: see `Settings::check`.
+/// The name of a repository's slot. No repository has a name with `@`: see `Settings::check`.
 pub(crate) fn slot_name(repository: &str, number: usize) -> String {
     if number == 0 {
         repository.to_owned()
@@ -322,15 +348,15 @@ pub(crate) fn slot_name(repository: &str, number: usize) -> String {
     }
 }
 
-/// A name of ours for a slot or a repository.
+/// The path of one of our files or directories for a slot or a repository.
 pub(crate) fn beside(clones_dir: &Path, name: &str, what: &str) -> PathBuf {
     clones_dir.join(format!(".{name}.{what}"))
 }
 
-/// The changeset in a file with a source tip, shortened, and when it was written.
+/// The first 12 digits of the source tip in a file, and the time when it was written.
 fn read_source_tip(path: &Path) -> io::Result<(String, Timestamp)> {
     let data = fs::symlink_metadata(path)?;
-    // Forty digits; whoever put something else there is not waited for.
+    // A regular file of 40 digits: to read anything else could block.
     if !data.is_file() || data.len() != 40 {
         return Err(io::ErrorKind::InvalidData.into());
     }
@@ -348,7 +374,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_mean_what_was_written_under_them() {
+    fn file_names_are_parsed_into_role_and_slot() {
         let table = [
             ("nss", Some((Role::Clone, "nss", "nss", 0))),
             ("nss@2", Some((Role::Clone, "nss@2", "nss", 1))),
@@ -389,13 +415,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_seen_while_it_is_held() {
+    fn lock_is_seen_while_it_is_held() {
         let home = tempfile::tempdir().expect("a directory");
         let slot = CloneDir::new(home.path(), ".hg", "nss");
         assert!(!slot.is_locked().expect("looked"));
         assert!(
             !home.path().join(".nss.lock").exists(),
-            "looking makes nothing"
+            "the check makes no file"
         );
         let held = slot.lock().expect("locked");
         assert!(slot.is_locked().expect("looked"));
@@ -405,14 +431,26 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_shares_the_file_does_not_keep_the_lock() {
+    fn child_that_shares_the_file_does_not_keep_the_lock() {
         let home = tempfile::tempdir().expect("a directory");
         let slot = CloneDir::new(home.path(), ".hg", "nss");
         let held = slot.lock().expect("locked");
-        // As a fork has it.
+        // As a forked child has it.
         let shared = held.0.try_clone().expect("the same file again");
         drop(held);
         assert!(!slot.is_locked().expect("looked"));
         drop(shared);
+    }
+
+    #[test]
+    fn check_of_a_lock_takes_none() {
+        let home = tempfile::tempdir().expect("a directory");
+        let slot = CloneDir::new(home.path(), ".hg", "nss");
+        drop(slot.lock().expect("locked"));
+        let file = File::open(slot.lock_file()).expect("opened");
+        assert!(!is_held(&file).expect("checked"));
+        // A forked child keeps the file of a check open until its program begins.
+        let _held = slot.lock().expect("the check has no lock");
+        assert!(is_held(&file).expect("checked"));
     }
 }

@@ -1,4 +1,4 @@
-//! Whether there is room: for another clone, and for builds. The functions block.
+//! Room on the disk, for another clone and for builds. The functions block.
 
 use std::{
     path::Path,
@@ -17,27 +17,27 @@ use crate::{
     disk::{self, Usage},
 };
 
-/// A full disk counts as over when something succeeds and so many bytes more are free than when it was full, or when it
-/// was not full for so long.
+/// A full disk counts as over when an operation succeeds, and either this much more is free than when it began, or no
+/// operation has found it full for `QUIET`.
 const GROWTH: u64 = 16 << 20;
 const QUIET: Duration = Duration::from_secs(600);
 
-/// Whether our disk is full, as far as builds and clones have found. That is logged when it begins, and when it ends: a
-/// large build may find no room between small ones that do.
+/// The outage of a full disk, as builds and clones find it. It is logged when it begins and when it ends, and not each
+/// time: a large build may find no room between small ones that do.
 #[derive(Debug, Default)]
 pub(crate) struct FullDisk(Mutex<Option<Full>>);
 
 #[derive(Debug)]
 struct Full {
-    /// What the last one says that found it so, and when.
+    /// The last error of a full disk, and its time.
     words: String,
     last: Timestamp,
-    /// How many bytes were free when it began.
+    /// The bytes that were free when it began.
     free: u64,
 }
 
 impl FullDisk {
-    /// Something found the disk full. Returns whether that is news.
+    /// Records that an operation found the disk full. Returns whether the outage began with it.
     pub(crate) fn begins(
         &self,
         error: &WorkerError,
@@ -50,14 +50,14 @@ impl FullDisk {
         };
         let (last, free) = (clock.now(), disk::free(directory).unwrap_or_default());
         let mut state = self.state();
-        let is_news = state.is_none();
+        let begins = state.is_none();
         let free = state.as_ref().map_or(free, |full| full.free);
-        if is_news {
+        if begins {
             error!(
                 step = "disk-full",
                 error = error_chain(error),
-                "our disk is full, builds wait until there is room: free some in {} ({} free; `events repos prune` removes \
-                 clones that nobody needs)",
+                "our disk is full; builds wait until there is room: free some in {} ({} free; `events repos prune` removes \
+                 clones that are not needed)",
                 directory.display(),
                 Size(free),
             );
@@ -67,10 +67,10 @@ impl FullDisk {
             last,
             free,
         });
-        is_news
+        begins
     }
 
-    /// Something succeeded that needs room.
+    /// Records that an operation succeeded that needs room.
     pub(crate) fn ends(&self, settings: &Settings, clock: &dyn Clock) {
         let mut state = self.state();
         let Some(full) = state.as_ref() else { return };
@@ -79,14 +79,14 @@ impl FullDisk {
         if quiet || free >= full.free.saturating_add(GROWTH) {
             info!(
                 step = "disk-room",
-                "our disk has room again, {} are free: the builds go on",
+                "our disk has room again, {} are free; the builds go on",
                 Size(free)
             );
             *state = None;
         }
     }
 
-    /// What was found, while it is so.
+    /// The last error, while the outage lasts.
     pub(crate) fn words(&self) -> Option<String> {
         self.state().as_ref().map(|full| full.words.clone())
     }
@@ -96,13 +96,13 @@ impl FullDisk {
     }
 }
 
-/// What a directory takes on the disk, in bytes.
+/// The disk usage of a directory, in bytes.
 pub(crate) fn taken(directory: &Path) -> u64 {
     Usage::default().of(directory)
 }
 
-/// Makes room for `needed` more bytes, within the budget and on the disk: if they do not fit, what
-/// nobody needs goes, the oldest first, until they do. `Err` with the reason when they still do not.
+/// Makes room for `needed` more bytes, within the budget and on the disk. If they do not fit, removes clones that are
+/// not needed, the oldest first, until they do. Returns the inner `Err` with the reason when they still do not fit.
 pub(crate) fn make(
     inventory: &Inventory,
     budget: Option<u64>,
@@ -118,7 +118,7 @@ pub(crate) fn make(
             let (words, size) = (report.state.words(), Size(report.bytes));
             info!(
                 repository = report.name(),
-                "to make room, the clone {} ({words}, {size}) is removed", report.directory
+                "removed the clone {} ({words}, {size}) to make room", report.directory
             );
             match lack(inventory, budget, needed)? {
                 Some(still) => reason = still,
@@ -129,7 +129,7 @@ pub(crate) fn make(
     Ok(Err(reason))
 }
 
-/// What is lacking, in words.
+/// The reason for which `needed` bytes do not fit, if they do not.
 fn lack(
     inventory: &Inventory,
     budget: Option<u64>,
@@ -150,7 +150,7 @@ fn lack(
     }
     let directory = inventory.directory();
     let free = disk::free(directory).map_err(WorkerError::io(format!(
-        "ask how full the disk of {} is",
+        "read the free space of the disk of {}",
         directory.display()
     )))?;
     Ok((needed > free).then(|| {
@@ -162,7 +162,7 @@ fn lack(
     }))
 }
 
-/// When it was last of use.
+/// The time of its last use.
 fn age(inventory: &Inventory, report: &CloneReport) -> SystemTime {
     let changed =
         || std::fs::symlink_metadata(inventory.directory().join(&report.directory))?.modified();
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_disk_is_news_once_until_it_has_been_quiet() {
+    fn full_disk_begins_once_until_it_has_been_quiet() {
         let settings = Settings::new(Vec::new(), PathBuf::from("/nowhere"));
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
         let (outage, error) = (

@@ -1,4 +1,5 @@
-//! What is in `clones_dir`: the clones, what is left of others, and what may go. These functions block.
+//! The inventory of `clones_dir`: the clones, the rests of others, and which of them can be removed. The functions
+//! block.
 
 use std::{
     fs, io,
@@ -16,36 +17,36 @@ use crate::{
     vcs::Vcs,
 };
 
-/// What is in a directory for clones, seen beside the repositories that are configured.
+/// The contents of `clones_dir`, compared with the configured repositories.
 #[derive(Debug, Clone)]
 pub struct Inventory {
     clones_dir: PathBuf,
-    /// Of the version control.
+    /// The directory with the metadata of a clone; see [`Vcs::metadata`].
     metadata: &'static str,
-    /// Names of repositories, and their numbers of clone slots.
+    /// The names of the repositories, each with its number of clone slots.
     configured: Vec<(String, usize)>,
 }
 
-/// A clone, or what is left of one.
+/// A clone, or the rest of one.
 #[derive(Debug, Clone, Serialize)]
 pub struct CloneReport {
     /// The repository's name.
     pub repository: String,
     /// The number of the clone slot, from 1.
-    pub lane: usize,
-    /// In what state it is.
+    pub slot: usize,
+    /// Its state.
     pub state: CloneState,
     /// Whether a process has its clone slot.
     pub in_use: bool,
     /// The name of the directory, below `clones_dir`.
     pub directory: String,
-    /// What it takes on the disk. A file that several have counts for the first of them.
+    /// Its disk usage. A file that several share counts for the first of them.
     pub bytes: u64,
     /// The first 12 digits of the newest changeset of the source, as of the last pull.
     pub tip: Option<String>,
-    /// When it was last pulled, or cloned.
+    /// The time of its last pull, or of its clone.
     pub last_pull: Option<Timestamp>,
-    /// What of it could not be looked at, and why.
+    /// The first part of it that could not be read, and the error.
     pub fault: Option<String>,
 }
 
@@ -53,15 +54,15 @@ pub struct CloneReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CloneState {
-    /// Whole, and nobody works on it.
+    /// Whole, and no process has it.
     Ready,
     /// A worker, or a command of an operator, has it.
     InUse,
     /// It is being made.
     Cloning,
-    /// Nobody knows what of it is the source's; the next worker clones it again.
+    /// It has no source tip, so the source's changesets in it are unknown; the next worker clones it again.
     Damaged,
-    /// Configured, and not there; the next worker makes it.
+    /// Configured, and not there yet; the next worker makes it.
     Missing,
     /// It was damaged; kept for inspection.
     Quarantined,
@@ -69,12 +70,12 @@ pub enum CloneState {
     Interrupted,
     /// A whole clone, of a repository or a clone slot that is not configured.
     NotConfigured,
-    /// It is not readable for us.
+    /// We cannot read it.
     Unreadable,
 }
 
 impl CloneState {
-    /// The state of a directory with this role. Nothing else decides it.
+    /// The state of a directory with this role. Only this function decides it.
     fn of(role: Role, contents: &Contents, is_configured: bool, in_use: bool) -> Self {
         match (role, contents) {
             (Role::Cloning, _) if in_use => Self::Cloning,
@@ -108,10 +109,10 @@ impl CloneState {
 impl CloneReport {
     /// The name of the clone slot.
     pub fn name(&self) -> String {
-        slot_name(&self.repository, self.lane - 1)
+        slot_name(&self.repository, self.slot - 1)
     }
 
-    /// Whether nobody needs it.
+    /// Whether no worker needs it.
     pub fn is_removable(&self) -> bool {
         match self.state {
             CloneState::Quarantined | CloneState::Interrupted => true,
@@ -127,7 +128,7 @@ impl Inventory {
         let configured = settings
             .repositories
             .iter()
-            .map(|one| (one.name.clone(), one.lanes));
+            .map(|one| (one.name.clone(), one.clone_slots));
         Self {
             clones_dir: settings.clones_dir.clone(),
             metadata: vcs.metadata(),
@@ -140,36 +141,37 @@ impl Inventory {
         &self.clones_dir
     }
 
-    /// Everything that is there, and what is configured and not there: by repository and slot, the clone first.
+    /// The clones and rests of clones, and the configured clones that are missing: by repository and slot, the clone
+    /// first.
     pub fn list(&self) -> Result<Vec<CloneReport>, WorkerError> {
         self.measured(|_| true)
     }
 
-    /// What is there of one repository.
+    /// As [`Self::list`], for one repository.
     pub fn of(&self, repository: &str) -> Result<Vec<CloneReport>, WorkerError> {
         self.measured(|report| report.repository == repository)
     }
 
-    /// What nobody needs; it can be removed in this order.
+    /// The clones and rests that no worker needs, in the order in which they can be removed.
     pub fn removable(&self) -> Result<Vec<CloneReport>, WorkerError> {
         let mut reports = self.measured(CloneReport::is_removable)?;
-        // The removal of a clone takes along what an earlier one has left.
+        // The removal of a clone also removes the rest of an earlier removal.
         reports.sort_by_key(|report| !report.directory.ends_with(".removing"));
         Ok(reports)
     }
 
-    /// Clones of what is not configured, in use or not.
+    /// The whole clones of repositories and slots that are not configured, in use or not.
     pub fn not_configured(&self) -> Result<Vec<CloneReport>, WorkerError> {
         self.measured(|report| report.state == CloneState::NotConfigured)
     }
 
-    /// Removes what [`Self::removable`] found; `false` when it is needed after all, or gone.
+    /// Removes a clone that [`Self::removable`] found. Returns `false` when it is needed after all, or gone.
     pub fn remove(&self, report: &CloneReport) -> Result<bool, WorkerError> {
         let Some(entry) = Entry::parse(&report.directory) else {
             return Ok(false);
         };
         let dir = self.dir(&entry);
-        // The lock is about the clone: what is in quarantine belongs to nobody.
+        // The lock protects a clone and its build. No build uses a quarantined clone, or one that is being removed.
         let _lock = match entry.role {
             Role::Clone | Role::Cloning | Role::Patches => match dir.lock() {
                 Err(WorkerError::InUse { .. }) => return Ok(false),
@@ -188,16 +190,16 @@ impl Inventory {
             .map_err(WorkerError::io(format!("remove {}", directory.display())))
     }
 
-    /// Removes the patches of interrupted builds on clones that are not configured: no worker prepares such a clone, and
-    /// they may be private.
+    /// Removes the patches of interrupted builds on clones that are not configured: no worker prepares such a clone,
+    /// and the patches may be private.
     pub(crate) fn remove_left_patches(&self) -> Result<(), WorkerError> {
-        for report in self.look()? {
+        for report in self.scan()? {
             let is_left = Entry::parse(&report.directory)
                 .is_some_and(|it| it.role == Role::Patches && !self.is_configured(&it));
             if is_left && self.remove(&report)? {
                 info!(
                     repository = report.name(),
-                    "the patches of a build that was interrupted are removed"
+                    "removed the patches of an interrupted build"
                 );
             }
         }
@@ -208,7 +210,7 @@ impl Inventory {
         &self,
         wanted: impl Fn(&CloneReport) -> bool,
     ) -> Result<Vec<CloneReport>, WorkerError> {
-        let mut reports = self.look()?;
+        let mut reports = self.scan()?;
         reports.retain(wanted);
         let mut usage = Usage::default();
         for report in &mut reports {
@@ -222,8 +224,8 @@ impl Inventory {
         Ok(reports)
     }
 
-    /// What is there, without its size.
-    fn look(&self) -> Result<Vec<CloneReport>, WorkerError> {
+    /// Makes the reports of all directories, without their sizes.
+    fn scan(&self) -> Result<Vec<CloneReport>, WorkerError> {
         let doing = || {
             format!(
                 "read the directory with the clones, {}",
@@ -248,16 +250,16 @@ impl Inventory {
         let mut reports = Vec::with_capacity(entries.len());
         for entry in &entries {
             let report = self.report(entry)?;
-            // Patches that are in use go with their build.
+            // Patches in use are removed with their build.
             if entry.role != Role::Patches || !report.in_use {
                 reports.push(report);
             }
         }
-        for (repository, lanes) in &self.configured {
-            for lane in 1..=*lanes {
+        for (repository, slots) in &self.configured {
+            for slot in 1..=*slots {
                 let is_it = |report: &CloneReport| {
                     report.repository == *repository
-                        && report.lane == lane
+                        && report.slot == slot
                         && !matches!(
                             report.state,
                             CloneState::Quarantined | CloneState::Interrupted
@@ -266,9 +268,9 @@ impl Inventory {
                 if !reports.iter().any(is_it) {
                     reports.push(self.report(&Entry {
                         role: Role::Clone,
-                        slot: slot_name(repository, lane - 1),
+                        slot: slot_name(repository, slot - 1),
                         repository: repository.clone(),
-                        number: lane - 1,
+                        number: slot - 1,
                     })?);
                 }
             }
@@ -276,7 +278,7 @@ impl Inventory {
         reports.sort_by_cached_key(|it| {
             (
                 it.repository.clone(),
-                it.lane,
+                it.slot,
                 it.directory.starts_with('.'),
                 it.directory.clone(),
             )
@@ -296,7 +298,7 @@ impl Inventory {
     fn is_configured(&self, entry: &Entry) -> bool {
         self.configured
             .iter()
-            .any(|(name, lanes)| *name == entry.repository && entry.number < *lanes)
+            .any(|(name, slots)| *name == entry.repository && entry.number < *slots)
     }
 
     fn dir(&self, entry: &Entry) -> CloneDir {
@@ -317,7 +319,7 @@ impl Inventory {
         let directory = directory.file_name().unwrap_or_default().to_string_lossy();
         Ok(CloneReport {
             repository: entry.repository.clone(),
-            lane: entry.number + 1,
+            slot: entry.number + 1,
             state,
             in_use,
             directory: directory.into_owned(),

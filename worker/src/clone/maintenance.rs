@@ -1,4 +1,4 @@
-//! What operators have done with a clone that is ready: it is pulled, or replaced while the old one serves.
+//! The maintenance of a ready clone for an operator: a pull, or a replacement while the old clone serves.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{WorkerError, disk};
 
-/// How long the end of the builds on a clone is waited for.
+/// The longest wait for the builds on a clone to end.
 const BUILDS: Duration = Duration::from_secs(3600);
 
 /// Whether the slot still has its clone.
@@ -25,7 +25,7 @@ pub(super) enum CloneFate {
     Lost,
 }
 
-/// Why a task failed, and whether the clone went with it.
+/// The error of a task, and whether the clone was lost with it.
 struct Failed {
     error: WorkerError,
     fate: CloneFate,
@@ -40,7 +40,7 @@ impl From<WorkerError> for Failed {
     }
 }
 
-/// Does a task on the clone of a slot. A clone that `is_new` was made since the task was asked for.
+/// Does a task on the clone of a slot. A clone that `is_new` was made after the request.
 pub(super) async fn execute(
     slot: &Slot,
     task: Task,
@@ -50,7 +50,7 @@ pub(super) async fn execute(
     let result = match task {
         Task::Pull => pull(slot, home).await,
         Task::Reclone if is_new => show(slot, home).await,
-        Task::Reclone => reclone(slot, home).await,
+        Task::Reclone => reclone(slot, home, BUILDS).await,
     };
     match result {
         Ok(result) => (CloneFate::Kept, Ok(result)),
@@ -59,7 +59,7 @@ pub(super) async fn execute(
 }
 
 async fn pull(slot: &Slot, home: Home<'_>) -> Result<MaintenanceResult, Failed> {
-    let mut ready = take(slot, home).await?;
+    let mut ready = take(slot, home, BUILDS).await?;
     let result = async {
         ready.clone.discard().await?;
         let new = ready.clone.update().await?;
@@ -78,23 +78,34 @@ async fn pull(slot: &Slot, home: Home<'_>) -> Result<MaintenanceResult, Failed> 
 }
 
 async fn show(slot: &Slot, home: Home<'_>) -> Result<MaintenanceResult, Failed> {
-    let mut ready = take(slot, home).await?;
+    let mut ready = take(slot, home, BUILDS).await?;
     Ok(result_at(slot, ready.clone.tip().await?.short(), None))
 }
 
-async fn reclone(slot: &Slot, home: Home<'_>) -> Result<MaintenanceResult, Failed> {
+/// Replaces the clone of a slot. Waits up to `timeout` for the builds on the old one to end.
+async fn reclone(
+    slot: &Slot,
+    home: Home<'_>,
+    timeout: Duration,
+) -> Result<MaintenanceResult, Failed> {
     let dir = &slot.dir;
     let name = dir.name();
     let temporary = dir.directory(Role::Cloning);
-    let made = make_another(slot, home).await;
-    if made.is_err() {
+    let making = async {
+        make_another(slot, home).await?;
+        take(slot, home, timeout).await
+    };
+    let taken = making.await;
+    // The lock of the slot is lost with its clone. Then another process may be cloning into this directory already, and
+    // the next one with the lock removes what is left there.
+    if matches!(&taken, Err(failed) if failed.fate == CloneFate::Kept) {
         let left = temporary.clone();
-        // The next attempt begins with that, too.
+        // If this fails, the next attempt removes it.
         let _ = disk::blocking(move || disk::remove(&left)).await;
     }
-    made?;
-    // Out of the pool, and not back: if this ends in the middle, nobody may go on with what is known of the old clone.
-    let Some(mut ready) = take(slot, home).await?.discard() else {
+    // The old clone leaves the pool permanently: if this future is dropped in the middle, no build may go on with the
+    // cached state of the old clone.
+    let Some(mut ready) = taken?.discard() else {
         return Err(not_ready(name).into());
     };
     ready.clone.close().await;
@@ -104,7 +115,7 @@ async fn reclone(slot: &Slot, home: Home<'_>) -> Result<MaintenanceResult, Faile
         dir: own,
         _lock,
     } = ready;
-    // Before the other one is opened, which has the same key and connections.
+    // Close it before the new clone is opened, which has the same key and connections.
     drop(clone);
     let lost = |error| Failed {
         error,
@@ -138,26 +149,26 @@ async fn reclone(slot: &Slot, home: Home<'_>) -> Result<MaintenanceResult, Faile
     Ok(result)
 }
 
-/// Makes the other clone, beside the one that serves, and opens it once.
+/// Makes the new clone, beside the one that serves, and opens it once.
 async fn make_another(slot: &Slot, home: Home<'_>) -> Result<(), WorkerError> {
     let dir = &slot.dir;
     let (inventory, directory) = (Inventory::new(home.all, home.vcs), dir.path());
-    // For a time only: the budget does not count.
-    let looking = move || {
+    // There are two clones for a time only: the budget does not count.
+    let making = move || {
         Ok(disk_budget::make(
             &inventory,
             None,
             disk_budget::taken(&directory),
         ))
     };
-    let room = disk::blocking(looking)
+    let room = disk::blocking(making)
         .await
-        .map_err(WorkerError::io("look for room on the disk"))?;
+        .map_err(WorkerError::io("make room on the disk"))?;
     room?.map_err(|reason| WorkerError::NoRoom {
         clone: dir.name().to_owned(),
         reason,
     })?;
-    // Builds may hang up the connections of the other one. A slot cannot be called so.
+    // The new clone gets connections of its own, since builds may close those of the old one. No slot has such a name.
     let other = format!("{}@new", dir.name());
     let site = home.site(&other);
     if slot.number == 0 {
@@ -179,14 +190,14 @@ async fn copy_the_first(slot: &Slot, home: Home<'_>) -> Result<(), WorkerError> 
     prepare::copy(slot, first).await
 }
 
-/// Takes the slot's own clone between two builds.
-async fn take(slot: &Slot, home: Home<'_>) -> Result<PoolGuard<Ready>, Failed> {
+/// Takes the slot's own clone between two builds; waits up to `timeout` for that.
+async fn take(slot: &Slot, home: Home<'_>, timeout: Duration) -> Result<PoolGuard<Ready>, Failed> {
     let not_ready = |fate| Failed {
         error: not_ready(slot.dir.name()),
         fate,
     };
     tokio::select! {
-        ready = home.pool.take_where(BUILDS, |ready| ready.slot == slot.number) => {
+        ready = home.pool.take_where(timeout, |ready| ready.slot == slot.number) => {
             ready.ok_or_else(|| not_ready(CloneFate::Kept))
         }
         () = slot.lost.notified() => Err(not_ready(CloneFate::Lost)),
@@ -204,5 +215,48 @@ fn result_at(slot: &Slot, tip: &str, new_changesets: Option<u64>) -> Maintenance
         clone: slot.dir.name().to_owned(),
         tip: tip.to_owned(),
         new_changesets,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use jiff::Timestamp;
+    use runtime::ManualClock;
+
+    use super::*;
+    use crate::clone::{
+        disk_budget::FullDisk,
+        fake_vcs::{FakeVcs, settings},
+        pool::Pool,
+    };
+
+    #[tokio::test]
+    async fn new_clone_is_removed_when_the_old_one_stays_in_use() {
+        let clones_dir = tempfile::tempdir().expect("a directory");
+        let settings = settings(clones_dir.path());
+        let vcs = FakeVcs::default();
+        let pool = Pool::new();
+        let outage = FullDisk::default();
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let home = Home {
+            all: &settings,
+            vcs: &vcs,
+            repository: &settings.repositories[0],
+            pool: &pool,
+            outage: &outage,
+            clock: &clock,
+        };
+        let slot = Slot::new(&settings, &vcs, home.repository, 0);
+        let (ready, _) = prepare::prepare(&slot, home).await.expect("prepared");
+        pool.add(ready);
+        let _building = pool.take(Duration::ZERO).await.expect("it is free");
+        let failed = reclone(&slot, home, Duration::ZERO).await.err();
+        let failed = failed.expect("the build does not end");
+        assert!(matches!(failed.error, WorkerError::NotReady { .. }));
+        assert_eq!(failed.fate, CloneFate::Kept);
+        assert_eq!(vcs.made.load(Ordering::SeqCst), 2);
+        assert!(!slot.dir.directory(Role::Cloning).exists());
     }
 }

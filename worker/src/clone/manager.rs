@@ -1,11 +1,14 @@
 //! The manager of one clone slot: an actor that holds the state of its clone.
 //!
-//! Two things change the state: a clone that was found broken ([`SlotManager::lost`]), and commands, each with an
-//! answer. The actor is one loop, [`SlotManager::run`]: it prepares the clone until that works, serves commands while
-//! the clone is there, and prepares it again when it is lost. A command that comes while the clone is prepared gets its
-//! answer with the next failure, or is done when the clone is there.
+//! Two things change the state: a clone that was found broken ([`SlotManager::lost`]), and commands, each with a reply.
+//! The actor is one loop, [`SlotManager::run`]: it prepares the clone until that works, serves commands while the clone
+//! is there, and prepares it again when it is lost. A command that arrives while the clone is being prepared fails with
+//! the next failure, or is executed when the clone is ready.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bus::Backoff;
 use jiff::Timestamp;
@@ -14,12 +17,13 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::{
+    dir::{Contents, Role},
     maintenance::{self, CloneFate},
     prepare,
     requests::{MaintenanceResult, Task},
-    slot::{Home, Slot},
+    slot::{Home, Ready, Slot},
 };
-use crate::{RepositorySettings, Settings, WorkerError, vcs::Vcs};
+use crate::{RepositorySettings, Settings, WorkerError, disk, vcs::Vcs};
 
 /// The waits between attempts to prepare a clone.
 const PREPARING: Backoff = Backoff {
@@ -28,20 +32,20 @@ const PREPARING: Backoff = Backoff {
     cap: Duration::from_secs(300),
 };
 
-/// The longest wait when the disk is full.
+/// The longest wait between attempts while the disk is full.
 const ROOM: Duration = Duration::from_secs(60);
 
 /// A command for the clone of a slot.
 struct Command {
     task: Task,
-    asked: Timestamp,
-    answer: oneshot::Sender<Result<MaintenanceResult, WorkerError>>,
+    requested_at: Timestamp,
+    reply: oneshot::Sender<Result<MaintenanceResult, WorkerError>>,
 }
 
 impl Command {
-    /// Ends it. The sender may have gone.
+    /// Sends the reply. The sender of the command may have gone.
     fn end(self, result: Result<MaintenanceResult, WorkerError>) {
-        let _ = self.answer.send(result);
+        let _ = self.reply.send(result);
     }
 }
 
@@ -49,8 +53,13 @@ impl Command {
 pub(crate) struct SlotManager {
     slot: Slot,
     commands: mpsc::Sender<Command>,
-    /// Held by the loop that runs.
+    /// Locked by the loop that runs.
     incoming: Mutex<mpsc::Receiver<Command>>,
+    /// Whether the clone was checked for a [`crate::vcs::VcsClone::warning`]. The check delays builds, so each process
+    /// makes it once.
+    is_checked: AtomicBool,
+    /// Whether a corrupt clone is on the disk without a mark, so that it could be opened again.
+    is_unmarked: AtomicBool,
 }
 
 impl SlotManager {
@@ -66,35 +75,39 @@ impl SlotManager {
             slot: Slot::new(settings, vcs, repository, number),
             commands,
             incoming: Mutex::new(incoming),
+            is_checked: AtomicBool::new(false),
+            is_unmarked: AtomicBool::new(false),
         }
     }
 
-    /// Its clone was found broken, and is not in the pool any more.
-    pub(crate) fn lost(&self) {
+    /// Reports that its clone was found broken, and is not in the pool any more. The clone `is_marked` if it cannot be
+    /// opened again.
+    pub(crate) fn lost(&self, is_marked: bool) {
+        self.is_unmarked.store(!is_marked, Ordering::SeqCst);
         self.slot.lost.notify_one();
     }
 
-    /// Has a task done on the clone by [`Self::run`].
+    /// Has [`Self::run`] do a task on the clone.
     pub(crate) async fn maintain(
         &self,
         task: Task,
         clock: &dyn Clock,
     ) -> Result<MaintenanceResult, WorkerError> {
-        let (answer, answered) = oneshot::channel();
-        let asked = clock.now();
+        let (reply, received) = oneshot::channel();
+        let requested_at = clock.now();
         // Neither fails while the loop runs.
         let _ = self
             .commands
             .send(Command {
                 task,
-                asked,
-                answer,
+                requested_at,
+                reply,
             })
             .await;
-        answered.await.unwrap_or(Err(WorkerError::Cancelled))
+        received.await.unwrap_or(Err(WorkerError::Cancelled))
     }
 
-    /// Prepares the clone and does what is commanded, for ever.
+    /// Prepares the clone and executes commands; never returns.
     pub(crate) async fn run(&self, home: Home<'_>) {
         let mut incoming = self.incoming.lock().await;
         let mut command = None;
@@ -108,8 +121,8 @@ impl SlotManager {
                         Some(command) = incoming.recv() => command,
                     },
                 };
-                // A clone that has just been made is what was asked for.
-                let is_new = made.is_some_and(|made| made >= next.asked);
+                // A clone that was made after the request is as good as a replacement.
+                let is_new = made.is_some_and(|made| made >= next.requested_at);
                 let (fate, result) =
                     maintenance::execute(&self.slot, next.task, is_new, home).await;
                 next.end(result);
@@ -120,8 +133,8 @@ impl SlotManager {
         }
     }
 
-    /// Prepares the clone until it works; returns when, if it was made for that. A command that comes meanwhile waits
-    /// for an end: it has it with the next failure, and until then is kept in `command`.
+    /// Retries until the clone is prepared. Returns the time at which it was made, if it was. A command that arrives
+    /// meanwhile is kept in `command`, and ends with the next failure.
     async fn make_ready(
         &self,
         home: Home<'_>,
@@ -130,12 +143,13 @@ impl SlotManager {
     ) -> Option<Timestamp> {
         let name = self.slot.dir.name();
         let started = home.clock.now();
-        let mut short_of_room = false;
+        let mut no_room_logged = false;
         for attempt in 1.. {
-            let error = match prepare::prepare(&self.slot, home).await {
+            let error = match self.prepare(home).await {
                 Ok((mut ready, fresh)) => {
-                    // The first clone speaks for all: they have the same source.
+                    // One warning is enough for all slots: they have the same source.
                     if self.slot.number == 0
+                        && !self.is_checked.swap(true, Ordering::SeqCst)
                         && let Some(warning) = ready.clone.warning().await
                     {
                         warn!(repository = home.repository.name, "{warning}");
@@ -161,16 +175,16 @@ impl SlotManager {
                 home.outage.begins(&error, home.all, home.clock);
             } else if let WorkerError::NoRoom { .. } = error {
                 pause = PREPARING.cap;
-                if !short_of_room {
+                if !no_room_logged {
                     warn!(repository = name, "{text}");
                 }
-                short_of_room = true;
+                no_room_logged = true;
             } else {
                 let seconds = pause.as_secs();
                 warn!(
                     repository = name,
                     error = text,
-                    "cannot prepare the clone, next try in {seconds} s"
+                    "cannot prepare the clone; retrying in {seconds} s"
                 );
             }
             if let Some(command) = command.take().or_else(|| incoming.try_recv().ok()) {
@@ -178,10 +192,77 @@ impl SlotManager {
             }
             tokio::select! {
                 () = home.clock.sleep(pause) => {}
-                // The sender of a command wants to know the state of now.
+                // Retry at once: the sender of a command needs the current state.
                 received = incoming.recv() => *command = received,
             }
         }
         None
+    }
+
+    /// Prepares the clone; returns whether it was made. Quarantines a corrupt clone without a mark first. If the
+    /// process ends before that, the next one may open the clone, and find the damage when another build fails.
+    async fn prepare(&self, home: Home<'_>) -> Result<(Ready, bool), WorkerError> {
+        if self.is_unmarked.load(Ordering::SeqCst) {
+            let dir = self.slot.dir.clone();
+            let doing = format!("put the clone {} in quarantine", dir.name());
+            let lock = dir.lock()?;
+            let quarantining = move || {
+                let _lock = lock;
+                match dir.contents(Role::Clone) {
+                    Contents::Missing => Ok(()),
+                    _ => dir.quarantine(),
+                }
+            };
+            disk::blocking(quarantining)
+                .await
+                .map_err(WorkerError::io(doing))?;
+            self.is_unmarked.store(false, Ordering::SeqCst);
+        }
+        prepare::prepare(&self.slot, home).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::ManualClock;
+
+    use super::*;
+    use crate::clone::{
+        disk_budget::FullDisk,
+        fake_vcs::{FakeVcs, settings},
+        pool::Pool,
+    };
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn first_clone_of_a_process_is_checked_for_a_warning() {
+        let clones_dir = tempfile::tempdir().expect("a directory");
+        let settings = settings(clones_dir.path());
+        let vcs = FakeVcs::default();
+        let pool = Pool::new();
+        let outage = FullDisk::default();
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let home = Home {
+            all: &settings,
+            vcs: &vcs,
+            repository: &settings.repositories[0],
+            pool: &pool,
+            outage: &outage,
+            clock: &clock,
+        };
+        let manager = SlotManager::new(&settings, &vcs, home.repository, 0);
+        let losing = async {
+            for _ in 0..2 {
+                let ready = pool.take(TIMEOUT).await.expect("it is prepared");
+                drop(ready.discard());
+                manager.lost(true);
+            }
+        };
+        tokio::select! {
+            () = losing => {}
+            () = manager.run(home) => {}
+        }
+        assert_eq!(vcs.warnings.load(Ordering::SeqCst), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The clones of a repository that are ready and that nobody works on.
+//! A pool of the clones of a repository that are ready.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -13,18 +13,18 @@ use parking_lot::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-/// What a [`Pool`] holds.
+/// An element of a [`Pool`].
 pub(crate) trait Pooled {
-    /// It goes back into the pool.
+    /// Runs when it goes back into the pool.
     fn put_back(&mut self);
 }
 
-/// Things to be taken out, worked on, and put back.
+/// Elements that are taken out, worked on, and put back.
 #[derive(Debug)]
 pub(crate) struct Pool<T: Pooled> {
     free: Mutex<Vec<T>>,
-    /// How many there are, the taken ones too.
-    there: AtomicUsize,
+    /// The number of elements, with those that are taken out.
+    total: AtomicUsize,
     changed: Notify,
 }
 
@@ -32,35 +32,34 @@ impl<T: Pooled> Pool<T> {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             free: Mutex::default(),
-            there: AtomicUsize::new(0),
+            total: AtomicUsize::new(0),
             changed: Notify::new(),
         })
     }
 
-    /// Adds one.
     pub(crate) fn add(&self, one: T) {
-        self.there.fetch_add(1, Ordering::SeqCst);
+        self.total.fetch_add(1, Ordering::SeqCst);
         self.put_back(one);
     }
 
-    /// Whether there are any, taken or not; waits for the first one.
-    pub(crate) async fn has_any(&self, patience: Duration) -> bool {
-        self.wait(patience, || {
-            (self.there.load(Ordering::SeqCst) > 0).then_some(())
+    /// Whether there are any, taken out or not; waits for the first one.
+    pub(crate) async fn has_any(&self, timeout: Duration) -> bool {
+        self.wait(timeout, || {
+            (self.total.load(Ordering::SeqCst) > 0).then_some(())
         })
         .await
         .is_some()
     }
 
-    /// Takes one, as soon as there is one. When what is returned is dropped, it goes back.
-    pub(crate) async fn take(self: &Arc<Self>, patience: Duration) -> Option<PoolGuard<T>> {
-        self.take_where(patience, |_| true).await
+    /// Takes one out as soon as one is free. It goes back when the guard is dropped.
+    pub(crate) async fn take(self: &Arc<Self>, timeout: Duration) -> Option<PoolGuard<T>> {
+        self.take_where(timeout, |_| true).await
     }
 
-    /// As [`Self::take`], one that is `wanted`.
+    /// As [`Self::take`], for one that is `wanted`.
     pub(crate) async fn take_where(
         self: &Arc<Self>,
-        patience: Duration,
+        timeout: Duration,
         wanted: impl Fn(&T) -> bool,
     ) -> Option<PoolGuard<T>> {
         let take = || {
@@ -71,39 +70,39 @@ impl<T: Pooled> Pool<T> {
                 one: Some(free.remove(at)),
             })
         };
-        self.wait(patience, take).await
+        self.wait(timeout, take).await
     }
 
-    /// Takes one together with the turn. Whoever waits for one leaves the turn to others.
+    /// Takes one out together with the lock `turn`. The lock stays free while this waits for an element.
     pub(crate) async fn take_in_turn<'t>(
         self: &Arc<Self>,
         turn: &'t tokio::sync::Mutex<()>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Option<(tokio::sync::MutexGuard<'t, ()>, PoolGuard<T>)> {
         let taking = async {
             loop {
                 let is_free = || (!self.free().is_empty()).then_some(());
-                self.wait(patience, is_free).await?;
+                self.wait(timeout, is_free).await?;
                 let turn = turn.lock().await;
-                // Somebody else may have been faster.
+                // Another task may have been faster.
                 if let Some(one) = self.take(Duration::ZERO).await {
                     return Some((turn, one));
                 }
             }
         };
-        tokio::time::timeout(patience, taking).await.ok()?
+        tokio::time::timeout(timeout, taking).await.ok()?
     }
 
-    /// Takes out all that nobody works on.
+    /// Takes out all that are free.
     pub(crate) fn empty(&self) -> Vec<T> {
         let all = std::mem::take(&mut *self.free());
-        self.there.fetch_sub(all.len(), Ordering::SeqCst);
+        self.total.fetch_sub(all.len(), Ordering::SeqCst);
         all
     }
 
     async fn wait<R>(
         &self,
-        patience: Duration,
+        timeout: Duration,
         mut attempt: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         let waiting = async {
@@ -117,7 +116,7 @@ impl<T: Pooled> Pool<T> {
                 changed.await;
             }
         };
-        tokio::time::timeout(patience, waiting).await.ok()
+        tokio::time::timeout(timeout, waiting).await.ok()
     }
 
     fn put_back(&self, mut one: T) {
@@ -131,7 +130,7 @@ impl<T: Pooled> Pool<T> {
     }
 }
 
-/// One that was taken out of a [`Pool`].
+/// An element that was taken out of a [`Pool`].
 #[derive(Debug)]
 pub(crate) struct PoolGuard<T: Pooled> {
     pool: Arc<Pool<T>>,
@@ -140,9 +139,9 @@ pub(crate) struct PoolGuard<T: Pooled> {
 }
 
 impl<T: Pooled> PoolGuard<T> {
-    /// Keeps it from going back.
+    /// Removes it from the pool permanently.
     pub(crate) fn discard(mut self) -> Option<T> {
-        self.pool.there.fetch_sub(1, Ordering::SeqCst);
+        self.pool.total.fetch_sub(1, Ordering::SeqCst);
         self.one.take()
     }
 }
@@ -183,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(600);
+    const TIMEOUT: Duration = Duration::from_secs(600);
 
     struct Clone;
 
@@ -192,17 +191,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_clone_of_its_pool_does_not_keep_the_turn_from_others() {
+    async fn waiting_for_a_clone_leaves_the_turn_to_other_pools() {
         let turn = tokio::sync::Mutex::new(());
         let [busy, idle] = [(); 2].map(|()| Pool::new());
         busy.add(Clone);
         idle.add(Clone);
-        let worked_on = busy.take(PATIENCE).await.expect("one is free");
-        let waits = busy.take_in_turn(&turn, PATIENCE);
+        let worked_on = busy.take(TIMEOUT).await.expect("one is free");
+        let waits = busy.take_in_turn(&turn, TIMEOUT);
         tokio::pin!(waits);
         assert!(waits.as_mut().now_or_never().is_none());
-        let taken = idle.take_in_turn(&turn, PATIENCE).now_or_never();
-        drop(taken.flatten().expect("nobody is in turn"));
+        let taken = idle.take_in_turn(&turn, TIMEOUT).now_or_never();
+        drop(taken.flatten().expect("the turn is free"));
         drop(worked_on);
         assert!(waits.await.is_some());
     }

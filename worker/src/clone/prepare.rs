@@ -1,4 +1,4 @@
-//! How a clone comes to be: it is opened, made from the source, or copied from another slot of its repository.
+//! The preparation of a clone: it is opened, cloned from the source, or copied from another slot of its repository.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,16 +15,16 @@ use super::{
 };
 use crate::{Size, WorkerError, disk, vcs::Site};
 
-/// How often the progress of a clone is logged.
+/// The interval at which the progress of a clone is logged.
 const PROGRESS: Duration = Duration::from_secs(15);
 
-/// How long the first clone may be busy before another slot gives up copying it, for now.
+/// The longest wait for a clone that can be copied, before this attempt fails.
 const SIBLING: Duration = Duration::from_secs(600);
 
-/// The time between two checks whether processes that were killed are gone.
+/// The interval of the checks whether killed processes are gone.
 const ORPHANS: Duration = Duration::from_millis(100);
 
-/// Held by the slot that copies.
+/// Locked by the slot that copies, among those of all repositories.
 static COPYING: Mutex<()> = Mutex::const_new(());
 
 /// Opens the clone, or makes it; returns whether it was made.
@@ -39,7 +39,7 @@ pub(super) async fn prepare(slot: &Slot, home: Home<'_>) -> Result<(Ready, bool)
             dir.path().display()
         ))
     };
-    // Until they are gone: to the last they write among what the next one writes.
+    // Wait until they are gone: until then they may write among the files of the next clone.
     while home
         .vcs
         .end_orphans(&dir.directory(Role::Cloning))
@@ -65,7 +65,8 @@ pub(super) async fn prepare(slot: &Slot, home: Home<'_>) -> Result<(Ready, bool)
         }
     }
     if slot.number == 0 {
-        // Nothing can be built without it. The damaged one tells how large it will be.
+        // No build runs without this clone, so it is made even without room. The size of the quarantined one is the
+        // estimate.
         let like = dir.directory(Role::Quarantined);
         if let Err(reason) = make_room(home, like).await? {
             warn!(
@@ -91,29 +92,29 @@ async fn quarantine(slot: &Slot, error: &WorkerError) -> Result<(), WorkerError>
     let path = dir.directory(Role::Quarantined);
     let path = path.display();
     let error = error_chain(error);
-    warn!(repository = name, error, %path, "the clone is damaged: putting it in quarantine, making another");
+    warn!(repository = name, error, %path, "the clone is damaged; quarantining it and making another");
     let doing = format!("put the clone {name} in quarantine");
     disk::blocking(move || dir.quarantine())
         .await
         .map_err(WorkerError::io(doing))
 }
 
-/// Looks for room for another clone that is as large as `like`.
+/// Makes room for another clone that is as large as `like`.
 async fn make_room(home: Home<'_>, like: PathBuf) -> Result<Result<(), String>, WorkerError> {
     let (inventory, budget) = (Inventory::new(home.all, home.vcs), home.all.disk_budget);
-    let looking = move || {
+    let making = move || {
         Ok(disk_budget::make(
             &inventory,
             budget,
             disk_budget::taken(&like),
         ))
     };
-    disk::blocking(looking)
+    disk::blocking(making)
         .await
-        .map_err(WorkerError::io("look for room on the disk"))?
+        .map_err(WorkerError::io("make room on the disk"))?
 }
 
-/// Clones the source into the directory of clones in the making.
+/// Clones the source into `.cloning`.
 pub(super) async fn clone_from_source(
     slot: &Slot,
     site: &Site<'_>,
@@ -139,7 +140,7 @@ pub(super) async fn clone_from_source(
     }
 }
 
-/// The other slots cost the source nothing: they begin as a copy of a clone that is ready.
+/// Copies a ready clone of the repository, which costs the source nothing.
 async fn copy_a_sibling(slot: &Slot, home: Home<'_>) -> Result<(), WorkerError> {
     let pool = home.pool;
     let name = slot.dir.name();
@@ -149,7 +150,7 @@ async fn copy_a_sibling(slot: &Slot, home: Home<'_>) -> Result<(), WorkerError> 
     if !pool.has_any(SIBLING).await {
         return Err(not_ready());
     }
-    // One after another: each has to see what the one before it took, and a disk is no faster for two.
+    // One copy at a time: each check for room has to see the copies before it, and a disk is no faster for two.
     let (_copying, sibling) = pool
         .take_in_turn(&COPYING, SIBLING)
         .await
@@ -162,9 +163,9 @@ async fn copy_a_sibling(slot: &Slot, home: Home<'_>) -> Result<(), WorkerError> 
     copy(slot, sibling).await
 }
 
-/// Copies a clone that nobody else has meanwhile into the directory of clones in the making.
+/// Copies `sibling` into `.cloning`. No build has the sibling meanwhile.
 pub(super) async fn copy(slot: &Slot, mut sibling: PoolGuard<Ready>) -> Result<(), WorkerError> {
-    // What is copied must be the source's alone.
+    // The copy must hold changesets of the source alone.
     sibling.clone.discard().await?;
     let temporary = slot.dir.directory(Role::Cloning);
     let doing = format!("copy a clone to {}", temporary.display());
@@ -177,7 +178,7 @@ pub(super) async fn copy(slot: &Slot, mut sibling: PoolGuard<Ready>) -> Result<(
         .await
         .map_err(WorkerError::io(doing));
     if copied.is_err() {
-        // What is there may be what fills the disk. If it cannot be removed, the next attempt begins with that.
+        // The rest may be what fills the disk. If it cannot be removed, the next attempt removes it.
         let _ = disk::blocking(move || disk::remove(&temporary)).await;
     }
     copied

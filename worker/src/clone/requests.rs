@@ -1,6 +1,7 @@
-//! How an operator's command asks the worker that has a repository's clones: by a file in `clones_dir`, which the
-//! worker looks for every second. The file stays until the task is done, so that one whose worker dies is done by the
-//! next. The outcome is in another file, which stays until there is another outcome. These functions block shortly.
+//! The requests of operators' commands to the worker that has the clones of a repository. A request is a file in
+//! `clones_dir`; the worker polls for it every second. The file stays until the task is done: if the worker dies, the
+//! next one does the task. The outcome is another file, which stays until the next outcome. The functions block for a
+//! short time.
 
 use std::{
     fs::{self, File},
@@ -12,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{WorkerError, clone::dir, disk::write_atomically};
 
-/// More than any file of ours has, in bytes.
+/// The most bytes that are read of a file. Ours are shorter.
 const LONGEST: u64 = 64 << 10;
 
-/// What an operator wants done with all clones of a repository.
+/// A task for all clones of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Take over what is new at the source.
+    /// Pull from the source.
     Pull,
     /// Replace the clones; the old ones serve until then.
     Reclone,
@@ -34,12 +35,12 @@ impl Task {
     }
 }
 
-/// How a task ended.
+/// The outcome of a task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The clones for which it is done.
     pub done: Vec<MaintenanceResult>,
-    /// Why it is not done for the others.
+    /// The reason for which it is not done for the others.
     pub error: Option<String>,
 }
 
@@ -50,29 +51,29 @@ pub struct MaintenanceResult {
     pub clone: String,
     /// The first 12 digits of its newest changeset.
     pub tip: String,
-    /// How many changesets a pull brought; `None` when the clone was replaced.
+    /// The number of new changesets of a pull; `None` when the clone was replaced.
     pub new_changesets: Option<u64>,
 }
 
-/// The files by which a repository's worker is asked.
+/// The files of a request and of its outcome, for one repository.
 #[derive(Debug, Clone)]
 pub struct Requests {
     request: PathBuf,
     done: PathBuf,
 }
 
-/// What has become of a request.
+/// The progress of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// It waits, or is being worked on.
+    /// It waits, or its task is running.
     Asked,
-    /// It ended.
+    /// Its task has ended.
     Done(Outcome),
-    /// It is not there any more, and its outcome neither: that could not be written, or is of a later request.
+    /// Neither it nor its outcome is there: the outcome could not be written, or a later one has replaced it.
     Gone,
 }
 
-/// A request that is there.
+/// A pending request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) task: Task,
@@ -95,14 +96,15 @@ impl Requests {
         }
     }
 
-    /// Asks for a task; what comes back is the request's id, which is that of an earlier request for the same.
-    /// [`WorkerError::Busy`] when something else is asked for.
+    /// Requests a task. Returns the id of the request, which is that of an earlier request for the same task if one is
+    /// pending. Returns [`WorkerError::Busy`] when another task is pending.
     pub fn ask(&self, task: Task, id: &str) -> Result<String, WorkerError> {
         let doing = || WorkerError::io(format!("write the request {}", self.request.display()));
         let new = self.request.with_extension(format!("request-{id}"));
-        fs::write(&new, format!("{} {id}\n", task.name())).map_err(doing())?;
-        // Whole, and only where none is.
-        let linked = fs::hard_link(&new, &self.request);
+        // The file appears whole, and only if there is none.
+        let linked = fs::write(&new, format!("{} {id}\n", task.name()))
+            .and_then(|()| fs::hard_link(&new, &self.request));
+        // Even if it could not be written: no other request removes a file with this id.
         let _ = fs::remove_file(&new);
         match linked {
             Ok(()) => Ok(id.to_owned()),
@@ -118,22 +120,22 @@ impl Requests {
         }
     }
 
-    /// What has become of the request with this id.
+    /// The progress of the request with this id.
     pub fn progress(&self, id: &str) -> Result<Progress, WorkerError> {
-        // In this order: the outcome is written before the request goes.
-        let asked = self.find()?.is_some_and(|request| request.id == id);
+        // Read in this order: the worker writes the outcome before it removes the request.
+        let is_pending = self.find()?.is_some_and(|request| request.id == id);
         let doing = WorkerError::io(format!("read the outcome {}", self.done.display()));
         let answer = read(&self.done)
             .map_err(doing)?
             .and_then(|text| serde_json::from_str::<Answer>(&text).ok());
         Ok(match answer {
             Some(answer) if answer.id == id => Progress::Done(answer.outcome),
-            _ if asked => Progress::Asked,
+            _ if is_pending => Progress::Asked,
             _ => Progress::Gone,
         })
     }
 
-    /// The request that is there. One that cannot be understood is removed.
+    /// The pending request. One that cannot be parsed is removed.
     pub(crate) fn find(&self) -> Result<Option<Request>, WorkerError> {
         let path = self.request.display();
         let Some(text) =
@@ -146,8 +148,8 @@ impl Requests {
             Some("pull") => Task::Pull,
             Some("reclone") => Task::Reclone,
             _ => {
-                tracing::warn!("the request {path} asks for neither pull nor reclone: removing it");
-                fs::remove_file(&self.request)
+                tracing::warn!("removing the request {path}: it is neither pull nor reclone");
+                remove(&self.request)
                     .map_err(WorkerError::io(format!("remove the request {path}")))?;
                 return Ok(None);
             }
@@ -158,14 +160,20 @@ impl Requests {
         }))
     }
 
-    /// Ends a request.
+    /// Writes the outcome of a request, and removes the request.
+    ///
+    /// An operator may have removed it meanwhile, and made another one, which must stay. One that is made between the
+    /// two steps of the removal is lost: its sender reads [`Progress::Gone`].
     pub(crate) fn answer(&self, request: &Request, outcome: Outcome) -> Result<(), WorkerError> {
         let id = request.id.clone();
         let written = serde_json::to_vec(&Answer { id, outcome })
             .map_err(io::Error::from)
             .and_then(|bytes| write_atomically(&self.done, &bytes));
-        // Also when nobody can be told: else it would be done again and again.
-        let removed = fs::remove_file(&self.request);
+        // Even if the outcome could not be written: otherwise the task would be done again and again.
+        let removed = match self.find() {
+            Ok(Some(pending)) if pending != *request => Ok(()),
+            _ => remove(&self.request),
+        };
         written.and(removed).map_err(WorkerError::io(format!(
             "end the request {}",
             self.request.display()
@@ -173,11 +181,19 @@ impl Requests {
     }
 }
 
-/// A short file. Nothing that is no file is waited for.
+/// Removes a file, if it exists.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a short file; `None` if there is none. Other things than files are refused: to read them could block.
 fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::symlink_metadata(path) {
         Ok(data) if data.is_file() => {}
-        Ok(_) => return Err(io::Error::other("it is no file")),
+        Ok(_) => return Err(io::Error::other("it is not a regular file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     }
@@ -190,6 +206,8 @@ fn read(path: &Path) -> io::Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn outcome(error: &str) -> Outcome {
@@ -200,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_there_until_it_is_answered() {
+    fn request_is_pending_until_its_outcome_is_written() {
         let home = tempfile::tempdir().expect("a directory");
         let requests = Requests::new(home.path(), "nss");
         assert_eq!(requests.find().expect("looked"), None);
@@ -209,7 +227,7 @@ mod tests {
         assert_eq!(
             requests.ask(Task::Pull, "two").expect("asked"),
             "one",
-            "it is asked for already"
+            "the same task is pending"
         );
         assert!(matches!(
             requests.ask(Task::Reclone, "three"),
@@ -232,7 +250,46 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_no_request() {
+    fn request_that_was_removed_meanwhile_is_answered() {
+        let home = tempfile::tempdir().expect("a directory");
+        let requests = Requests::new(home.path(), "nss");
+        requests.ask(Task::Pull, "one").expect("asked");
+        let request = requests.find().expect("looked").expect("there");
+        // `WorkerError::Busy` advises this.
+        fs::remove_file(home.path().join(".nss.request")).expect("removed");
+        requests.answer(&request, outcome("no")).expect("answered");
+        assert_eq!(
+            requests.progress("one").expect("looked"),
+            Progress::Done(outcome("no"))
+        );
+    }
+
+    #[test]
+    fn request_that_replaced_the_answered_one_stays() {
+        let home = tempfile::tempdir().expect("a directory");
+        let requests = Requests::new(home.path(), "nss");
+        requests.ask(Task::Pull, "one").expect("asked");
+        let request = requests.find().expect("looked").expect("there");
+        fs::remove_file(home.path().join(".nss.request")).expect("removed");
+        requests.ask(Task::Reclone, "two").expect("asked");
+        requests.answer(&request, outcome("no")).expect("answered");
+        assert_eq!(requests.progress("two").expect("looked"), Progress::Asked);
+    }
+
+    #[test]
+    fn request_that_cannot_be_written_leaves_no_file() {
+        let home = tempfile::tempdir().expect("a directory");
+        let requests = Requests::new(home.path(), "nss");
+        symlink("/dev/full", home.path().join(".nss.request-one")).expect("linked");
+        assert!(matches!(
+            requests.ask(Task::Pull, "one"),
+            Err(WorkerError::DiskFull { .. })
+        ));
+        assert_eq!(fs::read_dir(home.path()).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn unreadable_request_is_removed() {
         let home = tempfile::tempdir().expect("a directory");
         let requests = Requests::new(home.path(), "nss");
         fs::write(home.path().join(".nss.request"), b"\xffrm -rf").expect("written");

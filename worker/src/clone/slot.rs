@@ -15,12 +15,12 @@ use crate::{
     vcs::{Site, Vcs, VcsClone},
 };
 
-/// A clone that can be built on, and what has to last as long as it.
+/// A clone that is ready for builds, with the lock of its slot.
 pub(crate) struct Ready {
     pub(crate) clone: Box<dyn VcsClone>,
     /// The number of its slot.
     pub(crate) slot: usize,
-    /// Where it is, and what is beside it.
+    /// Its directory, and those beside it.
     pub(crate) dir: CloneDir,
     /// Keeps other processes off the clone.
     pub(super) _lock: SlotLock,
@@ -28,12 +28,12 @@ pub(crate) struct Ready {
 
 impl Pooled for Ready {
     fn put_back(&mut self) {
-        // A build that was interrupted can have left it.
+        // An interrupted build can have left its push prepared.
         self.clone.end_push();
     }
 }
 
-/// Where and how clones of a repository are made.
+/// The context in which the clones of a repository are made.
 #[derive(Clone, Copy)]
 pub(crate) struct Home<'a> {
     pub(crate) all: &'a Settings,
@@ -55,12 +55,12 @@ impl<'a> Home<'a> {
     }
 }
 
-/// The place of a clone.
+/// The place for one clone of a repository.
 pub(crate) struct Slot {
     /// The first has 0.
     pub(crate) number: usize,
     pub(crate) dir: CloneDir,
-    /// Notified when its clone turned out to be broken.
+    /// Notified when its clone was found broken.
     pub(crate) lost: Notify,
 }
 

@@ -1,10 +1,10 @@
-//! The way of a build, from top to bottom: validate → clone → base → apply → gate → push → outcome.
+//! The steps of a build, from top to bottom: validate → clone → base → apply → gate → push → outcome.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use build::{
-    BaseChoice, BaseReason, Build, BuildEventKind, BuildRecord, Ineligible, Neutral, PatchFailure,
-    PatchSourceError, Pushed, Report, eligibility,
+    BaseChoice, BaseReason, Build, BuildEventKind, BuildRecord, BuildUpdate, Ineligible,
+    PatchFailure, PatchSourceError, PushGuardError, Pushed, Skip, eligibility,
 };
 use bus::{Context, Outcome, Retry, Retryable};
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ use crate::{
     processor_time,
     repository::Repository,
     text,
-    tree_status::Verdict,
+    tree_status::TreeState,
     try_config,
     vcs::{ApplyError, Revision, Stack, StackPatch, TryConfig, VcsClone},
 };
@@ -39,14 +39,14 @@ pub(super) struct Delivery<'a> {
     pub(super) worker: &'a BuildHandler,
     pub(super) cx: &'a Context,
     pub(super) build: &'a Build,
-    /// What earlier deliveries did.
+    /// The record of the build, with the results of earlier deliveries.
     pub(super) record: &'a BuildRecord,
     pub(super) started: Timestamp,
 }
 
 impl Delivery<'_> {
-    /// Pushes the build's head. Dropping this in the middle kills and reaps what runs; what it left in the clone is taken
-    /// away before the next build.
+    /// Pushes the head of the build. Dropping the future kills and reaps its child processes. The next build discards
+    /// what they left in the clone.
     pub(super) async fn run(&self) -> Result<PushedHead, NotPushed> {
         let repository = self.validate().await?;
         self.wait_for_tree_and_author(repository).await?;
@@ -55,7 +55,7 @@ impl Delivery<'_> {
 
     // ---- validate
 
-    /// The build's repository, if the build may go on as far as that can be told without Phabricator and a clone.
+    /// Checks all that needs neither a clone nor Phabricator; returns the repository of the build.
     async fn validate(&self) -> Result<&Repository, NotPushed> {
         let Build {
             request,
@@ -88,13 +88,14 @@ impl Delivery<'_> {
     }
 
     async fn wait_for_tree_and_author(&self, repository: &Repository) -> Result<(), NotPushed> {
-        // A build that was here before is known to apply; while the tree is closed nothing else is to be found out.
+        // An earlier delivery has chosen the base, and usually applied the stack too. While the tree is closed, no
+        // other step is worth a clone.
         if self.record.base.is_some()
-            && let Verdict::Closed(reason) = repository.look_at_tree().await
+            && let TreeState::Closed(reason) = repository.tree_state().await
         {
             return self.wait(repository.tree_closed(&reason)).await;
         }
-        // One that has begun to push is finished.
+        // A build that has begun to push is finished, however much time its author has used.
         let allowed = self.worker.settings.limits.author;
         let author = &self.build.revision.author;
         if !self.record.pushing
@@ -112,8 +113,8 @@ impl Delivery<'_> {
 
     // ---- clone
 
-    /// Does the rest on a clone that nobody else has meanwhile. What is left there is taken away after that: the author
-    /// need not wait for it.
+    /// Takes a clone, and pushes the head from it. The clone is tidied up in the background: the author does not wait
+    /// for that.
     async fn on_clone(&self, repository: &Repository) -> Result<PushedHead, NotPushed> {
         let mut slot = match repository.take_clone().await {
             Ok(slot) => slot,
@@ -144,25 +145,32 @@ impl Delivery<'_> {
         let mut time = ProcessorTime::new(&self.worker.settings.limits);
         let (applied, tree, gate) = futures::join!(
             self.apply(repository, clone, &patches, &mut time),
-            repository.look_at_tree(),
+            repository.tree_state(),
             self.gate()
         );
         drop(directory);
         let author = &self.build.revision.author;
         let recorded = processor_time::record(self.cx, author, time.used()).await;
-        // What is wrong on our side comes first, since the clone may be damaged; then what may not be shown.
+        // Our own failures come first, since the clone may be damaged. Then comes the gate, since a patch failure shows
+        // names of files that may be private by now.
         let applied = match applied {
-            Err(NotPushed::Ours(error)) => return Err(error.into()),
+            Err(NotPushed::Ours(error)) => {
+                // A build that would wait ends at once if it is not eligible any more.
+                if matches!(error.retry(), Retry::Defer(_)) {
+                    gate?;
+                }
+                return Err(error.into());
+            }
             applied => applied,
         };
         recorded?;
         gate?;
         // A patch that does not apply fails even while the tree is closed.
         let (base, head) = applied?;
-        if let Verdict::Closed(reason) = tree {
+        if let TreeState::Closed(reason) = tree {
             info!(
                 state = "deferred",
-                "{} is closed: {reason}", settings.try_name
+                "deferring the build: {} is closed: {reason}", settings.try_name
             );
             return Err(repository.tree_closed(&reason));
         }
@@ -174,7 +182,7 @@ impl Delivery<'_> {
         })
     }
 
-    /// Loads the patches into `directory` and reads them, and refuses what must not be given to Mercurial.
+    /// Loads the patches into `directory` and parses them. Refuses patches that must not reach Mercurial.
     async fn load(&self, directory: &Path) -> Result<Patches, NotPushed> {
         let contents = match self.worker.patches.load(self.build, directory).await {
             Ok(contents) if contents.len() == self.build.stack.len() => contents,
@@ -186,10 +194,11 @@ impl Delivery<'_> {
             Err(PatchSourceError::Refused(failure)) => {
                 return self.refuse(NotPushed::Patch(failure)).await;
             }
-            Err(away) => return Err(WorkerError::from(away).into()),
+            Err(full @ PatchSourceError::Disk(_)) => return Err(WorkerError::from(full).into()),
+            Err(away) => return self.wait(WorkerError::from(away).into()).await,
         };
         let limits = self.worker.settings.limits.clone();
-        // On a thread of its own: large ones take a while.
+        // On a thread that may block: large patches take a while.
         let reading = tokio::task::spawn_blocking(move || Patches::read(contents, &limits));
         let read = reading
             .await
@@ -197,7 +206,7 @@ impl Delivery<'_> {
         let patches = match read {
             Ok(patches) => patches,
             Err(unfit) => {
-                return match unfit.ends(self.build) {
+                return match unfit.into_not_pushed(self.build) {
                     ours @ NotPushed::Ours(_) => Err(ours),
                     refused => self.refuse(refused).await,
                 };
@@ -217,7 +226,7 @@ impl Delivery<'_> {
 
     // ---- base, apply
 
-    /// Makes the commits; returns the base and the head.
+    /// Applies the stack on its base; returns the base and the head.
     async fn apply(
         &self,
         repository: &Repository,
@@ -232,11 +241,13 @@ impl Delivery<'_> {
             target: &build.request.target,
             before: self.record.base.as_ref(),
         };
-        let mut base = base::choose(clone, build, repository.settings(), recorded).await?;
+        let settings = repository.settings();
+        let mut base = base::choose(clone, build, settings, recorded).await?;
         let head = match self.apply_on(repository, clone, &base, patches, time).await {
             Err(NotPushed::Patch(failure)) if base.choice.reason == BaseReason::ByDate => {
                 clone.discard().await?;
-                let newest = base::newest_instead(clone, build, recorded, &base.choice).await?;
+                let newest =
+                    base::newest_instead(clone, build, settings, recorded, &base.choice).await?;
                 base = newest.ok_or(NotPushed::Patch(failure))?;
                 self.apply_on(repository, clone, &base, patches, time)
                     .await?
@@ -249,7 +260,7 @@ impl Delivery<'_> {
             base.choice.used,
             head.short()
         );
-        // One that waits is applied again each time.
+        // A deferred build is applied again in each delivery: log it once.
         if self.record.base.is_none() {
             info!(state = "pushing", "{text}");
         } else {
@@ -258,7 +269,7 @@ impl Delivery<'_> {
         Ok((base.choice, head))
     }
 
-    /// Passes the guards that need the base, and makes the commits on it; returns the head.
+    /// Makes the checks that need the base, and commits the stack on it; returns the head.
     async fn apply_on(
         &self,
         repository: &Repository,
@@ -314,7 +325,7 @@ impl Delivery<'_> {
 
     // ---- gate
 
-    /// Fails when the build is not to be pushed any more.
+    /// Fails when the build must not be pushed any more.
     async fn gate(&self) -> Result<(), NotPushed> {
         let now = self.cx.clock().now();
         let (found, record) = futures::join!(
@@ -325,8 +336,8 @@ impl Delivery<'_> {
         if record.end.is_some() {
             return Err(NotPushed::Decided);
         }
-        // Once its head may be on Try, a build is finished: else a head would be there of which its author knows nothing.
-        // Another delivery may have begun to push since this one began.
+        // A build whose head may be on Try is finished, unless it is private: else its author would not learn of the
+        // head. The record is read again, since another delivery may have begun to push meanwhile.
         match found.map_err(WorkerError::from)? {
             Some(over) if !record.pushing || matches!(over, Ineligible::Private(_)) => {
                 Err(NotPushed::Ineligible(over))
@@ -335,20 +346,28 @@ impl Delivery<'_> {
         }
     }
 
-    /// Ends a build that has to wait if it is not to be built any more: its author need not wait as well.
+    /// Returns `failure`, for which the build waits. A build that is not eligible any more ends at once: its author
+    /// need not wait.
     async fn wait<T>(&self, failure: NotPushed) -> Result<T, NotPushed> {
         self.gate().await?;
         Err(failure)
     }
 
-    /// Ends a build without a push. It may be private by now, and then even the name of a file is too much; what overtook
-    /// it comes before what is wrong with its patch.
+    /// Returns `failure`, unless the gate has a stronger reason. For a build that is private by now, even the name of a
+    /// file is too much. Each other reason of the gate counts before a failure of the patch.
     async fn refuse<T>(&self, failure: NotPushed) -> Result<T, NotPushed> {
         Err(match self.gate().await {
             Ok(()) => failure,
             Err(NotPushed::Ineligible(over))
                 if !matches!(over, Ineligible::Private(_))
                     && !matches!(failure, NotPushed::Patch(_)) =>
+            {
+                failure
+            }
+            // No build waits longer than its expiry, even if Phabricator gives no clear answer about it. The update
+            // holds only numbers of the build and the reason of its wait.
+            Err(NotPushed::Ours(WorkerError::PushGuard(PushGuardError::Unclear(_))))
+                if matches!(failure, NotPushed::Ineligible(Ineligible::Expired { .. })) =>
             {
                 failure
             }
@@ -372,9 +391,9 @@ impl Delivery<'_> {
             Err(WorkerError::Refused { doing, words }) => {
                 log.clear_pushing(self.cx, build)
                     .map_err(WorkerError::from)?;
-                return Err(match repository.look_at_tree_again().await {
-                    Verdict::Closed(reason) => repository.tree_closed(&reason),
-                    Verdict::Open => WorkerError::Refused { doing, words }.into(),
+                return Err(match repository.request_tree_state().await {
+                    TreeState::Closed(reason) => repository.tree_closed(&reason),
+                    TreeState::Open => WorkerError::Refused { doing, words }.into(),
                 });
             }
             pushed => pushed?,
@@ -391,15 +410,15 @@ impl Delivery<'_> {
         pushed: Result<PushedHead, NotPushed>,
     ) -> Result<Outcome, WorkerError> {
         let clock = self.cx.clock().as_ref();
-        let report = match pushed {
+        let update = match pushed {
             Ok(pushed) => self.pushed(pushed),
-            Err(NotPushed::Patch(failure)) => Report::PatchFailed(PatchFailure {
+            Err(NotPushed::Patch(failure)) => BuildUpdate::PatchFailed(PatchFailure {
                 seconds: seconds_since(self.started, clock),
                 ..*failure
             }),
             Err(NotPushed::Ineligible(over)) => self.ineligible(&over).await,
             Err(NotPushed::Decided) => {
-                info!("not pushed: its end was decided meanwhile");
+                info!("skipping the push: the end of the build was decided meanwhile");
                 return Ok(Outcome::Done);
             }
             Err(NotPushed::Defer { after, reason }) => return Ok(Outcome::defer(after, reason)),
@@ -408,11 +427,11 @@ impl Delivery<'_> {
                 return Ok(Outcome::hold(after, reason));
             }
             Err(NotPushed::Ours(error)) => {
-                // A failure is recorded in the words of the version control, which name files. Of a build that has to
-                // wait that was asked already.
+                // The error is recorded with the words of the version control, which name files. So a private build
+                // ends here instead. For a deferred build, `wait` has checked that, or the error names no file.
                 match error.retry() {
                     Retry::Hold(after) => {
-                        // What a full disk could not hold may be private.
+                        // The words of this error name files, which may be private.
                         let reason = match &error {
                             WorkerError::DiskFull { .. } => "our disk is full".to_owned(),
                             error => error_chain(error),
@@ -424,52 +443,52 @@ impl Delivery<'_> {
                     Retry::Backoff | Retry::After(_) | Retry::Never => {}
                 }
                 match self.worker.guard.check(self.build, clock.now()).await {
-                    Ok(Some(private @ Ineligible::Private(_))) => private.report(),
+                    Ok(Some(private @ Ineligible::Private(_))) => private.update(),
                     _ => return Err(error),
                 }
             }
         };
-        match &report {
-            Report::Neutral(neutral) => {
-                info!(outcome = "skipped", "nothing to push: {}", neutral.text);
+        match &update {
+            BuildUpdate::Skipped(skip) => {
+                info!(outcome = "skipped", "skipping the build: {}", skip.text);
             }
-            Report::Private => {
+            BuildUpdate::Private => {
                 info!(outcome = "private", "the revision is not public any more")
             }
-            Report::PatchFailed(failure) => {
+            BuildUpdate::PatchFailed(failure) => {
                 info!(
                     outcome = "patch_failed",
-                    "the patch is to blame: {}", failure.summary
+                    "the patch cannot be built: {}", failure.summary
                 );
             }
-            Report::InfrastructureFailed(blame) => {
+            BuildUpdate::InfraFailed(failure) => {
                 error!(
                     outcome = "infra_failed",
-                    "we are to blame: {}", blame.summary
+                    "the build failed on our side: {}", failure.summary
                 );
             }
-            Report::Working | Report::Pushed(_) => {}
+            BuildUpdate::Working | BuildUpdate::Pushed(_) => {}
         }
         let log = &self.worker.log;
-        log.finish(self.cx, &self.build.request, self.record, report)?;
+        log.finish(self.cx, &self.build.request, self.record, update)?;
         Ok(Outcome::Done)
     }
 
-    /// Records what all builds of the repository wait for.
+    /// Records the reason for which all builds of the repository wait.
     fn share_wait(&self, after: Duration, reason: &str) -> Result<(), WorkerError> {
         let repository = &self.build.request.repository;
         let log = &self.worker.log;
         Ok(log.hold(self.cx, repository, after, reason)?)
     }
 
-    fn pushed(&self, pushed: PushedHead) -> Report {
+    fn pushed(&self, pushed: PushedHead) -> BuildUpdate {
         let PushedHead {
             repository,
             head: Revision { id: head },
             base,
         } = pushed;
         let treeherder = self.worker.settings.treeherder_url.trim_end_matches('/');
-        Report::Pushed(Box::new(Pushed {
+        BuildUpdate::Pushed(Box::new(Pushed {
             treeherder_url: format!("{treeherder}/#/jobs?repo={repository}&revision={head}"),
             revision: head,
             patches: self.build.stack.len(),
@@ -481,13 +500,13 @@ impl Delivery<'_> {
         }))
     }
 
-    /// How a build ends that is not to be built any more. One that has expired says what it waited for.
-    async fn ineligible(&self, over: &Ineligible) -> Report {
+    /// The update for an ineligible build. That of an expired build names what it waited for.
+    async fn ineligible(&self, over: &Ineligible) -> BuildUpdate {
         let request = &self.build.request;
         let (Ineligible::Expired { allowed, .. }, Some(repository)) =
             (over, self.worker.repositories.get(&request.repository))
         else {
-            return over.report();
+            return over.update();
         };
         let hours = allowed.as_secs() / 3600;
         let seconds = seconds_since(request.accepted_at, self.cx.clock().as_ref());
@@ -500,25 +519,25 @@ impl Delivery<'_> {
         if !self.record.pushing
             && let Some(blocker) = waits.next().flatten()
         {
-            let blame = infra_failure::waited(blocker, repository.settings(), hours, seconds);
-            return Report::InfrastructureFailed(blame);
+            let failure = infra_failure::waited(blocker, repository.settings(), hours, seconds);
+            return BuildUpdate::InfraFailed(failure);
         }
         if !repository.is_ready().await {
-            let blame = infra_failure::never_ready(repository.settings(), hours, seconds);
-            return Report::InfrastructureFailed(blame);
+            let failure = infra_failure::never_ready(repository.settings(), hours, seconds);
+            return BuildUpdate::InfraFailed(failure);
         }
-        let mut report = over.report();
-        if let Report::Neutral(Neutral { text, .. }) = &mut report
-            && let Verdict::Closed(reason) = repository.look_at_tree().await
+        let mut update = over.update();
+        if let BuildUpdate::Skipped(Skip { text, .. }) = &mut update
+            && let TreeState::Closed(reason) = repository.tree_state().await
         {
-            // Whoever closes a tree writes what they like.
+            // The reason is foreign text.
             let reason = text::path(reason.as_bytes()).replace('`', "'");
             let tree = &repository.settings().try_name;
             text.push_str(&format!(
                 " The build waited for {tree}, which is closed: `{reason}`."
             ));
         }
-        report
+        update
     }
 }
 

@@ -1,4 +1,4 @@
-//! The patches of a build, read, and refused when they must not be applied.
+//! The parsed patches of a build, and the reasons to refuse them.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::{
     patch::{self, Budget, ParsedPatch, RejectReason, stack_size},
 };
 
-/// The patches of a stack, loaded and read.
+/// The patches of a stack, loaded and parsed.
 #[derive(Debug)]
 pub(super) struct Patches {
     pub(super) contents: Vec<PatchContent>,
@@ -18,7 +18,7 @@ pub(super) struct Patches {
 }
 
 impl Patches {
-    /// Reads the patches of a stack, one after another. Blocks.
+    /// Reads, parses and checks the patches of a stack, one after another. Blocks.
     pub(super) fn read(contents: Vec<PatchContent>, limits: &Limits) -> Result<Self, Unfit> {
         let mut budget = Budget::new(limits);
         let mut parsed = Vec::with_capacity(contents.len());
@@ -28,26 +28,26 @@ impl Patches {
             let bytes = content.file.read().map_err(Unfit::Unreadable)?;
             parsed.push(patch::scan_next(&bytes, limits, &mut budget).map_err(refused)?);
         }
-        // Without the base, and so before it is known.
+        // A first check, before the base is known: without the sizes of its files.
         stack_size::check(&parsed, &stack_size::Sizes::new(), limits.made)
             .map_err(Unfit::TooLarge)?;
         Ok(Self { contents, parsed })
     }
 }
 
-/// Why a stack is not given to the version control.
+/// The reason for which a stack does not reach the version control.
 pub(super) enum Unfit {
-    /// We cannot read what we have stored.
+    /// A stored patch cannot be read.
     Unreadable(io::Error),
-    /// The patch at this place.
+    /// The patch at this place is refused.
     Refused(usize, RejectReason),
-    /// The files that it makes are too large.
+    /// The files that the stack makes are too large.
     TooLarge(stack_size::TooLarge),
 }
 
 impl Unfit {
-    /// How a build ends for it.
-    pub(super) fn ends(self, build: &Build) -> NotPushed {
+    /// The result of the build.
+    pub(super) fn into_not_pushed(self, build: &Build) -> NotPushed {
         match self {
             Self::Unreadable(error) => WorkerError::io("read the patches of a stack")(error).into(),
             Self::Refused(place, refusal) => {

@@ -1,13 +1,12 @@
-//! The text for an author about a failure of ours.
+//! The texts for authors about failures of ours.
 
 use build::{Blocker, InfraFailure};
 use bus::Cause;
 
 use crate::{Barrier, Peer, RepositorySettings, WorkerError};
 
-/// A build that has been given up after `attempts`, and after `seconds` since it was accepted. `repository` is `None`
-/// when its repository is not configured any more; `vcs` is
-/// what its version control is called.
+/// A build that is given up after `attempts`, `seconds` after it was accepted. `repository` is `None` when its
+/// repository is not configured any more. `vcs` is the name of its version control.
 pub(crate) fn given_up(
     cause: &Cause<'_, WorkerError>,
     repository: Option<&RepositorySettings>,
@@ -22,13 +21,13 @@ pub(crate) fn given_up(
         Cause::Failed(error)
         | Cause::AttemptsExhausted {
             last: Some(error), ..
-        } => what_happened(error, name, try_name, vcs),
+        } => summarize(error, name, try_name, vcs),
         Cause::AttemptsExhausted { last: None, .. } => UNKNOWN.to_owned(),
         Cause::WorkerDied { .. } | Cause::Panicked(_) => {
             "Our server broke down while it worked on this build.".to_owned()
         }
     };
-    // The words of others, each line on its own as they said it; they were put on one line for the log.
+    // The messages of the peer, each line on its own again: `text::one_line` has joined them for the log.
     let words = cause.error().and_then(peers_words);
     let details = words.map_or_else(|| cause.to_string(), str::to_owned);
     InfraFailure {
@@ -57,7 +56,7 @@ pub(crate) fn never_ready(
     }
 }
 
-/// A build that waited for `hours` in vain, when the last thing that it waited for was for us to mend.
+/// A build that waited for `hours` in vain, at last for `blocker`, which we have to mend.
 pub(crate) fn waited(
     blocker: Blocker,
     repository: &RepositorySettings,
@@ -81,7 +80,7 @@ pub(crate) fn waited(
 
 const UNKNOWN: &str = "Something went wrong on our server.";
 
-fn what_happened(error: &WorkerError, name: &str, try_name: &str, vcs: &str) -> String {
+fn summarize(error: &WorkerError, name: &str, try_name: &str, vcs: &str) -> String {
     let called = |peer: &Peer| match peer {
         Peer::Source => name,
         Peer::Destination => try_name,
@@ -121,7 +120,7 @@ fn what_happened(error: &WorkerError, name: &str, try_name: &str, vcs: &str) -> 
     }
 }
 
-/// What the other side said. What we say in front of it is for operators.
+/// The messages of the peer, without our own words before them, which are for operators.
 fn peers_words(error: &WorkerError) -> Option<&str> {
     match error {
         WorkerError::Refused { words, .. }
@@ -137,7 +136,7 @@ fn other_host_key(peer: &str) -> String {
     format!("The host key of {peer} is not the one that we know.")
 }
 
-/// The other side does not let us in.
+/// The summary for a peer that does not admit us.
 fn barred(barrier: Barrier, peer: &str, vcs: &str) -> String {
     match barrier {
         Barrier::HostKey => other_host_key(peer),
@@ -155,7 +154,7 @@ fn barred(barrier: Barrier, peer: &str, vcs: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use build::{Phid, Report};
+    use build::{BuildUpdate, Phid};
     use bus::{Retry, Retryable};
     use phabricator::answer;
 
@@ -197,7 +196,7 @@ mod tests {
 
     /// The errors that have a text of their own; the golden file shows it.
     fn errors() -> Vec<WorkerError> {
-        // A hook may say anything.
+        // A hook may print anything.
         let hook = "remote: certificate not found; remote: pretxnchangegroup.x hook failed; abort: push failed on remote";
         vec![
             WorkerError::Refused {
@@ -243,6 +242,16 @@ mod tests {
                 "push to try",
                 Barrier::NoRepository,
                 "abort: repository /try not found",
+            ),
+            forbidden(
+                "push to try",
+                Barrier::NoProgram,
+                "remote: bash: line 1: hg: command not found",
+            ),
+            forbidden(
+                "push to try",
+                Barrier::ReadOnly,
+                "abort: could not lock repository /try: Permission denied",
             ),
             WorkerError::Damaged {
                 repository: "central".to_owned(),
@@ -295,14 +304,14 @@ mod tests {
         ];
         let mut texts = String::new();
         for (cause, attempts) in causes.chain(without_error) {
-            let report = Report::InfrastructureFailed(given_up(
+            let update = BuildUpdate::InfraFailed(given_up(
                 &cause,
                 Some(&repository),
                 "Mercurial",
                 attempts,
                 1570.0,
             ));
-            let answers: Vec<String> = answer(&report).iter().map(ToString::to_string).collect();
+            let answers: Vec<String> = answer(&update).iter().map(ToString::to_string).collect();
             texts.push_str(&format!("======== {cause}\n\n{}\n\n", answers.join("\n\n")));
         }
         insta::assert_snapshot!(texts);

@@ -1,4 +1,4 @@
-//! The text for an author about a patch that cannot be built. What comes from outside is in `details` only.
+//! The texts for authors about patches that cannot be built. Foreign text is in `details` only.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     vcs::Rejection,
 };
 
-/// The patch was refused before anything was made of it.
+/// The patch was refused before it was applied.
 pub(crate) fn refused(build: &Build, patch: &Patch, refusal: &RejectReason) -> PatchFailure {
     unfit(build, patch, refusal.to_string(), refusal.advice)
 }
@@ -68,7 +68,7 @@ pub(crate) fn too_long(build: &Build, allowed: usize) -> PatchFailure {
     }
 }
 
-/// The stack was not applied on `base`, onto which `commands` move it.
+/// The stack was not applied on `base`; `commands` rebase it onto that.
 pub(crate) fn rejected(
     build: &Build,
     base: &BaseChoice,
@@ -95,7 +95,7 @@ pub(crate) fn rejected(
     }
 }
 
-/// The patch could not be applied; `report` says where and why.
+/// The patch could not be applied; `report` has the hunks and the causes.
 fn does_not_apply(
     build: &Build,
     revision_id: u64,
@@ -127,7 +127,7 @@ fn does_not_apply(
     }
 }
 
-/// The search took longer than `allowed` for the places of hunks that are not where they say.
+/// The search for hunks that are at other lines than they say took longer than `allowed`.
 fn searches_too_long(
     build: &Build,
     revision_id: u64,
@@ -204,7 +204,7 @@ pub(crate) fn makes_too_much(build: &Build, too_large: &TooLarge) -> PatchFailur
     }
 }
 
-/// It took longer than `allowed` to apply the patches; it was at that of `D<revision_id>`.
+/// Applying the patches took longer than `allowed`, and was stopped at the patch of `D<revision_id>`.
 fn takes_too_long(build: &Build, revision_id: u64, allowed: Duration) -> PatchFailure {
     let (top, seconds) = (build.request.revision_id, allowed.as_secs());
     too_costly(
@@ -216,7 +216,7 @@ fn takes_too_long(build: &Build, revision_id: u64, allowed: Duration) -> PatchFa
     )
 }
 
-/// It needed more memory than the `allowed` bytes to apply the patch of `D<revision_id>`.
+/// Applying the patch of `D<revision_id>` needed more memory than `allowed` bytes.
 fn takes_too_much(build: &Build, revision_id: u64, allowed: u64) -> PatchFailure {
     let allowed = Size(allowed);
     too_costly(
@@ -240,7 +240,7 @@ fn too_costly(build: &Build, summary: String) -> PatchFailure {
     }
 }
 
-/// The patch as the author of the build knows it: below the one that was submitted there may be others.
+/// The patch, named for the author of the build: it may be that of a revision below the one that was submitted.
 fn subject(build: &Build, id: u64) -> String {
     let top = build.request.revision_id;
     if id == top {
@@ -250,7 +250,7 @@ fn subject(build: &Build, id: u64) -> String {
     }
 }
 
-/// What to know of revisions below that were abandoned: one of them may be what is in the way.
+/// The advice about abandoned revisions below: one of them may be the cause.
 fn abandoned_below(build: &Build) -> String {
     let below = build.abandoned_below();
     let names: Vec<String> = below.iter().map(|id| format!("D{id}")).collect();
@@ -268,7 +268,7 @@ fn abandoned_below(build: &Build) -> String {
 
 const REBASE: &str = "Rebase the stack on that changeset or a newer one, resolve the conflicts, and submit it again.";
 
-/// What helps where a rebase does not. `partly` is when something else is wrong as well.
+/// The advice on a cause that a rebase does not remove. `partly` is set when there are other causes.
 fn advice_on(cause: Cause, partly: bool) -> String {
     let (only, rebase) = if partly {
         ("Where only", ", a rebase does not help")
@@ -290,7 +290,7 @@ fn advice_on(cause: Cause, partly: bool) -> String {
     format!("{only} {what}{rebase}. {remedy}")
 }
 
-/// A stack that was submitted in parts can be fine in its author's clone.
+/// The advice on a stack that was submitted in parts: it can be fine in its author's clone.
 fn if_there(base: &BaseChoice) -> &'static str {
     match base.reason {
         BaseReason::Named => {

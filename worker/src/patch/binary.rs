@@ -1,7 +1,7 @@
 //! Git's binary patches: zlib in base 85, a line at a time.
 //!
-//! Mercurial unpacks what it is given, whatever its size, and dies of data that are not zlib. So the data are unpacked
-//! here first, into nowhere.
+//! Mercurial unpacks data of any size, and crashes on data that are not zlib. So the worker unpacks the data first, and
+//! discards the result.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -12,11 +12,11 @@ use super::{Budget, Lines, NewSize, RejectReason, UPLOAD, number};
 const ALPHABET: &[u8; 85] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
-/// What each byte stands for as a digit; [`NO_DIGIT`] when it is none.
+/// The value of each byte as a digit; [`NO_DIGIT`] for a byte that is none.
 const DIGITS: [u8; 256] = digits();
 const NO_DIGIT: u8 = 85;
 
-/// The most bytes on one line.
+/// The most bytes of data on one line.
 const LINE: usize = 52;
 
 /// Reads `GIT binary patch` and its data for the file `path`.
@@ -42,7 +42,7 @@ pub(super) fn scan(
     Ok(NewSize::Whole { size: new })
 }
 
-/// Reads one side of a binary patch, up to and with the blank line that ends it, and returns the file's size.
+/// Reads one side of a binary patch and the blank line after it, and returns the size of the file.
 fn literal(lines: &mut Lines<'_>, path: &[u8], budget: &mut Budget) -> Result<u64, RejectReason> {
     let head = lines
         .next()
@@ -62,7 +62,7 @@ fn literal(lines: &mut Lines<'_>, path: &[u8], budget: &mut Budget) -> Result<u6
         &mut io::sink(),
     );
     let at_end = data.fill_buf().is_ok_and(<[u8]>::is_empty);
-    // The blank line behind the data.
+    // The blank line after the data.
     lines.next();
     match unpacked {
         Ok(unpacked) if at_end && unpacked == size => Ok(size),
@@ -104,7 +104,7 @@ impl Read for Data<'_, '_> {
     }
 }
 
-/// One line: a letter for the number of bytes, and the bytes, four of them in five digits.
+/// Decodes a line: a letter for the number of bytes, then five digits for each four bytes.
 fn decode_line(line: &[u8]) -> Option<Vec<u8>> {
     let (&letter, digits) = line.split_first()?;
     let length = match letter {
@@ -142,7 +142,7 @@ const fn digits() -> [u8; 256] {
     digits
 }
 
-/// A binary patch's data that make a file be `content`, whatever it was.
+/// The data of a binary patch that gives a file this `content`, whatever it was.
 pub fn encode(content: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(content)?;
@@ -192,20 +192,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_can_be_read(content in proptest::collection::vec(any::<u8>(), 1..600)) {
+        fn encoded_data_can_be_read(content in proptest::collection::vec(any::<u8>(), 1..600)) {
             let patch = encode(&content).expect("encoded");
             prop_assert_eq!(read(&patch, 600), Ok(()));
             prop_assert!(read(&patch, content.len() - 1).is_err(), "the budget holds");
         }
 
         #[test]
-        fn no_line_makes_it_panic(line in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn decoding_a_line_never_panics(line in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = decode_line(&line);
         }
     }
 
     #[test]
-    fn what_mercurial_would_die_of_is_refused() {
+    fn malformed_binary_patches_are_refused() {
         let bomb = String::from_utf8(encode(&vec![0; 1 << 20]).expect("encoded")).expect("ascii");
         let table = [
             (

@@ -1,8 +1,7 @@
-//! What the lines between `diff --git` and the content say about a file.
+//! The header of a file in a patch: the lines between `diff --git` and the content.
 
 use super::{Kind, Lines, RejectReason, stray};
 
-/// What the lines between `diff --git` and the content say.
 #[derive(Default)]
 pub(super) struct Header<'a> {
     added: bool,
@@ -69,7 +68,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// What is done to the file, when the header says exactly one thing.
+    /// The kind of the change. `None` if the header contradicts itself.
     pub(super) fn kind(&self, old: &[u8], new: &[u8]) -> Option<Kind> {
         let same = old == new;
         let source = || Some(old.to_vec());
@@ -113,13 +112,13 @@ pub(super) fn names(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&rest[..middle], &rest[middle + 3..]))
 }
 
-/// The name of a file that [`names`] splits in the wrong place, as Mercurial does, since it holds ` b/`.
+/// The whole name of a file, if it contains ` b/`: [`names`] splits it in the wrong place, as Mercurial does.
 pub(super) fn whole_name<'a>(
     old: &'a [u8],
     new: &'a [u8],
     header: &Header<'a>,
 ) -> Option<&'a [u8]> {
-    // Without a rename the line holds the same name twice.
+    // Without a rename the line has the same name twice.
     let twice = || {
         let line = [old, b" b/", new].concat();
         let length = (line.len() - 3) / 2;

@@ -7,14 +7,14 @@ use super::{FileChange, Kind, Lines, NewSize, Place, RejectReason, number};
 pub struct HunkHead<'a> {
     /// `@@ -4,3 +4,3 @@ fn x`
     pub text: &'a [u8],
-    /// The line of the patch, from 1.
+    /// Its line number in the patch, from 1.
     pub line: usize,
 }
 
 /// The head of a file's `number`th hunk, from 1. `content` is the patch that `file` was read from. `None` when the file
 /// has no such hunk.
 ///
-/// Only a file's own hunks are read again: a place for each of them would take more room than the patch.
+/// This reads the hunks of the file again: a place for each hunk would take more memory than the patch.
 pub fn hunk_head<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Option<HunkHead<'a>> {
     let mut lines = Lines::from(content, file.hunks?);
     for _ in 1..number {
@@ -46,13 +46,13 @@ pub fn old_lines<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Opt
     let old = |line: &'a [u8]| match line {
         [b'+' | b'\\', ..] => None,
         [b' ' | b'-', old @ ..] => Some(old),
-        // It lost its space.
+        // A line of context that lost its space.
         _ => Some(line),
     };
     Some(lines.filter_map(old).collect())
 }
 
-/// The hunks of a file: how many lines stand before each in the old file, and its old text there.
+/// The hunks of a file: the number of lines before each in the old file, and its old text.
 pub fn old_texts<'a>(
     content: &'a [u8],
     file: &FileChange,
@@ -65,7 +65,7 @@ pub fn old_texts<'a>(
         let (old, _) = lines.peek().and_then(hunk_ranges)?;
         let start = lines.place();
         scan_hunk(lines).ok()?;
-        // A hunk without old lines names the one before it.
+        // A hunk without old lines names the line before it.
         let before = old.start.saturating_sub(u32::from(old.count > 0));
         Some((usize::try_from(before).ok()?, old_text(lines.since(start))))
     })
@@ -83,7 +83,7 @@ fn old_text(hunk: &[u8]) -> Vec<u8> {
             [b'\\', ..] => {}
             [sign, old @ ..] if b" -".contains(sign) => text.extend_from_slice(old),
             [b'+', ..] => {}
-            // It lost its space.
+            // A line of context that lost its space.
             _ => text.extend_from_slice(line),
         }
         is_old = !line.starts_with(b"+");
@@ -91,7 +91,8 @@ fn old_text(hunk: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The text of a file's only hunk, when all of its lines begin with `sign`; the file has it before or afterwards.
+/// The text of a file's only hunk: the old text for the sign `-`, the new one for `+`. `None` if there are several
+/// hunks, or lines with another sign.
 pub(super) fn only(content: &[u8], hunks: Place, sign: u8) -> Option<Vec<u8>> {
     let mut lines = Lines::from(content, hunks);
     scan_hunk(&mut lines).ok()?;
@@ -106,7 +107,7 @@ pub(super) fn only(content: &[u8], hunks: Place, sign: u8) -> Option<Vec<u8>> {
     {
         match line.split_first()? {
             (first, rest) if *first == sign => text.extend_from_slice(rest),
-            // The line before has no end; Mercurial takes a carriage return for a part of that.
+            // The line before has no line break; to Mercurial, a carriage return is a part of the line break.
             (b'\\', _) => {
                 text.pop();
                 text.pop_if(|last| *last == b'\r');
@@ -126,9 +127,9 @@ pub(super) struct Names<'a> {
 const NOTHING: Option<&[u8]> = Some(b"/dev/null");
 
 impl Names<'_> {
-    /// The kind of a change whose header has no mode; `lines` begin with its first hunk. Phabricator renders added
-    /// and deleted files like this when the diff came without modes, as plain `hg diff` prints it. Mercurial reads
-    /// them so only if the hunk agrees.
+    /// The kind of a change whose header has no mode; `lines` begin with its first hunk. Phabricator renders added and
+    /// deleted files like this when the diff came without modes, as plain `hg diff` prints it. Mercurial reads a file
+    /// as added or deleted only if the hunk agrees.
     pub(super) fn kind(&self, lines: &Lines<'_>) -> Kind {
         let Some((old, new)) = lines.peek().and_then(hunk_ranges) else {
             return Kind::Modify;
@@ -143,7 +144,7 @@ impl Names<'_> {
     }
 }
 
-/// Reads the names of a file.
+/// Reads the `---` and `+++` lines of a file.
 pub(super) fn names<'a>(lines: &mut Lines<'a>) -> Names<'a> {
     Names {
         from: lines
@@ -157,7 +158,7 @@ pub(super) fn names<'a>(lines: &mut Lines<'a>) -> Names<'a> {
     }
 }
 
-/// Reads the hunks of a file, and returns where they begin.
+/// Reads the hunks of a file, and returns the place of the first.
 pub(super) fn scan_text(
     old: &[u8],
     new: &[u8],
@@ -178,8 +179,8 @@ pub(super) fn scan_text(
     }
     let hunks = lines.place();
     if *kind == Kind::Delete && lines.next_starts_with(b"@") {
-        // Mercurial keeps a file whose lines it finds elsewhere than the hunk says, and what is left when the first of
-        // several hunks has taken it away.
+        // Mercurial keeps a file whose lines it finds elsewhere than at the line that the hunk names. Of a file with
+        // several hunks, it keeps what is left after the first one has deleted it.
         let whole = lines
             .peek()
             .and_then(hunk_ranges)
@@ -201,7 +202,7 @@ pub(super) fn scan_text(
     }
 }
 
-/// What the hunks of a file, which have been read, say of its size. The sign of a line stands for its line break.
+/// The size of a file after its hunks, which have been read. The sign of a line counts as its line break.
 pub(super) fn new_size(hunks: &[u8]) -> NewSize {
     let (mut added, mut removed) = (0, 0);
     let mut start = 0;
@@ -217,8 +218,8 @@ pub(super) fn new_size(hunks: &[u8]) -> NewSize {
     NewSize::Changed { added, removed }
 }
 
-/// The name on a `---` or `+++` line: up to the tab, or without one up to the first space. A name with spaces is
-/// written with a tab behind it.
+/// The name on a `---` or `+++` line: up to the tab, or without one up to the first space. A name with spaces has a tab
+/// behind it.
 fn name_of(rest: &[u8]) -> &[u8] {
     let end = rest
         .iter()
@@ -266,13 +267,13 @@ struct Range {
 }
 
 impl Range {
-    /// Whether it is that of a file that is not there.
+    /// Whether the file does not exist on this side.
     fn is_empty(&self) -> bool {
         self.start == 0 && self.count == 0
     }
 }
 
-/// The old and new lines that the head of a hunk promises.
+/// The old and new lines that the head of a hunk names.
 fn hunk_ranges(line: &[u8]) -> Option<(Range, Range)> {
     let rest = line.strip_prefix(b"@@ -")?;
     let (old, rest) = hunk_range(rest)?;

@@ -5,7 +5,7 @@ use super::{Place, RejectReason};
 /// The lines of a patch. They end at `\n` only.
 pub(super) struct Lines<'a> {
     content: &'a [u8],
-    /// Where the next line is. Its `line` is the number of the line before.
+    /// The place of the next line. Its `line` is the number of the line before.
     at: Place,
 }
 
@@ -14,7 +14,7 @@ impl<'a> Lines<'a> {
         Self::from(content, Place { offset: 0, line: 0 })
     }
 
-    /// The lines from a place on that [`Self::place`] gave for the same content.
+    /// The lines from `at` on, a place that [`Self::place`] returned for the same content.
     pub(super) fn from(content: &'a [u8], at: Place) -> Self {
         Self { content, at }
     }
@@ -23,12 +23,12 @@ impl<'a> Lines<'a> {
         self.at
     }
 
-    /// What was read since then.
+    /// The content that was read since `start`.
     pub(super) fn since(&self, start: Place) -> &'a [u8] {
         &self.content[start.offset..self.at.offset.min(self.content.len())]
     }
 
-    /// The next line as it stands, without its `\n`.
+    /// The next line, without its `\n`.
     pub(super) fn next_raw(&mut self) -> Option<&'a [u8]> {
         let rest = self
             .content
@@ -49,7 +49,7 @@ impl<'a> Lines<'a> {
         Lines { ..*self }.next()
     }
 
-    /// Whether the next line begins so. Unlike [`Self::peek`], does not look for its end.
+    /// Whether the next line begins with `prefix`. Unlike [`Self::peek`], this does not search for its end.
     pub(super) fn next_starts_with(&self, prefix: &[u8]) -> bool {
         self.content
             .get(self.at.offset..)

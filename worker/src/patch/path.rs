@@ -1,12 +1,13 @@
-//! Which names a file may have. The rules are those of Mercurial's own path auditor, which an import without a working
-//! copy does not ask, and stricter: a name that is harmless here may not be so on the machine that checks it out.
+//! The names that a file may have. The rules are those of Mercurial's own path auditor, which an import without a
+//! working copy does not run, and stricter ones: a name that is harmless here may be harmful on a machine that checks
+//! it out.
 
 use crate::text;
 
-/// The longest path, in bytes: the longest that Linux opens.
+/// The longest path that Linux opens, in bytes.
 pub(super) const MAX_PATH: usize = 4095;
 
-/// Says why a path may not be committed.
+/// Returns the reason for refusing a path that may not be committed.
 pub(super) fn check(path: &[u8]) -> Result<(), String> {
     if path.len() > MAX_PATH {
         return Err(format!("the path has more than {MAX_PATH} bytes"));
@@ -17,7 +18,7 @@ pub(super) fn check(path: &[u8]) -> Result<(), String> {
     if path.starts_with(b" ") || path.ends_with(b" ") {
         return Err("the name begins or ends with a space".to_owned());
     }
-    // On Windows a backslash separates like a slash.
+    // On Windows a backslash is a separator, too.
     let components: Vec<String> = path
         .split(|byte| b"/\\".contains(byte))
         .map(|part| String::from_utf8_lossy(part).into_owned())
@@ -45,8 +46,8 @@ pub(super) fn check(path: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// A component as the file systems that are lax about names see it: without case, without the characters that HFS+
-/// ignores, without what NTFS takes for a stream, and without the dots and spaces that Windows drops.
+/// A component as lax file systems read it: without case, without the characters that HFS+ ignores, without the name of
+/// an NTFS stream, and without the dots and spaces that Windows drops at the end.
 fn folded(component: &str) -> String {
     let visible: String = component
         .to_lowercase()
@@ -57,7 +58,7 @@ fn folded(component: &str) -> String {
     name.trim_end_matches(['.', ' ']).to_owned()
 }
 
-/// `HG~1` and the like: what Windows may call `.hg`.
+/// Whether Windows may use this short name for `.hg`, such as `HG~1`.
 fn is_short_name(folded: &str) -> bool {
     let number = folded
         .strip_prefix("hg~")

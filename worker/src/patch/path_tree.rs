@@ -1,7 +1,7 @@
-//! Whether the paths of a stack fit into the tree: no file may lie below another file or a symbolic link.
+//! Checks the paths of a stack against the tree: no file may lie below another file or a symbolic link.
 //!
-//! Mercurial commits `link/x` beside a symbolic link `link`, and whoever checks that out writes through the link. To
-//! tell, the paths of the base go past, sorted by their bytes, and only those that can matter to the stack are kept.
+//! Mercurial commits `link/x` beside a symbolic link `link`, and a checkout of that writes through the link. The check
+//! reads the paths of the base, sorted by their bytes, and keeps only those that matter to the stack.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,29 +15,30 @@ use crate::{
 #[derive(Debug)]
 pub struct Tree {
     base: BTreeSet<Vec<u8>>,
-    /// What the stack has made of paths: whether they are there.
+    /// The paths that the stack has changed, and whether each exists now.
     changes: BTreeMap<Vec<u8>, bool>,
 }
 
-/// Keeps those paths of a tree that matter to a stack. They come in the order of their bytes.
+/// Keeps the paths of a tree that matter to a stack. It reads paths in the order of their bytes.
 #[derive(Debug)]
 pub struct PathFilter {
-    /// Paths to look out for, sorted, and the first that the manifest has not passed.
+    /// The paths to keep, sorted.
     paths: Vec<Vec<u8>>,
+    /// The index of the first of them that the tree's paths have not passed.
     at: usize,
-    /// Directories to look out for, sorted, with how many of their files were found; and the first that the manifest
-    /// has not reached.
+    /// The directories of which some files are kept, sorted, with the number of files that were found.
     directories: Vec<(Vec<u8>, usize)>,
+    /// The index of the first of them that the tree's paths have not reached.
     next: usize,
-    /// The directories that the current line is in, the innermost last.
+    /// The indexes of the directories that the current path is in, the innermost last.
     inside: Vec<usize>,
-    /// How many files of a directory are kept. The stack cannot take away more than all but one of these.
+    /// The number of files of a directory that are kept: one more than the stack can delete or move away.
     enough: usize,
     found: BTreeSet<Vec<u8>>,
 }
 
 impl PathFilter {
-    /// A filter that keeps what matters to `stack`.
+    /// A filter that keeps the paths that matter to `stack`.
     pub fn new(stack: &[ParsedPatch]) -> Self {
         let files = || stack.iter().flat_map(|patch| &patch.files);
         let added: BTreeSet<&[u8]> = files()
@@ -70,7 +71,7 @@ impl PathFilter {
         }
     }
 
-    /// What was kept.
+    /// The paths that were kept.
     pub fn tree(self) -> Tree {
         Tree {
             base: self.found,
@@ -78,7 +79,7 @@ impl PathFilter {
         }
     }
 
-    /// Takes the next path of the tree.
+    /// Reads the next path of the tree.
     pub fn pass(&mut self, path: &[u8]) {
         while self
             .paths
@@ -114,7 +115,7 @@ impl PathFilter {
     }
 }
 
-/// The directories that a path is in, as paths.
+/// The paths of the directories that a path is in.
 fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter()
         .enumerate()
@@ -127,12 +128,12 @@ fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub struct Conflict {
     /// The file that the patch adds.
     pub path: Vec<u8>,
-    /// The file that is in its way.
+    /// The file above or below it.
     pub other: Vec<u8>,
 }
 
 impl Tree {
-    /// Applies a patch's changes of paths, and looks at what it adds.
+    /// Applies the changes of paths in a patch. Fails if a file that it adds lies above or below another file.
     pub fn apply(&mut self, patch: &ParsedPatch) -> Result<(), Conflict> {
         let mut added = Vec::new();
         for file in &patch.files {
@@ -192,18 +193,18 @@ impl Tree {
         changed.map(|(other, _)| other.clone()).or_else(kept)
     }
 
-    /// Whether the base has a file that matters to the stack.
+    /// Whether the base has a file at `path`, which must matter to the stack.
     pub fn was_there(&self, path: &[u8]) -> bool {
         self.base.contains(path)
     }
 
-    /// Whether the file that tells Try what to do is there already.
+    /// Whether the tree has a file at the path of the try configuration already.
     pub fn has_try_config(&self) -> bool {
         self.is_there(try_config::PATH.as_bytes())
     }
 
     fn is_file(&self, path: &[u8]) -> bool {
-        // The build's last commit puts that one there.
+        // The last commit of the build adds this file.
         path == try_config::PATH.as_bytes() || self.is_there(path)
     }
 

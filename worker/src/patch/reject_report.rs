@@ -1,4 +1,4 @@
-//! Where and why a patch does not fit the files that it is for, in words for its author.
+//! The report on a patch that does not apply, for its author: the places that do not fit, and their causes.
 
 use std::collections::BTreeSet;
 
@@ -9,29 +9,29 @@ use crate::{
     text,
 };
 
-/// The most places that are named.
+/// The most places that a report names.
 pub const MAX_PLACES: usize = 5;
 
-/// The most lines of a tool's own words that are shown.
+/// The most lines of a tool's own output that a report shows.
 const MAX_WORDS: usize = 5;
 
-/// What does not fit.
+/// The report on a patch that does not apply.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RejectReport {
-    /// Places, and the words of the tool that say more. The names in it are hostile.
+    /// The places, and further output of the tool. The names in it are hostile input.
     pub details: String,
-    /// The causes that were found.
+    /// The known causes.
     pub causes: BTreeSet<Cause>,
-    /// Whether places are left of which no cause was found.
+    /// Whether a place has no known cause.
     pub unexplained: bool,
 }
 
-/// Why a hunk does not fit, when that can be known.
+/// The cause of a hunk that does not fit, where it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// Its lines are there, with other line endings.
+    /// The file has its lines with other line endings.
     LineEndings,
-    /// Its lines are there, with other bytes that are not ASCII, and the file is not UTF-8.
+    /// The file has its lines with other bytes beyond ASCII, and is not UTF-8.
     Encoding,
 }
 
@@ -40,23 +40,23 @@ pub enum Cause {
 pub struct Place<'a> {
     /// The file, as the tool names it.
     pub file: &'a str,
-    /// What does not fit.
+    /// The problem there.
     pub problem: Problem,
 }
 
-/// What does not fit at a place.
+/// The problem at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// The hunk with this number.
+    /// The hunk with this number does not fit.
     Hunk(usize),
-    /// The file is not there.
+    /// The file does not exist.
     Missing,
-    /// The file is there, and the patch adds it.
+    /// The patch adds a file that exists.
     Exists,
 }
 
 impl Place<'_> {
-    /// What the patch does to its file.
+    /// The change of its file in the patch.
     pub fn change<'a>(&self, scanned: &'a ParsedPatch) -> Option<&'a FileChange> {
         scanned
             .files
@@ -65,8 +65,8 @@ impl Place<'_> {
     }
 }
 
-/// What the author reads of these places, and of `others`: lines of the output of `tool` that name none. `causes` are
-/// those of the first places.
+/// The report on these places. `causes` are those of the first places. `others` are the lines of the output of `tool`
+/// that name no place.
 pub fn describe(
     content: &[u8],
     scanned: &ParsedPatch,
@@ -81,7 +81,7 @@ pub fn describe(
         .map(|(place, cause)| shown_place(content, scanned, place, *cause))
         .collect();
     let parts = [counted(places), named.join("\n"), own_words(tool, others)];
-    // The hunks that were not looked at are taken to be like those that were.
+    // The hunks at further places count as explained if all of the first ones are.
     let is_hunk = |place: &Place<'_>| matches!(place.problem, Problem::Hunk(_));
     let unexplained = places.is_empty() || causes.contains(&None) || !places.iter().all(is_hunk);
     RejectReport {
@@ -95,7 +95,7 @@ pub fn describe(
     }
 }
 
-/// A hunk that is not where it says.
+/// The report on a hunk that is not at the line that it names.
 pub fn hunk(
     content: &[u8],
     scanned: &ParsedPatch,
@@ -114,7 +114,7 @@ pub fn hunk(
     }
 }
 
-/// A file that the patch deletes and that has other lines, or more.
+/// The report on a file that has other lines than the patch deletes, or further ones (`more`).
 pub fn other_lines(path: &[u8], more: bool) -> RejectReport {
     let what = if more { "more" } else { "other" };
     let details = format!(
@@ -128,7 +128,7 @@ pub fn other_lines(path: &[u8], more: bool) -> RejectReport {
     }
 }
 
-/// How much does not fit, when that is more than one place.
+/// The heading with the numbers of files and hunks. Empty for a single place.
 fn counted(places: &[Place<'_>]) -> String {
     if places.len() < 2 {
         return String::new();
@@ -192,7 +192,7 @@ fn shown_place(
     )
 }
 
-/// The words of a tool that name no place.
+/// The lines of a tool's output that name no place.
 fn own_words(tool: &str, others: &[&str]) -> String {
     if others.is_empty() {
         return String::new();
@@ -205,19 +205,19 @@ fn shown(name: &str) -> String {
     text::path(name.as_bytes())
 }
 
-/// The file whose lines the hunks of a change begin with.
+/// The file of the parent that the hunks of a change apply to.
 pub fn source(change: &FileChange) -> &str {
     let path = match &change.kind {
         Kind::Copy(source) | Kind::Rename(source) => source,
         Kind::Add | Kind::Modify | Kind::Delete => &change.path,
     };
-    // No file has an empty name.
+    // A name that is not UTF-8 is not found: no file has an empty name.
     str::from_utf8(path).unwrap_or_default()
 }
 
-/// Why a file with this content does not have these lines.
+/// The cause of the difference between these lines and a file with this content, where it is known.
 pub fn compare(lines: &[&[u8]], content: &[u8]) -> Option<Cause> {
-    let there = |normalize: fn(&[u8], &mut Vec<u8>)| {
+    let fits = |normalize: fn(&[u8], &mut Vec<u8>)| {
         let joined = |lines: &mut dyn Iterator<Item = &[u8]>| {
             let mut joined = vec![b'\n'];
             lines.for_each(|line| {
@@ -229,11 +229,11 @@ pub fn compare(lines: &[&[u8]], content: &[u8]) -> Option<Cause> {
         let content = joined(&mut content.split(|&byte| byte == b'\n'));
         memmem::find(&content, &joined(&mut lines.iter().copied())).is_some()
     };
-    if lines.is_empty() || there(|line, joined| joined.extend_from_slice(line)) {
+    if lines.is_empty() || fits(|line, joined| joined.extend_from_slice(line)) {
         None
-    } else if there(|line, joined| joined.extend_from_slice(without_cr(line))) {
+    } else if fits(|line, joined| joined.extend_from_slice(without_cr(line))) {
         Some(Cause::LineEndings)
-    } else if str::from_utf8(content).is_err() && there(in_ascii) {
+    } else if str::from_utf8(content).is_err() && fits(in_ascii) {
         Some(Cause::Encoding)
     } else {
         None

@@ -1,43 +1,43 @@
 //! Files that a patch deletes or moves away and then adds again, as Git writes a file that becomes a symbolic link.
 //!
-//! `hg import` takes that in a working copy. With `--bypass` it compares the new file with the parent, where the old
-//! one still is, and rejects it. So Mercurial gets these files as a change of the mode and of the whole content. The
-//! deletion is left out of that, and the worker itself has to compare its lines with the file.
+//! `hg import` applies such a patch in a working copy. With `--bypass` it compares the new file with the parent, which
+//! still has the old one, and rejects the patch. So Mercurial gets a change of the mode and of the whole content
+//! instead. That form has no deletion, so the worker itself compares the deleted lines with the file.
 
 use std::collections::HashSet;
 
 use super::{Budget, FileChange, Kind, Lines, binary, hunk, is_content, scan_file};
 
-/// A patch in a form that Mercurial takes.
+/// A patch in a form that Mercurial applies.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Prepared {
-    /// The patch in another form.
+    /// The text of that form.
     pub content: Vec<u8>,
-    /// The deletions that were left out.
+    /// The deletions that the form leaves out.
     pub deletions: Vec<Deletion>,
 }
 
 /// A file that a patch deletes, and the lines that it deletes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Deletion {
-    /// The file that goes.
+    /// The deleted file.
     pub path: String,
     lines: Vec<u8>,
 }
 
 impl Deletion {
-    /// The bytes of the file that [`Self::fits`] needs.
+    /// The number of bytes of the file that [`Self::fits`] needs.
     pub fn bytes(&self) -> usize {
         self.lines.len() + 1
     }
 
-    /// Whether a file that begins with `content` has these lines at its beginning, which is what Mercurial asks for.
+    /// Whether the file begins with these lines, as Mercurial requires. `content` is the beginning of the file.
     pub fn fits(&self, content: &[u8]) -> bool {
         content == self.lines || (self.lines.ends_with(b"\n") && content.starts_with(&self.lines))
     }
 }
 
-/// The paths that a patch takes away and then adds again.
+/// The paths that a patch deletes or moves away and then adds again.
 pub(super) fn replaced(files: &[FileChange]) -> HashSet<&[u8]> {
     let (mut gone, mut replaced) = (HashSet::new(), HashSet::new());
     for file in files {
@@ -53,8 +53,8 @@ pub(super) fn replaced(files: &[FileChange]) -> HashSet<&[u8]> {
     replaced
 }
 
-/// Prepares a patch that has been read and that replaces these files. `None` when it adds one of them by something
-/// else than lines that begin with `+`.
+/// Prepares a patch that has been read and that replaces these files. `None` if a hunk that deletes or adds one of them
+/// has other lines, too.
 pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepared> {
     let mut prepared = Prepared {
         content: Vec::with_capacity(content.len()),
@@ -80,7 +80,7 @@ pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepa
             }) => {
                 if let Some(hunks) = hunks {
                     let lines = hunk::only(content, hunks, b'-')?;
-                    // Phabricator's answers are UTF-8, and so are the names in them.
+                    // Phabricator's responses are UTF-8, and so are the names in them.
                     let path = str::from_utf8(path).ok()?.to_owned();
                     prepared.deletions.push(Deletion { path, lines });
                 }
@@ -105,7 +105,7 @@ pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepa
     }
 }
 
-/// The part of a patch that gives a file this mode and this content, whatever it had.
+/// The part of a patch that gives a file this mode and this content, whatever it was.
 fn change(path: &[u8], mode: &[u8], data: &[u8]) -> Vec<u8> {
     [
         b"diff --git a/",
@@ -129,7 +129,7 @@ fn binary_data(section: &[u8]) -> Option<&[u8]> {
     Some(&section[at + 1..])
 }
 
-/// The mode of a file that is added by this part of a patch. Mercurial's default is that of a plain file.
+/// The mode of the file that this part of a patch adds. Without one, Mercurial makes a plain file.
 fn mode(section: &[u8]) -> &[u8] {
     let mut lines = Lines::new(section);
     lines.next();

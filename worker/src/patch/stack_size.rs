@@ -1,9 +1,9 @@
-//! How many bytes of files a stack makes, counted before Mercurial makes any.
+//! The bytes of the files that a stack makes, counted before Mercurial makes any.
 //!
-//! A patch of some kB can ask for gigabytes: copies of a large file, or binary files that pack well. Whatever little
-//! changes of a file, Mercurial writes all of it: into its temporary directory (the source of a copy or rename as well),
-//! into its memory, and into the store, from where it goes to Try. So each file that a patch leaves behind counts with its
-//! whole size. The sizes of files that the stack does not make itself come from the base.
+//! A patch of some kB can make gigabytes, by copies of a large file or by binary files that compress well. However
+//! small the change of a file, Mercurial writes the whole file: to its temporary directory (the source of a copy or
+//! rename too), to its memory, and to the store, from which the push reads it. So each file that a patch makes or
+//! changes counts with its whole size. The base gives the sizes of files that the stack does not make itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,22 +12,22 @@ use crate::patch::{FileChange, Kind, NewSize, ParsedPatch};
 /// The sizes of files of the base, in bytes.
 pub type Sizes = HashMap<Vec<u8>, u64>;
 
-/// A stack that makes more than is allowed.
+/// A stack that makes more bytes of files than allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooLarge {
-    /// What it makes, in bytes; at least, while the sizes of the base are unknown.
+    /// The bytes that it makes; a lower bound while the sizes of the base are unknown.
     pub bytes: u64,
-    /// What is allowed.
+    /// The bytes that are allowed.
     pub allowed: u64,
-    /// The file that takes the largest part: it, and what was copied or moved from it.
+    /// The file with the largest part: its own bytes, and those of its copies and renames.
     pub largest: Vec<u8>,
-    /// That part, in bytes, and how many files it has.
+    /// The bytes of that part.
     pub part: u64,
-    /// The files of that part.
+    /// The number of files of that part.
     pub files: u64,
 }
 
-/// The files whose sizes in the base matter.
+/// The files whose sizes in the base [`check`] needs.
 pub fn sized(stack: &[ParsedPatch]) -> BTreeSet<&[u8]> {
     let files = stack.iter().flat_map(|patch| &patch.files);
     files
@@ -36,10 +36,12 @@ pub fn sized(stack: &[ParsedPatch]) -> BTreeSet<&[u8]> {
         .collect()
 }
 
-/// Refuses a stack that makes more than `allowed` bytes of files on a base with these sizes. Else returns for each patch
-/// the sizes that its files have before it, in bytes, in the order of the files. A file that is not there has 0.
+/// Refuses a stack that makes more than `allowed` bytes of files on a base with these sizes. Otherwise returns, for
+/// each patch, the sizes of its files before the patch: in bytes, in the order of the files, and 0 for a file that does
+/// not exist.
 pub fn check(stack: &[ParsedPatch], base: &Sizes, allowed: u64) -> Result<Vec<Vec<u64>>, TooLarge> {
-    // What the stack has made so far: the size of each file, and the file of the base that it comes from, or the first one.
+    // The files that the stack has made so far: the size of each, and its origin (a file of the base, or the first one
+    // that the stack made).
     let mut made: HashMap<&[u8], (u64, &[u8])> = HashMap::new();
     let mut parts: BTreeMap<&[u8], (u64, u64)> = BTreeMap::new();
     let mut bytes = 0_u64;
@@ -85,7 +87,7 @@ pub fn check(stack: &[ParsedPatch], base: &Sizes, allowed: u64) -> Result<Vec<Ve
     })
 }
 
-/// The file that another one is made from, and the file whose lines are compared before it goes.
+/// The file that a change is made from. Of deleted files, only one whose lines are compared.
 fn source(file: &FileChange) -> Option<&[u8]> {
     match &file.kind {
         Kind::Modify => Some(&file.path),
@@ -117,7 +119,7 @@ mod tests {
         copy(from, to).replace("copy", "rename")
     }
 
-    /// Hunks that take a line of ten bytes away and add `lines` of these.
+    /// A hunk that removes a line of ten bytes and adds `lines` lines of ten bytes.
     fn with_hunk(header: &str, path: (&str, &str), lines: usize) -> String {
         let (old, new) = path;
         let added = "+123456789\n".repeat(lines);
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_part_is_named_with_all_copies() {
+    fn largest_part_is_named_with_all_copies() {
         let base = Sizes::from([(b"big".to_vec(), 13 * MB), (b"small".to_vec(), 1000)]);
         let copies: String = (0..120)
             .map(|number| copy("big", &format!("c{number}")))

@@ -87,7 +87,7 @@ fn every_form_that_phabricator_writes_is_read() {
 }
 
 #[test]
-fn what_has_no_place_is_refused() {
+fn malformed_and_hostile_patches_are_refused() {
     let add = |path: &str, mode: &str| {
         format!(
             "diff --git a/{path} b/{path}\nnew file mode {mode}\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n"
@@ -269,7 +269,7 @@ fn what_has_no_place_is_refused() {
 }
 
 #[test]
-fn a_file_that_goes_and_comes_again_is_a_change_for_mercurial() {
+fn replaced_file_is_prepared_as_a_change() {
     let link = "diff --git a/f b/f\nnew file mode 120000\n--- /dev/null\n+++ b/f\n@@ -0,0 +1 @@\n+g\n\\ No newline at end of file";
     let plain = "diff --git a/f b/f\n--- /dev/null\n+++ b/f\n@@ -0,0 +1,2 @@\n+x\r\n+y\n";
     let empty = "diff --git a/f b/f\nnew file mode 100755\n";
@@ -343,7 +343,7 @@ fn a_file_that_goes_and_comes_again_is_a_change_for_mercurial() {
 }
 
 #[test]
-fn a_refusal_names_the_line() {
+fn refusal_names_the_line() {
     let patch = format!("{MODIFY}\ndiff --git a/.hg/hgrc b/.hg/hgrc\nnew file mode 100644\n");
     let refusal = scan(patch.as_bytes(), &limits()).expect_err("hostile");
     assert_eq!(
@@ -353,7 +353,7 @@ fn a_refusal_names_the_line() {
 }
 
 #[test]
-fn the_head_of_each_hunk_is_found() {
+fn head_of_each_hunk_is_found() {
     let patch = format!(
         "{}\r\n{}diff --git a/h b/h\nold mode 100644\nnew mode 100755\n",
         MODIFY.replace("/f", "/e"),
@@ -384,9 +384,9 @@ fn both_names_of_a_rename_are_touched_and_only_the_new_one_of_a_copy() {
 }
 
 proptest! {
-    /// Cuts and joins lines of patches in all ways: whatever comes out is read or refused.
+    /// Cuts and joins lines of patches in all ways: each result is read or refused.
     #[test]
-    fn no_patch_makes_it_panic(picks in proptest::collection::vec((0_usize..16, any::<u8>()), 0..24)) {
+    fn scanning_a_patch_never_panics(picks in proptest::collection::vec((0_usize..16, any::<u8>()), 0..24)) {
         let pieces = [
             "diff --git a/f b/f", "--- a/f", "+++ b/f", "@@ -1,1 +1,2 @@", "@@ -0,0 +1 @@", " x", "-x", "+x",
             "\\ No newline at end of file", "GIT binary patch", "literal 0", "Hc$@<O00001", "new file mode 100644",

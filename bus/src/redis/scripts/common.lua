@@ -205,8 +205,8 @@ local function bytes_of(keys)
   return bytes
 end
 
--- A message of more bytes than this is large. Redis measures a queue by walking through it. So it is measured only when a large
--- message is pushed, or when so many messages wait that they would reach the bound with this size each.
+-- A message of more bytes than this is large. Redis measures a queue by walking through it. So it is measured only when
+-- a large message is pushed, or when the waiting messages would reach the bound if each had this size.
 local LARGE = 65536
 
 -- The number of arguments of a message.

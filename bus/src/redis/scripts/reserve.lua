@@ -12,7 +12,7 @@ move_due(queue)
 
 local reserved, met = {}, false
 local all = partitions_of(queue)
--- Each time another partition goes first, so that none is left out for ever.
+-- Another partition goes first each time, so that each gets its turn.
 local first = now_ms() % #all
 local paused = call('EXISTS', key(queue, 'paused')) == 1
 for i = 1, paused and 0 or #all do

@@ -49,7 +49,7 @@ pub struct Send {
     pub queue: usize,
     /// In [`PARTITIONS`]; for a queue that has them.
     pub partition: usize,
-    /// It is ready somewhat later than after so many hours, or at once after none.
+    /// It is ready somewhat more than this number of hours later; 0: at once.
     pub hours: u64,
     /// In [`KEYS`].
     pub key: Option<usize>,

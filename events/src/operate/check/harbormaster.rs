@@ -6,7 +6,7 @@ use phabricator::Conduit;
 use super::lines::Lines;
 use crate::config::Config;
 
-/// Looks at whether answers are written, and at the build plan.
+/// Checks whether answers are written, and the build plan.
 pub(super) async fn check(
     config: &Config,
     conduit: &Conduit,
@@ -20,14 +20,14 @@ pub(super) async fn check(
     } else {
         lines.warning(
             &"PHABRICATOR.publish",
-            "is false, so NOTHING is written to build targets: every build waits for an answer for ever, and authors see \
+            "is false, so NOTHING is written to build targets: no build gets an answer, and authors see \
              neither a link nor a reason; set it to true unless this deployment only watches",
         )?;
     }
     let Some(phid) = &config.build_plan else {
         return lines.warning(
             &"build plan",
-            "build_plan_phid is not set, so the plan was not looked at, and the audit cannot find requests that were lost",
+            "build_plan_phid is not set, so the plan was not checked, and the audit cannot find requests that were lost",
         );
     };
     let subject = format!("build plan {phid}");

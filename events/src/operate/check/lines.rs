@@ -1,4 +1,4 @@
-//! What `events check-config --online` prints: one line for each thing that was looked at.
+//! The output of `events check-config --online`: one line for each check.
 
 use std::fmt::Display;
 
@@ -28,7 +28,7 @@ impl Lines {
         print("WARNING", subject, finding)
     }
 
-    /// Something that cannot be looked at from here, and how a person does it.
+    /// Something that this command cannot check, and how a person does it.
     pub(super) fn by_hand(&self, subject: &dyn Display, finding: &str) -> anyhow::Result<()> {
         print("BY HAND", subject, finding)
     }

@@ -1,4 +1,4 @@
-//! Looks at everything that a role needs from others, the one after the other, and goes on after what fails.
+//! Checks everything that a role needs from others, one after the other, and goes on after a failure.
 
 use std::{sync::Arc, time::Duration};
 
@@ -159,7 +159,7 @@ async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
             lines.say(&subject, Err(error.into()))?;
             return lines.warning(
                 &"names, publish, build plan and rights",
-                "were not looked at, since Phabricator does not answer us",
+                "were not checked, since Phabricator does not answer us",
             );
         }
     }

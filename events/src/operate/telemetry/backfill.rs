@@ -22,7 +22,8 @@ use crate::{
 
 /// How many changesets are worked on at once: each asks one server after another.
 const AT_ONCE: usize = 32;
-/// So many changesets in a row without a ping have a common reason, which somebody has to look at. They are done again then.
+/// The command stops after this number of changesets in a row without a ping: an operator must find their common
+/// reason. The next run begins with them.
 const MOST_FAILED: usize = 100;
 /// How often it is kept how far it is.
 const KEEP: Duration = Duration::from_secs(1);

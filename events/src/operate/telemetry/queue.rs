@@ -22,9 +22,9 @@ use crate::{cli::ProcessQueueMessages, config::HgPushesConfig, operate::counted,
 const AT_ONCE: usize = 4;
 /// How many messages RabbitMQ sends ahead. Those that fail are kept unacknowledged, so there is room for them.
 const AHEAD: u16 = 200;
-/// So many pushes that failed have a common reason, which somebody has to look at first.
+/// The command stops after this number of failed pushes: an operator must find their common reason first.
 const MOST_FAILED: usize = 100;
-/// The most messages that are only looked at. Pulse keeps no longer queue.
+/// The most messages that a run without sending reads. Pulse keeps no longer queue.
 const MOST_SHOWN: usize = 10_000;
 /// How often a connection is tried for without `--follow`: for five minutes.
 const PATIENT: u32 = 10;
@@ -101,7 +101,7 @@ async fn look(
     }
     inbox.close().await;
     info!(
-        "looking at {}, which stay in the queue",
+        "checking {}, which stay in the queue",
         counted(messages.len(), "message")
     );
     let outcomes = stream::iter(&messages)
@@ -125,7 +125,7 @@ async fn look(
     match failed.len() {
         0 => {
             info!(
-                "looked at {}, sent nothing",
+                "checked {}, sent nothing",
                 counted(messages.len(), "message")
             );
             Ok(())

@@ -81,7 +81,7 @@ async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
     has(
         &said,
         "WARNING",
-        &["names, publish, build plan and rights: were not looked at"],
+        &["names, publish, build plan and rights: were not checked"],
     );
     has(&said, "ok", &["try, to which product is pushed"]);
 

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn what_the_environment_says_wins_and_that_is_said_at_the_start() {
+async fn environment_overrides_the_file_and_is_logged_at_start() {
     let world = World::new().await;
     let mut notifier = world.start(&[
         ("PN_SERVICES", "webhook"),
@@ -29,7 +29,11 @@ async fn what_the_environment_says_wins_and_that_is_said_at_the_start() {
             "queue/other/mine",
             "queues of pulseuser begin with queue/pulseuser/",
         ),
-        ("PULSE_SSL", "perhaps", "PULSE_SSL is neither 1 nor 0"),
+        (
+            "PULSE_SSL",
+            "perhaps",
+            "PULSE_SSL is neither on (1, true, yes, on) nor off (0, false, no, off)",
+        ),
     ] {
         let mut notifier = world.start(&[(variable, value)]);
         assert!(!notifier.ended().await.success());
@@ -169,7 +173,7 @@ async fn credentials_of_amazon_are_found_where_its_own_programs_find_them() {
 
 /// As the notifier's predecessor was set up: without a document.
 #[tokio::test]
-async fn the_environment_alone_is_enough_and_whom_nothing_reaches_is_listed() {
+async fn environment_alone_is_enough_and_unreachable_recipients_are_listed() {
     let world = World::with_own_rabbit().await;
     let PulseSettings {
         address,

@@ -16,12 +16,12 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
             "phabricator is away: 503\n\x1b[2J<html>",
         )
         .await;
-    let update = Update {
+    let message = BuildUpdateMessage {
         request: request(2),
-        report: Report::Private,
+        update: BuildUpdate::Private,
     };
     let answer = world
-        .bury(&BUILD_PUBLISH, &update, "phabricator refuses it")
+        .bury(&BUILD_PUBLISH, &message, "phabricator refuses it")
         .await;
 
     let listed = world.events(&["dead", "list"]).await;
@@ -57,9 +57,9 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
     assert_eq!(
         (
             &shown["body"]["request"]["diff_id"],
-            &shown["body"]["report"]
+            &shown["body"]["update"]
         ),
-        (&json!(2), &json!("Withheld"))
+        (&json!(2), &json!("Private"))
     );
 
     let unknown = world
@@ -97,7 +97,7 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
     let (ended, open) = (request(1), request(2));
     let log = BuildLog::new(HOUR, "a test", queues::BUILD_QUEUES);
     let producer = Producer::new(Arc::new(world.bus()), Arc::new(SystemClock));
-    let landed = Report::neutral(NeutralReason::Landed, "It landed.");
+    let landed = BuildUpdate::skipped(SkipReason::Landed, "It landed.");
     for one in [&ended, &open] {
         log.accept(&producer, one, Source::Harbormaster)
             .await
@@ -112,9 +112,9 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
         producer.bus().drop_waiting(&queue, all).await.unwrap();
     }
     let build = world.bury(&BUILD_LOAD, &ended, "phabricator is away").await;
-    let other = Update {
+    let other = BuildUpdateMessage {
         request: ended.clone(),
-        report: Report::Private,
+        update: BuildUpdate::Private,
     };
     let other = world
         .bury(&BUILD_PUBLISH, &other, "phabricator refuses it")
@@ -144,9 +144,9 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
     let end = world
         .bury(
             &BUILD_PUBLISH,
-            &Update {
+            &BuildUpdateMessage {
                 request: ended.clone(),
-                report: landed,
+                update: landed,
             },
             "phabricator refuses it",
         )

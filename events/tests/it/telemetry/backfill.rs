@@ -128,7 +128,7 @@ async fn after_a_kill_only_the_last_second_is_repeated_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_before_somebody_agreed() {
+async fn pings_are_sent_only_after_confirmation() {
     let stage = Stage::new(30).await;
     let said = stage.backfill(&["20", "40"]).await;
     assert_eq!(said.code, Some(1));

@@ -28,7 +28,7 @@ pub struct World {
     pub pushes: u64,
     /// How long each answer takes.
     pub latency: Duration,
-    /// Every so many requests fail, one way or another.
+    /// One of this number of requests fails, one way or another.
     pub fail_every: Option<usize>,
     /// Changesets that are never found.
     pub missing: BTreeSet<String>,

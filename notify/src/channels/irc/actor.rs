@@ -99,7 +99,7 @@ async fn serve(
         next = loop {
             select! {
                 biased;
-                heard = session.line() => session.heed(&heard?).await?,
+                line = session.line() => session.heed(&line?).await?,
                 job = jobs.recv() => match job {
                     None => return Ok(()),
                     job => break job,
@@ -157,7 +157,7 @@ async fn wait(
     }
 }
 
-/// Up to a quarter longer, so that those whom one outage stopped do not come back at once.
+/// Up to a quarter longer, so that the clients of one outage do not all reconnect at once.
 fn jittered(pause: Duration, clock: &dyn Clock) -> Duration {
     let quarter = u64::try_from(pause.as_millis() / 4)
         .unwrap_or_default()

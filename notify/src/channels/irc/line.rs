@@ -50,7 +50,7 @@ impl Line {
         })
     }
 
-    /// A parameter; empty when there are not so many.
+    /// The parameter at `number`, from 0; empty when the line has none there.
     pub(super) fn param(&self, number: usize) -> &str {
         self.params.get(number).map_or("", String::as_str)
     }
@@ -64,8 +64,9 @@ impl Line {
 /// How many bytes of a line the addressed nicks may take. Those that do not fit are not addressed.
 const MAX_ADDRESSED: usize = 150;
 
-/// The line that tells `target`, with its end; none when `text` holds no letter. It begins with whom it addresses and with
-/// a word of ours. The text is cut so that the line, as the server hands it on, is not longer than IRC's lines are.
+/// The line for `target`, with its end; none when nothing of `text` can be shown. It begins with the nicks that it
+/// addresses and with a word of ours. The text is cut so that the line, as the server hands it on, is not longer than
+/// IRC's lines are.
 pub(super) fn privmsg(
     target: &str,
     colour: Option<u8>,

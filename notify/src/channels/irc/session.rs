@@ -1,4 +1,4 @@
-//! One registered connection: what the server says is heeded, channels are joined, lines are said.
+//! One registered connection: it reacts to what the server sends, joins channels, and sends lines.
 
 use std::{
     future::pending,
@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
                 biased;
                 () = &mut *unwanted => return Ok(false),
                 () = &mut pause => break,
-                heard = self.line() => self.heed(&heard?).await?,
+                line = self.line() => self.heed(&line?).await?,
             }
         }
         self.presence.bucket.take(clock.now());

@@ -10,7 +10,7 @@ const MAX_NICK: usize = 32;
 /// What stands before a nick that would be taken for a channel. With its space it is neither.
 const NICK: &str = "nick ";
 
-/// Whom a line is for.
+/// The recipient of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
     /// All in a channel.

@@ -14,7 +14,7 @@ use taskcluster::ArtifactStream;
 use super::NAME;
 use crate::{ChannelError, text::one_line};
 
-/// A part has at least so many bytes, but for the last: the smallest that S3 takes.
+/// The least size of each part but the last, in bytes: the smallest that S3 takes.
 pub(super) const PART: usize = 5 << 20;
 /// What may come at once beyond that.
 const SLACK: usize = 512 << 10;

@@ -70,7 +70,7 @@ impl Store {
         self.leaving.wait().await;
     }
 
-    /// Asks where the bucket is, which a store answers only to those whom it knows, and for buckets that there are.
+    /// Requests the location of the bucket. A store gives it only to credentials that it knows, for buckets that exist.
     pub(super) async fn ask(&self) -> Result<String, ChannelError> {
         let path = format!("/{}", self.bucket);
         let call = Call {

@@ -156,7 +156,7 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
                 "if it relays nothing for us, let it, or set notify.smtp.password for a login",
             ),
         },
-        // What an enhanced status says more exactly was looked at above: the rest of them is not about the recipient.
+        // The arms above handle the enhanced statuses that are about the recipient: the others are not.
         (Stage::Recipient, 521 | 550 | 551 | 553 | 556, None | Some((0, 0))) => bounced(),
         _ => ChannelError::Refused {
             channel: NAME,

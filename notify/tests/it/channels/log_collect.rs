@@ -24,12 +24,12 @@ use crate::{
     world::{Hurried, NOW, http},
 };
 
-/// Somebody whom nobody looks at.
+/// Credentials that the store does not check.
 const ANYBODY: (&str, &str) = ("AKIATEST", "hunter2");
 const BUCKET: &str = "ci-logs";
 const PLACE: &str =
     "mozilla-beta/firefox-51.0b1/build2/build-linux64_opt-linux64-bGmvC3EFTSWLcp5Kb5E12A-1";
-/// So many pieces of a log are stored in two parts, and exactly fill three where they are not packed.
+/// The pieces of a log that is stored in two parts, and that exactly fills three where it is not packed.
 const TWO_PARTS: usize = 240;
 
 /// A store with a bucket.

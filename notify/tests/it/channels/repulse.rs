@@ -27,8 +27,8 @@ async fn send(channels: &Channels) -> Result<(), ChannelError> {
     channel.send(&one, &exchange).await
 }
 
-/// Listens to `exchange` as somebody else, and sends until one has come; what comes.
-async fn heard(rabbit: &RabbitServer, exchange: &str, channels: &Channels) -> PulseMessage {
+/// Listens to `exchange` as another user, and sends until a message has come; that message.
+async fn received(rabbit: &RabbitServer, exchange: &str, channels: &Channels) -> PulseMessage {
     let bus: Arc<MemoryBus> = Arc::new(MemoryBus::new(Arc::new(SystemClock)));
     let other = PulseSettings {
         user: "admin".to_owned(),
@@ -75,7 +75,7 @@ async fn message_is_republished_unchanged() {
         // Nobody listens yet, which is no error.
         send(&channels).await.unwrap();
         let (came, mut expected) = (
-            heard(&rabbit, exchange, &channels).await,
+            received(&rabbit, exchange, &channels).await,
             notification("", Recipients::default()).pulse,
         );
         expected.routing.exchange = exchange.to_owned();

@@ -123,7 +123,7 @@ impl Influx {
             .collect()
     }
 
-    /// Waits until it holds so many points.
+    /// Waits until it holds `count` points.
     pub(crate) async fn holds(&self, count: usize) -> Vec<(String, String, f64)> {
         loop {
             let points = self.points().await;

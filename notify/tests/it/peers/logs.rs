@@ -29,15 +29,15 @@ pub(crate) const CHUNK: usize = 64 * 1024;
 /// What is in the place of a log.
 #[derive(Clone)]
 pub(crate) enum Log {
-    /// So many pieces of text, each of [`CHUNK`] bytes.
+    /// This number of pieces of text, each of [`CHUNK`] bytes.
     Text(usize),
     /// The same, said to be packed with gzip: not to be packed any further.
     Packed(usize),
     /// Encoded in another way.
     Encoded(&'static str),
-    /// So many pieces, and then the connection ends.
+    /// This number of pieces, and then the connection ends.
     Broken(usize),
-    /// So many pieces, and then nothing; a test is notified.
+    /// This number of pieces, and then nothing; a test is notified.
     Silent(usize, Arc<Notify>),
     /// This status of the store.
     Status(u16),

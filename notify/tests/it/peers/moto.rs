@@ -62,7 +62,7 @@ impl Moto {
         format!("{}{path}", self.endpoint())
     }
 
-    /// From now on it looks at who calls, and what they may do.
+    /// Makes it check the credentials of a call, and what they allow.
     pub(crate) async fn demand_credentials(&self) {
         let answer = http()
             .post(self.address("/moto-api/reset-auth"))
@@ -101,7 +101,7 @@ impl Moto {
             .unwrap()
     }
 
-    /// A call of somebody whom nobody looks at.
+    /// A call with credentials that it does not check.
     pub(crate) async fn signed(&self, request: reqwest::RequestBuilder, service: &str) -> Response {
         let scope = format!("Credential=AKIATEST/20261121/{REGION}/{service}/aws4_request");
         let signature = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0");

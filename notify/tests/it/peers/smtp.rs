@@ -14,7 +14,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-/// Whom it lets send.
+/// The login that it accepts.
 pub(crate) const LOGIN: (&str, &str) = ("robot@example.com", "open sesame");
 /// How often it is looked whether something has happened.
 const LOOKS: usize = 1500;

@@ -287,7 +287,7 @@ async fn a_build_that_was_restarted_often_hides_no_other() {
 }
 
 #[tokio::test]
-async fn older_builds_are_not_looked_at() {
+async fn older_builds_are_not_read() {
     let world = World::new().await;
     let revision = world.revision();
     for _ in 0..250 {

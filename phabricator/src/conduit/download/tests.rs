@@ -227,7 +227,7 @@ fn garbage_is_a_fault_that_names_only_its_place() {
 }
 
 #[test]
-fn what_is_too_large_is_not_decoded_to_its_end() {
+fn oversized_patch_is_not_decoded_to_its_end() {
     let mut sink = Vec::new();
     let answer = format!(r#"{{"result":"{}"}}"#, "x".repeat(10 * PIECE));
     let fault = decode(answer.as_bytes(), &mut sink, 2 * PIECE).expect_err("too large");

@@ -14,19 +14,19 @@ async fn repeated_update_makes_one_link() {
 
 #[tokio::test]
 async fn unit_whose_response_was_lost_is_not_sent_twice() {
-    for report in [
+    for update in [
         patch_failed(),
         broken(),
         pushed(None),
         pushed(Some("dead")),
-        Report::Private,
+        BuildUpdate::Private,
     ] {
         let world = World::new().await;
         let request = world.request(world.create("revision").diff.id);
         world
             .fake
             .fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
-        world.publish(&request, &report).await;
+        world.publish(&request, &update).await;
         assert!(world.record(&request).await.published_at.is_none());
         world.advance(120);
         assert_eq!(world.tell().await, 1);
@@ -34,11 +34,11 @@ async fn unit_whose_response_was_lost_is_not_sent_twice() {
         assert_eq!(
             (target.units.len(), target.messages.len()),
             (1, 1),
-            "{report:?}"
+            "{update:?}"
         );
         assert_eq!(
             target.artifacts.len(),
-            usize::from(matches!(report, Report::Pushed(_)))
+            usize::from(matches!(update, BuildUpdate::Pushed(_)))
         );
         assert!(world.record(&request).await.published_at.is_some());
         assert_eq!(world.results().await, bus::Depth::default());
@@ -47,10 +47,10 @@ async fn unit_whose_response_was_lost_is_not_sent_twice() {
 
 #[tokio::test]
 async fn answer_of_a_worker_that_died_after_sending_it_is_not_sent_again() {
-    for report in [patch_failed(), pushed(None)] {
+    for update in [patch_failed(), pushed(None)] {
         let world = World::new().await;
         let request = world.request(world.create("revision").diff.id);
-        world.send_update(&request, &report).await;
+        world.send_update(&request, &update).await;
         let acted = async {
             while world.target(&request).messages.is_empty() {
                 tokio::task::yield_now().await;
@@ -71,7 +71,7 @@ async fn answer_of_a_worker_that_died_after_sending_it_is_not_sent_again() {
         assert_eq!(
             (target.units.len(), target.messages.len()),
             (1, 1),
-            "{report:?}"
+            "{update:?}"
         );
         assert!(world.record(&request).await.published_at.is_some());
         assert_eq!(world.results().await, bus::Depth::default());
@@ -145,12 +145,12 @@ async fn refused_answer_is_sent_at_the_next_attempt() {
 
 #[tokio::test]
 async fn only_one_of_two_concurrent_deliveries_sends() {
-    for report in [pushed(None), patch_failed()] {
+    for update in [pushed(None), patch_failed()] {
         let world = World::new().await;
         let request = world.build(&world.create("revision")).await;
-        world.decide(&request, &report).await;
-        world.send_update(&request, &report).await;
-        world.send_update(&request, &report).await;
+        world.decide(&request, &update).await;
+        world.send_update(&request, &update).await;
+        world.send_update(&request, &update).await;
         assert_eq!(world.tell().await, 2);
         assert_eq!(world.target(&request).units.len(), 1);
         world.advance(60);

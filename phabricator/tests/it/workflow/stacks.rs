@@ -103,9 +103,9 @@ async fn parent_of_another_repository_is_named_and_nothing_is_applied() {
     let middle = world.child("middle", &[&bottom]);
     let top = world.child("top", &[&middle]);
     world.build_and_work(&top).await;
-    let reports = world.reports().await;
-    let [Report::PatchFailed(failure)] = reports.as_slice() else {
-        panic!("{reports:?}")
+    let updates = world.updates().await;
+    let [BuildUpdate::PatchFailed(failure)] = updates.as_slice() else {
+        panic!("{updates:?}")
     };
     assert_eq!(
         failure.summary,
@@ -182,7 +182,7 @@ async fn build_waits_for_a_parent_that_becomes_public_after_its_child() {
     let top = world.child("top", &[&parent]);
     world.fake.set_visible(parent.id, false);
     world.build_and_work(&top).await;
-    assert!(world.reports().await.is_empty());
+    assert!(world.updates().await.is_empty());
     world.fake.set_visible(parent.id, true);
     world.advance(20);
     world.work().await;
@@ -205,7 +205,7 @@ async fn private_parent_fails_the_build_and_is_not_named() {
         }
         world.build_and_work(&top).await;
         for wait in [20, 40, 80, 160] {
-            assert!(world.reports().await.is_empty());
+            assert!(world.updates().await.is_empty());
             world.advance(wait);
             world.work().await;
         }
@@ -214,7 +214,7 @@ async fn private_parent_fails_the_build_and_is_not_named() {
             summary,
             "The stack of D2 cannot be loaded: a parent of D2 was deleted or is not public."
         );
-        let said = format!("{:?}{}", world.reports().await, logs.text());
+        let said = format!("{:?}{}", world.updates().await, logs.text());
         for private in ["private parent", "D1", parent.phid.as_str()] {
             assert!(!said.contains(private), "{private:?} in {said}");
         }
@@ -233,9 +233,9 @@ async fn stack_of_more_than_100_patches_fails_the_build() {
         }
     }
     world.build_and_work(&last).await;
-    let reports = world.reports().await;
-    let Some(Report::PatchFailed(failure)) = reports.last() else {
-        panic!("{reports:?}")
+    let updates = world.updates().await;
+    let Some(BuildUpdate::PatchFailed(failure)) = updates.last() else {
+        panic!("{updates:?}")
     };
     assert_eq!(
         failure.summary,

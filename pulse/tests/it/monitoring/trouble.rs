@@ -167,7 +167,7 @@ async fn monitor_survives_restart_of_rabbitmq() {
     for told in [&told, &passing] {
         until("the second", async || {
             let mut keys = told.all("key");
-            // The server may have died before it heard that the first was taken.
+            // The server may have died before it received the acknowledgement of the first.
             keys.dedup();
             keys == ["again 1", "again 2"]
         })

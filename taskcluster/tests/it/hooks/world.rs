@@ -120,15 +120,15 @@ impl World {
             .reserve(&queue.spec(), Reserve::now(100))
             .await
             .unwrap();
-        for leased in &taken {
+        for delivery in &taken {
             self.bus
-                .settle(&leased.lease, &Settlement::Done { emit: Vec::new() })
+                .settle(&delivery.lease, &Settlement::Done { emit: Vec::new() })
                 .await
                 .unwrap();
         }
         taken
             .iter()
-            .map(|leased| M::decode(leased.envelope.version, &leased.envelope.body).unwrap())
+            .map(|delivery| M::decode(delivery.envelope.version, &delivery.envelope.body).unwrap())
             .collect()
     }
 

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use build::{
-    BaseChoice, BaseReason, BuildLog, BuildQueues, BuildRecord, BuildRequest, Phid, Pushed, Report,
-    Source, TestResult, Update,
+    BaseChoice, BaseReason, BuildLog, BuildQueues, BuildRecord, BuildRequest, BuildUpdate,
+    BuildUpdateMessage, Phid, Pushed, Source, TestResult,
 };
 use bus::{Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve};
 use phabricator::{Conduit, TestResultPublisher};
@@ -25,7 +25,7 @@ use crate::stage::{NOW, Stopwatch, credentials, http};
 pub(crate) const ACTIONS: &str = include_str!("../../fixtures/actions.json");
 const TASK_COMPLETED: &str = include_str!("../../fixtures/pulse/queue-task-completed-1.json");
 
-pub(crate) const PUSHES: Queue<Update> = Queue::new("bugbug:try_push", Policy::DEFAULT);
+pub(crate) const PUSHES: Queue<BuildUpdateMessage> = Queue::new("bugbug:try_push", Policy::DEFAULT);
 pub(crate) const COMMUNITY_HOOKS: Queue<Trigger> = Queue::new("hooks:community", Policy::DEFAULT);
 pub(crate) const SELECTIONS: Queue<PulseMessage> =
     Queue::new("pulse:bugbug_test_select", Policy::DEFAULT);
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// A build of a new revision that ended with a push of this head.
-    pub(crate) async fn build(&self, head: &str) -> Update {
+    pub(crate) async fn build(&self, head: &str) -> BuildUpdateMessage {
         let diff = NewDiff::new("patch").base("f".repeat(40));
         let revision = self.phabricator.create_revision(NewRevision::new(
             "title",
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// A build of a diff that ended with a push of this head.
-    pub(crate) async fn build_again(&self, diff_id: u64, head: &str) -> Update {
+    pub(crate) async fn build_again(&self, diff_id: u64, head: &str) -> BuildUpdateMessage {
         let build = self.phabricator.start_build(diff_id);
         self.phabricator.answered(&build.target, 200);
         let request = BuildRequest {
@@ -151,7 +151,7 @@ impl World {
             revision_id: build.revision_id,
             accepted_at: self.clock.now(),
         };
-        let report = Report::Pushed(Box::new(Pushed {
+        let update = BuildUpdate::Pushed(Box::new(Pushed {
             revision: head.to_owned(),
             treeherder_url: format!(
                 "https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}"
@@ -176,14 +176,14 @@ impl World {
             .await
             .unwrap();
         let record = BuildRecord::default();
-        log.finish_from(&producer, &request, &record, report.clone(), None)
+        log.finish_from(&producer, &request, &record, update.clone(), None)
             .await
             .unwrap();
-        Update { request, report }
+        BuildUpdateMessage { request, update }
     }
 
     /// Hands a push to test selection.
-    pub(crate) async fn push(&self, applied: &Update) {
+    pub(crate) async fn push(&self, applied: &BuildUpdateMessage) {
         self.send(&PUSHES, applied).await;
         assert_eq!(self.take_pushes().await, 1);
     }
@@ -310,7 +310,7 @@ impl World {
     }
 
     /// Name, result and details of the units on a build's target.
-    pub(crate) fn units(&self, applied: &Update) -> Vec<[String; 3]> {
+    pub(crate) fn units(&self, applied: &BuildUpdateMessage) -> Vec<[String; 3]> {
         let units = self
             .phabricator
             .target(&applied.request.target)

@@ -51,7 +51,7 @@ fn pids(found: impl Iterator<Item = Process>) -> Vec<Pid> {
     pids
 }
 
-/// All processes that can be looked at.
+/// All processes that can be inspected.
 fn processes(directory: &Path) -> impl Iterator<Item = Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(move |entry| {

@@ -19,7 +19,7 @@ use super::{
     harbormaster::Harbormaster,
     plan::{Fault, Kind, Plan, Secrecy},
     report::{Course, Report},
-    verify::{Entry, Heard, Kind as Wrong, Observations, Violation},
+    verify::{Entry, Kind as Wrong, Observations, Response, Violation},
     world::{Depths, World},
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
 };
 
 const TICK: Duration = Duration::from_millis(10);
-/// How often the queues are looked at.
+/// How often the queues are polled.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a fault waits for work that it can strike. Then it strikes whatever is there.
 const CHANCE: Duration = Duration::from_secs(5);
@@ -37,8 +37,8 @@ const APART: Duration = Duration::from_millis(500);
 /// How often, after the last fault, builds that wait for another attempt are tried at once: nothing is to be learnt
 /// from the longer waits, which take up to 22 minutes.
 const HURRY: Duration = Duration::from_secs(10);
-/// How long nothing at all may be seen to happen: longer than a private revision is looked at, with waits of 10 to 160 s,
-/// which changes nothing in how full the queues are.
+/// How long nothing at all may be seen to happen: longer than the checks of a private revision take, with waits of 10
+/// to 160 s, which change nothing in how full the queues are.
 const STANDSTILL: Duration = Duration::from_secs(400);
 /// How long the processes may take to be up at the start.
 const START: Duration = Duration::from_secs(60);
@@ -83,7 +83,7 @@ fn program() -> anyhow::Result<PathBuf> {
 /// A build that was asked for.
 struct Asked {
     published: Published,
-    heard: Option<Heard>,
+    response: Option<Response>,
     /// How many faults there were before.
     faults: u32,
 }
@@ -158,7 +158,7 @@ impl Campaign for Driver {
             refused: self
                 .asked
                 .iter()
-                .filter(|asked| asked.heard != Some(Heard::Accepted))
+                .filter(|asked| asked.response != Some(Response::Accepted))
                 .count(),
             repeated_requests: self.repeated,
             try_heads: observed.tries.iter().map(|pushed| pushed.heads.len()).sum(),
@@ -270,7 +270,7 @@ impl Driver {
                 .ask(self.world.web, number, published.variables.clone());
             self.asked.push(Asked {
                 published,
-                heard: None,
+                response: None,
                 faults: self.world.done.all(),
             });
         }
@@ -289,7 +289,7 @@ impl Driver {
     fn hear(&mut self) -> anyhow::Result<()> {
         for answer in self.harbormaster.answers()? {
             let asked = &mut self.asked[answer.build];
-            asked.heard = Some(answer.heard);
+            asked.response = Some(answer.response);
             let variables = asked.published.variables.clone();
             self.world
                 .stage
@@ -297,7 +297,7 @@ impl Driver {
                 .answered(&variables.target, answer.status);
             let again = self.plan.builds[answer.build]
                 .again
-                .filter(|_| answer.heard == Heard::Accepted);
+                .filter(|_| answer.response == Response::Accepted);
             if let Some(after) = again {
                 self.repeated += 1;
                 self.harbormaster
@@ -330,7 +330,7 @@ impl Driver {
         let at_work = match fault {
             Fault::StopWeb | Fault::Redis(_) => true,
             // Between a request and its answer.
-            Fault::Web => self.asked.iter().any(|asked| asked.heard.is_none()),
+            Fault::Web => self.asked.iter().any(|asked| asked.response.is_none()),
             // Every other time between an answer and the note that it was given.
             Fault::Worker(_) if self.world.done.worker % 2 == 1 => {
                 self.depths().await.show_answers()
@@ -390,7 +390,7 @@ impl Driver {
             patches: build.patches,
             truth: asked.published.truth.clone(),
             // One whose answer has not come is as good as one whose answer never comes.
-            heard: asked.heard.unwrap_or(Heard::Unsure),
+            response: asked.response.unwrap_or(Response::Unclear),
             said: self.said(asked),
             faults: self.world.done.all() - asked.faults,
         }

@@ -6,7 +6,7 @@ use runtime::{Clock, SystemClock};
 use testkit::phabricator::{BuildVariables, harbormaster_request};
 use tokio::task::JoinSet;
 
-use super::{stage::SECRET, verify::Heard};
+use super::{stage::SECRET, verify::Response};
 
 /// How long it waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ pub struct Answer {
     /// The HTTP status; 0 when there was none.
     pub status: u16,
     /// What it means.
-    pub heard: Heard,
+    pub response: Response,
 }
 
 impl Harbormaster {
@@ -64,15 +64,17 @@ async fn request(web: SocketAddr, variables: &BuildVariables) -> io::Result<(u16
 }
 
 async fn ask(web: SocketAddr, build: usize, variables: &BuildVariables) -> Answer {
-    let (status, heard) = match tokio::time::timeout(PATIENCE, request(web, variables)).await {
-        Ok(Ok((200, _))) => (200, Heard::Accepted),
-        Ok(Ok((status, _))) => (status, Heard::Unsure),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => (0, Heard::Nobody),
-        Ok(Err(_)) | Err(_) => (0, Heard::Unsure),
+    let (status, response) = match tokio::time::timeout(PATIENCE, request(web, variables)).await {
+        Ok(Ok((200, _))) => (200, Response::Accepted),
+        Ok(Ok((status, _))) => (status, Response::Unclear),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            (0, Response::NotConnected)
+        }
+        Ok(Err(_)) | Err(_) => (0, Response::Unclear),
     };
     Answer {
         build,
         status,
-        heard,
+        response,
     }
 }

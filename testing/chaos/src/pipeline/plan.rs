@@ -14,7 +14,7 @@ pub const LONGEST: usize = 3;
 const GAP: Duration = Duration::from_secs(5);
 /// What a campaign without kills takes.
 const LEAST: Duration = Duration::from_secs(10);
-/// A campaign of fewer builds leaves out what takes five minutes: the looks at a revision that never becomes public.
+/// A campaign of fewer builds leaves out what takes five minutes: the checks of a revision that never becomes public.
 const PATIENT: usize = 50;
 
 /// A build, and all that is decided about it.

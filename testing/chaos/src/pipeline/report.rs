@@ -102,7 +102,7 @@ pub struct Report {
     /// Builds whose request got no 200.
     pub refused: usize,
     /// Those of them that were taken in all the same.
-    pub unheard: usize,
+    pub unconfirmed: usize,
     /// Requests that were sent twice.
     pub repeated_requests: usize,
     /// How the builds ended.
@@ -141,7 +141,7 @@ pub struct Course {
 }
 
 impl Report {
-    /// The report on a campaign of so many builds.
+    /// The report on a campaign of `builds` builds.
     pub fn new(builds: usize, verdict: Verdict, course: Course) -> Self {
         let count = |kind| count(&verdict.violations, kind);
         Self {
@@ -154,7 +154,7 @@ impl Report {
             kills: course.faults.kills(),
             builds,
             refused: course.refused,
-            unheard: verdict.unheard,
+            unconfirmed: verdict.unconfirmed,
             repeated_requests: course.repeated_requests,
             ends: verdict.ends,
             given_up: verdict.given_up,
@@ -208,8 +208,8 @@ impl Outcome for Report {
             (
                 "accepted",
                 format!(
-                    "{}, {} of them unheard; {} requests got no 200",
-                    self.accepted, self.unheard, self.refused
+                    "{}, {} of them unconfirmed; {} requests got no 200",
+                    self.accepted, self.unconfirmed, self.refused
                 ),
             ),
             (

@@ -18,7 +18,7 @@ use super::{
     verify::Head,
 };
 
-/// What Harbormaster must know to be heard.
+/// The secret of the webhook.
 pub const SECRET: &str = "chaos";
 /// The username of an author whose revisions are not built.
 const SKIPPED: &str = "robot";

@@ -27,7 +27,7 @@ pub enum Kind {
     DuplicateAnswer,
     /// The answer names another cause than the true one.
     WrongBlame,
-    /// A build that was never heard of was answered.
+    /// A build that was never requested was answered.
     Stray,
     /// A head on Try is missing, doubled, foreign, or not what its link says.
     TryHead,
@@ -48,19 +48,19 @@ pub enum Truth {
     PatchFailed(Vec<String>),
     /// There is nothing to do, in words that hold these.
     Neutral(String),
-    /// Nobody may speak of it, or it does not know us.
+    /// No answer: the revision is private, or the target is unknown.
     Silent,
 }
 
-/// What Harbormaster heard when it asked for a build.
+/// The response to the request of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum Response {
     /// 200.
     Accepted,
-    /// Nobody listened: the request reached nobody.
-    Nobody,
+    /// The connection was refused.
+    NotConnected,
     /// An error, or half an answer. The build may have been stored before that.
-    Unsure,
+    Unclear,
 }
 
 /// A build, and all that was seen of it.
@@ -79,7 +79,7 @@ pub struct Entry {
     /// How it has to end.
     pub truth: Truth,
     /// Whether it was taken in.
-    pub heard: Heard,
+    pub response: Response,
     /// What was said of it.
     pub said: Said,
     /// How many faults there were from its request on.
@@ -149,7 +149,7 @@ pub struct Verdict {
     /// Those of them that ended.
     pub ended: usize,
     /// Builds that were taken in though Harbormaster did not hear so.
-    pub unheard: usize,
+    pub unconfirmed: usize,
     /// How they ended.
     pub ends: Ends,
     /// Builds that were rightly given up.
@@ -194,13 +194,13 @@ impl Observations {
         };
         let end = build.end();
         let left_a_trace = end != Err(Amiss::Silent);
-        match build.heard {
-            Heard::Accepted => {}
-            Heard::Nobody if left_a_trace => {
+        match build.response {
+            Response::Accepted => {}
+            Response::NotConnected if left_a_trace => {
                 return report(Kind::Stray, format!("was answered: {:?}", build.said));
             }
-            Heard::Unsure if left_a_trace => verdict.unheard += 1,
-            Heard::Nobody | Heard::Unsure => return,
+            Response::Unclear if left_a_trace => verdict.unconfirmed += 1,
+            Response::NotConnected | Response::Unclear => return,
         }
         verdict.accepted += 1;
         let end = match end {

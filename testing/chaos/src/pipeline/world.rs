@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use build::{Build, BuildRequest, Phid, Update};
+use build::{Build, BuildRequest, BuildUpdateMessage, Phid};
 use bus::{DeadLetterPayload, Depth, Message, MessageSelector, QueueAdmin, RedisBus, RedisOptions};
 use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH};
 use runtime::SystemClock;
@@ -237,7 +237,7 @@ fn target(queue: &str, remains: &DeadLetterPayload) -> Option<Phid> {
         _ if queue == BUILD_PUSH.spec().name => Build::decode(version, body)
             .ok()
             .map(|it| request(it.request)),
-        _ if queue == BUILD_PUBLISH.spec().name => Update::decode(version, body)
+        _ if queue == BUILD_PUBLISH.spec().name => BuildUpdateMessage::decode(version, body)
             .ok()
             .map(|it| request(it.request)),
         _ => None,

@@ -1,4 +1,4 @@
-//! Runs the program, and looks at what it left behind.
+//! Runs the program, and inspects what it left behind.
 
 use std::{
     path::Path,

@@ -13,7 +13,7 @@ use super::{
 /// A mail that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
-    /// Whom it is for.
+    /// The recipient.
     pub address: String,
     /// Its subject.
     pub subject: String,

@@ -132,7 +132,7 @@ impl Task {
             runs: Vec::new(),
             artifacts: BTreeMap::new(),
         };
-        // Whether its dependencies are resolved already is not looked at: a test moves it on.
+        // It is not checked whether its dependencies are resolved already: a test moves it on.
         if task.definition["dependencies"] == json!([]) {
             task.move_on(TaskState::Pending, now);
         }

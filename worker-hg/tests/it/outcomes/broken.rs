@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, sync::atomic::Ordering};
 
-use build::{Build, Report};
+use build::{Build, BuildUpdate};
 
 use crate::{
     outcomes::{listener::Listener, over_http, over_ssh},
@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_remote_hg_that_is_ended_within_the_transaction_is_tried_again_and_lands() {
+async fn remote_hg_that_is_ended_within_the_transaction_is_tried_again_and_lands() {
     let (mut world, _sshd) = over_ssh().await;
     let died = world.path("died");
     // Three pushes: the two of the first attempt, and one of the second.
@@ -28,7 +28,7 @@ async fn a_remote_hg_that_is_ended_within_the_transaction_is_tried_again_and_lan
 }
 
 #[tokio::test]
-async fn what_a_killed_remote_hg_left_is_named_and_the_build_lands_when_it_is_mended() {
+async fn abandoned_transaction_on_try_is_named_and_the_build_is_pushed_after_recovery() {
     let (mut world, _sshd) = over_ssh().await;
     let died = world.path("died");
     let hook = format!(
@@ -49,7 +49,7 @@ async fn what_a_killed_remote_hg_left_is_named_and_the_build_lands_when_it_is_me
 }
 
 #[tokio::test]
-async fn a_web_server_that_dies_within_the_transaction_is_tried_again() {
+async fn web_server_that_dies_within_the_transaction_is_tried_again() {
     let (mut world, mut web) = over_http().await;
     let died = world.path("died");
     let hook = format!(
@@ -75,7 +75,7 @@ async fn a_web_server_that_dies_within_the_transaction_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_push_over_ssh_that_landed_though_its_end_was_never_heard_is_a_success() {
+async fn push_over_ssh_that_landed_without_a_response_is_a_success() {
     for hook in ["changegroup", "txnclose"] {
         let (mut world, _sshd) = over_ssh().await;
         let died = world.path("died");
@@ -93,7 +93,7 @@ async fn a_push_over_ssh_that_landed_though_its_end_was_never_heard_is_a_success
 }
 
 #[tokio::test]
-async fn a_push_over_http_that_landed_though_its_end_was_never_heard_is_a_success() {
+async fn push_over_http_that_landed_without_a_response_is_a_success() {
     let (mut world, mut web) = over_http().await;
     world
         .try_repo
@@ -111,7 +111,7 @@ async fn a_push_over_http_that_landed_though_its_end_was_never_heard_is_a_succes
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_while_the_remote_receives_is_tried_again_and_lands() {
+async fn connection_that_breaks_while_the_remote_receives_is_tried_again_and_lands() {
     let (mut world, sshd) = over_ssh().await;
     // One attempt's two pushes and one more, each cut in the middle of the changesets.
     let (cutting, cuts) = Listener::cutting(sshd.port(), 3, 300_000).await;
@@ -130,7 +130,7 @@ async fn a_connection_that_breaks_while_the_remote_receives_is_tried_again_and_l
 }
 
 #[tokio::test]
-async fn a_web_connection_that_breaks_while_the_remote_receives_is_tried_again_and_lands() {
+async fn web_connection_that_breaks_while_the_remote_receives_is_tried_again_and_lands() {
     let (mut world, web) = over_http().await;
     let port = web
         .url()
@@ -151,7 +151,7 @@ async fn a_web_connection_that_breaks_while_the_remote_receives_is_tried_again_a
 }
 
 #[tokio::test]
-async fn an_ssh_server_whose_sessions_are_killed_makes_one_head_and_one_answer() {
+async fn ssh_server_whose_sessions_are_killed_makes_one_head_and_one_answer() {
     let (mut world, sshd) = over_ssh().await;
     let (held, go) = hold_the_transaction(&world);
     world.start();
@@ -161,8 +161,8 @@ async fn an_ssh_server_whose_sessions_are_killed_makes_one_head_and_one_answer()
         sshd.cut_sessions().await.unwrap();
         fs::write(&go, "").unwrap();
     };
-    let (applied, ()) = tokio::join!(world.next_report(), breaking);
-    let Report::Pushed(pushed) = applied.report else {
+    let (applied, ()) = tokio::join!(world.next_update(), breaking);
+    let BuildUpdate::Pushed(pushed) = applied.update else {
         panic!("{applied:?}")
     };
     world.has_landed(&pushed.revision);
@@ -200,8 +200,8 @@ async fn our_ssh_that_is_killed_in_the_middle_makes_one_head_and_one_answer() {
         assert!(killed > 0, "{processes}");
         fs::write(&go, "").unwrap();
     };
-    let (applied, ()) = tokio::join!(world.next_report(), breaking);
-    let Report::Pushed(pushed) = applied.report else {
+    let (applied, ()) = tokio::join!(world.next_update(), breaking);
+    let BuildUpdate::Pushed(pushed) = applied.update else {
         panic!("{applied:?}")
     };
     world.has_landed(&pushed.revision);

@@ -12,7 +12,7 @@ use crate::outcomes::{listener::Listener, over_http, over_ssh};
 const FINAL: &str = "1: cannot push to try, and trying again will not help; check the address, keys and permissions: ";
 
 #[tokio::test]
-async fn a_key_that_ssh_does_not_take_ends_the_build() {
+async fn key_that_ssh_does_not_take_ends_the_build() {
     let (mut world, sshd) = over_ssh().await;
     let user = sshd.user();
     let denied = format!(
@@ -45,7 +45,7 @@ async fn a_key_that_ssh_does_not_take_ends_the_build() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_known_or_not_the_known_one_ends_the_build() {
+async fn host_that_is_not_known_or_not_the_known_one_ends_the_build() {
     let (mut world, mut sshd) = over_ssh().await;
     let known = sshd.known_hosts();
     let nobody = world.path("nobody");
@@ -83,7 +83,7 @@ async fn a_host_that_is_not_known_or_not_the_known_one_ends_the_build() {
 }
 
 #[tokio::test]
-async fn a_repository_that_is_not_there_ends_the_build() {
+async fn repository_that_is_not_there_ends_the_build() {
     let (mut world, sshd) = over_ssh().await;
     let web = HgWeb::start(&world.try_repo.path, world.path("web"))
         .await
@@ -125,7 +125,7 @@ async fn a_repository_that_is_not_there_ends_the_build() {
 }
 
 #[tokio::test]
-async fn a_web_server_that_does_not_let_us_push_ends_the_build() {
+async fn web_server_that_does_not_let_us_push_ends_the_build() {
     let (mut world, _web) = over_http().await;
     world.try_repo.configure("[web]\ndeny_push = *\n");
     world.start();

@@ -5,7 +5,7 @@ use crate::{
     world::World,
 };
 
-/// Prints to both streams, and refuses. The second line is what an author would write to be heard as Mercurial.
+/// Prints to both streams, and refuses. The second line is what an author would write to imitate Mercurial.
 const HOOK: &str = "[hooks]\npretxnchangegroup.tree = echo CLOSED TREE; echo 'abort: authorization failed' >&2; exit 1\n";
 
 const REFUSED: &str = "3: push to try was refused by a hook there: remote: CLOSED TREE; \

@@ -10,7 +10,7 @@ use crate::{
 const RETRIED: &str = "3: cannot push to try: ";
 
 #[tokio::test]
-async fn an_ssh_server_that_is_down_is_tried_again() {
+async fn ssh_server_that_is_down_is_tried_again() {
     let (mut world, mut sshd) = over_ssh().await;
     world.start();
     sshd.stop().await.unwrap();
@@ -26,7 +26,7 @@ async fn an_ssh_server_that_is_down_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_web_server_that_is_down_is_tried_again() {
+async fn web_server_that_is_down_is_tried_again() {
     let (mut world, mut web) = over_http().await;
     world.start();
     web.stop().await.unwrap();
@@ -40,7 +40,7 @@ async fn a_web_server_that_is_down_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_web_server_that_is_overloaded_is_tried_again() {
+async fn web_server_that_is_overloaded_is_tried_again() {
     let (mut world, _web) = over_http().await;
     let busy =
         Listener::answering("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
@@ -55,7 +55,7 @@ async fn a_web_server_that_is_overloaded_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_is_tried_again() {
+async fn name_that_does_not_resolve_is_tried_again() {
     let (mut world, _sshd) = over_ssh().await;
     world.repository().try_url = "ssh://nowhere.invalid//try".to_owned();
     world.start();
@@ -76,7 +76,7 @@ async fn a_name_that_does_not_resolve_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_up_at_once_is_tried_again() {
+async fn server_that_hangs_up_at_once_is_tried_again() {
     let (mut world, _sshd) = over_ssh().await;
     let rude = Listener::hanging_up().await;
     world.repository().try_url = format!("http://127.0.0.1:{}/try", rude.port());
@@ -102,12 +102,12 @@ async fn a_server_that_hangs_up_at_once_is_tried_again() {
 }
 
 #[tokio::test]
-async fn an_ssh_server_that_says_nothing_is_given_up_at_the_deadline() {
+async fn ssh_server_that_says_nothing_is_given_up_at_the_deadline() {
     says_nothing("ssh").await;
 }
 
 #[tokio::test]
-async fn a_web_server_that_says_nothing_is_given_up_at_the_deadline() {
+async fn web_server_that_says_nothing_is_given_up_at_the_deadline() {
     says_nothing("http").await;
 }
 

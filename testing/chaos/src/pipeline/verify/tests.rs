@@ -42,7 +42,7 @@ fn entry(number: usize, truth: Truth, said: Said) -> Entry {
         repository: 0,
         patches: 2,
         truth,
-        heard: Heard::Accepted,
+        response: Response::Accepted,
         said,
         faults: 0,
     }
@@ -87,11 +87,11 @@ fn good() -> Observations {
         ),
         entry(4, Truth::Silent, Said::default()),
         Entry {
-            heard: Heard::Nobody,
+            response: Response::NotConnected,
             ..entry(5, Truth::Pushed, Said::default())
         },
         Entry {
-            heard: Heard::Unsure,
+            response: Response::Unclear,
             ..entry(6, Truth::Pushed, Said::default())
         },
     ];
@@ -125,7 +125,7 @@ fn sound_campaign_has_no_violations() {
     let verdict = good().verify(QUEUE);
     assert_eq!(verdict.violations, []);
     assert_eq!(
-        (verdict.accepted, verdict.ended, verdict.unheard),
+        (verdict.accepted, verdict.ended, verdict.unconfirmed),
         (5, 5, 0)
     );
     let ends = Ends {
@@ -150,10 +150,10 @@ fn build_may_be_given_up_after_as_many_faults_as_attempts() {
 #[test]
 fn build_accepted_without_response_is_verified_too() {
     let mut observed = good();
-    observed.builds[1].heard = Heard::Unsure;
+    observed.builds[1].response = Response::Unclear;
     let verdict = observed.verify(QUEUE);
     assert_eq!(
-        (verdict.violations, verdict.accepted, verdict.unheard),
+        (verdict.violations, verdict.accepted, verdict.unconfirmed),
         (Vec::new(), 5, 1)
     );
     observed.builds[1].said.units.clear();

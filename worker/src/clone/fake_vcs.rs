@@ -1,0 +1,167 @@
+//! A version control for tests of the clone slots.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use build::{BaseChoice, Build, Phid};
+use jiff::Timestamp;
+
+use crate::{
+    ProcessorTime, RepositorySettings, SOURCE_TIP, Settings, WorkerError,
+    patch::{
+        path_tree::{PathFilter, Tree},
+        stack_size::Sizes,
+    },
+    vcs::{ApplyError, Revision, RevisionName, Site, Stack, Vcs, VcsClone},
+};
+
+const TIP: &str = "1111111111111111111111111111111111111111";
+
+/// A version control whose clones are directories with a source tip, and cannot be marked as corrupt. It counts
+/// calls.
+#[derive(Default, Clone)]
+pub(crate) struct FakeVcs {
+    /// The clones that were made from the source.
+    pub(crate) made: Arc<AtomicUsize>,
+    /// The checks for a warning.
+    pub(crate) warnings: Arc<AtomicUsize>,
+}
+
+struct FakeClone {
+    directory: PathBuf,
+    warnings: Arc<AtomicUsize>,
+}
+
+/// Settings with one repository.
+pub(crate) fn settings(clones_dir: &Path) -> Settings {
+    let repository = RepositorySettings::new(
+        Phid::parse("PHID-REPO-1").expect("a PHID"),
+        "nss",
+        "https://hg.example.org/nss",
+        "ssh://hg.example.org/try",
+    );
+    Settings::new(vec![repository], clones_dir.to_owned())
+}
+
+#[async_trait]
+impl Vcs for FakeVcs {
+    fn name(&self) -> &'static str {
+        "Fake"
+    }
+
+    fn metadata(&self) -> &'static str {
+        ".fake"
+    }
+
+    async fn clone_into(&self, _: &Site<'_>, directory: &Path) -> Result<(), WorkerError> {
+        self.made.fetch_add(1, Ordering::SeqCst);
+        let metadata = directory.join(self.metadata());
+        fs::create_dir_all(&metadata)
+            .and_then(|()| fs::write(metadata.join(SOURCE_TIP), TIP))
+            .map_err(WorkerError::io("make a clone"))
+    }
+
+    async fn open(&self, _: &Site<'_>, directory: &Path) -> Result<Box<dyn VcsClone>, WorkerError> {
+        Ok(Box::new(FakeClone {
+            directory: directory.to_owned(),
+            warnings: Arc::clone(&self.warnings),
+        }))
+    }
+
+    fn end_orphans(&self, _: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn rebase_commands(&self, _: &Build, _: &BaseChoice) -> String {
+        String::new()
+    }
+}
+
+#[async_trait]
+impl VcsClone for FakeClone {
+    fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    async fn discard(&mut self) -> Result<(), WorkerError> {
+        Ok(())
+    }
+
+    async fn warning(&mut self) -> Option<String> {
+        self.warnings.fetch_add(1, Ordering::SeqCst);
+        None
+    }
+
+    async fn update(&mut self) -> Result<u64, WorkerError> {
+        Ok(0)
+    }
+
+    async fn tip(&mut self) -> Result<Revision, WorkerError> {
+        Ok(Revision { id: TIP.to_owned() })
+    }
+
+    async fn known(&mut self, _: &[RevisionName]) -> Result<Vec<Revision>, WorkerError> {
+        Ok(Vec::new())
+    }
+
+    async fn contains(&mut self, _: &Revision, _: &[Revision]) -> Result<bool, WorkerError> {
+        Ok(true)
+    }
+
+    async fn default_revision(&mut self) -> Result<Revision, WorkerError> {
+        self.tip().await
+    }
+
+    async fn newest_before(
+        &mut self,
+        _: &Revision,
+        _: Timestamp,
+    ) -> Result<Option<Revision>, WorkerError> {
+        Ok(None)
+    }
+
+    async fn tree(&mut self, _: &Revision, _: PathFilter) -> Result<Tree, WorkerError> {
+        unreachable!("no build is made")
+    }
+
+    async fn sizes(&mut self, _: &Revision, _: &[&[u8]]) -> Result<Sizes, WorkerError> {
+        Ok(Sizes::default())
+    }
+
+    async fn apply(
+        &mut self,
+        _: &Revision,
+        _: &Stack<'_>,
+        _: &mut ProcessorTime,
+    ) -> Result<Revision, ApplyError> {
+        unreachable!("no build is made")
+    }
+
+    fn prepare_push(&mut self) {}
+
+    async fn push(&mut self, _: &Revision) -> Result<(), WorkerError> {
+        Ok(())
+    }
+
+    fn end_push(&mut self) {}
+
+    async fn finish(&mut self) -> Result<(), WorkerError> {
+        Ok(())
+    }
+
+    fn mark_corrupt(&mut self) -> Result<(), WorkerError> {
+        let denied = io::ErrorKind::PermissionDenied;
+        Err(WorkerError::io("mark the clone")(denied.into()))
+    }
+
+    async fn reset(&mut self) {}
+
+    async fn close(&mut self) {}
+}
