@@ -1,13 +1,17 @@
-//! Child processes that cannot outlive their use.
+//! Child processes that end with their use.
 //!
 //! A version control starts children of its own (ssh, hooks of a local Try repository). So every program leads a
-//! process group, and whoever ends it ends the group: SIGTERM to all, SIGKILL to what is left after `ROLLBACK`, then
-//! the leader is reaped. The order matters: until it is reaped its id, and with it the group's, cannot go to somebody
-//! else. SIGTERM comes first because Mercurial takes its transaction back on it; killed outright it leaves an abandoned
-//! one, and in a Try that is reached by a path that would stop every later push until somebody ran `hg recover` there.
+//! process group, and the end of a [`Group`] ends all of it: SIGTERM to all, SIGKILL to the rest when the leader has
+//! ended, after `ROLLBACK` at the latest. Then the leader is reaped. The order matters: until then no other process can
+//! get its id, which is the group's too. SIGTERM comes first because Mercurial rolls its transaction back on it. After
+//! a SIGKILL an abandoned transaction remains. In a Try that is reached by a path, that would stop every later push
+//! until an operator ran `hg recover` there.
 //!
-//! A [`Group`] is ended and reaped when it is dropped. So a future that is dropped in the middle of a command, for a
-//! deadline or because the process ends, takes its processes along.
+//! A [`Group`] is ended and reaped when it is dropped. So a future that is dropped at a deadline or at shutdown ends
+//! its processes.
+//!
+//! A leader that ends by itself can leave processes in its group, such as one that a hook started in the background.
+//! [`Group::wait`] kills them, too, before it reaps the leader.
 
 use std::{
     ffi::OsStr,
@@ -27,28 +31,28 @@ use nix::{
 };
 use rustix::process::{Resource, Rlimit};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncRead, AsyncReadExt},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
 };
 
-use crate::{WorkerError, text};
+use crate::{WorkerError, disk, text};
 
-/// The most of a failing program's words that is kept.
+/// The most bytes that are kept of each output of a program.
 const MAX_WORDS: u64 = 64 << 10;
 
-/// The time that Mercurial has to take back a transaction. It is a matter of milliseconds.
+/// The time for Mercurial to roll back a transaction, which takes milliseconds.
 const ROLLBACK: Duration = Duration::from_secs(1);
 
-/// How often a dropped group is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(5);
+/// The interval at which a dropped group is polled meanwhile.
+const POLL: Duration = Duration::from_millis(5);
 
-/// What this process and its children write is for our user alone: patches and clones may be private. Mercurial takes the
-/// mode of files in a repository from its directory, so a Try on this machine keeps its own.
+/// Makes the files of this process and its children readable for our user alone: patches and clones may be private.
+/// Mercurial takes the mode of files in a repository from its directory, so a Try on this machine keeps its own.
 pub fn keep_files_private() {
     nix::sys::stat::umask(Mode::S_IRWXG | Mode::S_IRWXO);
 }
 
-/// A program with next to nothing in its environment, in a process group of its own.
+/// A command with a minimal environment, in a process group of its own.
 pub fn bare(program: &Path) -> Command {
     let mut command = Command::new(program);
     command
@@ -67,22 +71,22 @@ pub struct Group {
     child: Child,
 }
 
-/// The ends of a child's pipes that are ours.
+/// Our ends of the pipes of a child.
 #[derive(Debug)]
 pub struct Pipes {
-    /// What it reads.
+    /// Its standard input.
     pub stdin: ChildStdin,
-    /// What it prints.
+    /// Its standard output.
     pub stdout: ChildStdout,
-    /// What it complains of.
+    /// Its standard error.
     pub stderr: ChildStderr,
 }
 
 impl Group {
-    /// Starts a program, which leads a group.
+    /// Starts a command of [`bare`], which leads its group.
     pub fn spawn(mut command: Command) -> Result<(Self, Pipes), WorkerError> {
         let program = command.as_std().get_program().display().to_string();
-        let doing = format!("start {program}, is it installed");
+        let doing = format!("start {program} (is it installed?)");
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -103,8 +107,18 @@ impl Group {
         }
     }
 
-    /// Waits until the child ends by itself.
+    /// Waits until the child ends by itself, and kills the rest of its group.
+    ///
+    /// The child is reaped last. A reaped child whose group is empty has given its id back, so another program may get
+    /// it and lead a group with this id, which the signal would kill. As long as the child is not reaped, or a process
+    /// is left in its group, the id is ours.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        if let Some(leader) = self.leader() {
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            // If this future is dropped, the thread waits on until `drop` has ended the child.
+            disk::blocking(move || Ok(waitid(Id::Pid(leader), flags)?)).await?;
+            self.signal(Signal::SIGKILL);
+        }
         self.child.wait().await
     }
 
@@ -113,7 +127,7 @@ impl Group {
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 
-    /// How much memory the child takes, in bytes.
+    /// The resident memory of the child, in bytes.
     pub fn memory(&self) -> Option<u64> {
         self.status("VmRSS:")
     }
@@ -129,9 +143,9 @@ impl Group {
         Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     }
 
-    /// Bounds the address space of the child, and of each process that it starts from now on.
+    /// Limits the address space of the child, and of each process that it starts from now on.
     pub fn limit_memory(&self, bytes: u64) -> Result<(), WorkerError> {
-        // One that has ended already needs no bound.
+        // A child that has ended needs no limit.
         let Some(child) = self
             .child
             .id()
@@ -159,25 +173,26 @@ impl Group {
     /// Signals the group; `None` when its leader has been reaped.
     fn signal(&self, signal: Signal) -> Option<Pid> {
         let pid = self.leader()?;
-        // It fails only when nothing is left to signal.
+        // This fails only when no process is left to signal.
         let _ = killpg(pid, signal);
         Some(pid)
     }
 }
 
 impl Drop for Group {
-    /// Blocks until nothing is left, for `ROLLBACK` at most: that is what lets the next command, and the end of this
-    /// process, be sure of it.
+    /// Blocks until the group is killed and its leader reaped, for about `ROLLBACK` at most. The next command, and the
+    /// end of this process, rely on that.
     #[expect(
         clippy::disallowed_methods,
         reason = "a drop cannot wait in any other way"
     )]
     fn drop(&mut self) {
         let Some(pid) = self.signal(Signal::SIGTERM) else {
+            // `wait` has killed the group.
             return;
         };
-        let looks = ROLLBACK.as_millis() / LOOK.as_millis();
-        for _ in 0..looks {
+        let polls = ROLLBACK.as_millis() / POLL.as_millis();
+        for _ in 0..polls {
             // The leader stays unreaped, so that the group's id stays ours for the last signal.
             let state = waitid(
                 Id::Pid(pid),
@@ -186,18 +201,18 @@ impl Drop for Group {
             if !matches!(state, Ok(WaitStatus::StillAlive)) {
                 break;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
-        // Also when the leader has ended: a hook or an ssh that does not mind SIGTERM may have outlived it.
+        // Even if the leader has ended: a hook or an ssh that ignores SIGTERM may have outlived it.
         self.signal(Signal::SIGKILL);
         let _ = waitpid(pid, None);
     }
 }
 
-/// How long a process has computed so far, as Linux counts it: in steps of 10 ms.
+/// The processor time of a process so far, as Linux counts it: in steps of 10 ms.
 pub fn processor_time(process: Pid) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name stands in parentheses, and can hold some itself. The state comes next, and 11 fields later the time.
+    // The name is in parentheses, and can hold some itself. The state comes next, and 11 fields later the time.
     let fields: Vec<&str> = stat
         .get(stat.rfind(')')? + 1..)?
         .split_whitespace()
@@ -209,18 +224,19 @@ pub fn processor_time(process: Pid) -> Option<Duration> {
         .map(Duration::from_millis)
 }
 
-/// What a command gave.
+/// The output of a command.
 #[derive(Debug, Default)]
 pub struct CommandOutput {
     /// Its exit code; -1 when a signal ended it.
     pub code: i32,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it complained of.
+    /// Its standard error.
     pub stderr: Vec<u8>,
 }
 
-/// Runs one program to its end. `name` is what the error calls it when that takes longer than `deadline`.
+/// Runs one program to its end, and keeps the first `MAX_WORDS` bytes of each output. A program that takes longer than
+/// `deadline` is killed, and the error calls it `name`.
 pub async fn run(
     mut command: Command,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -231,15 +247,14 @@ pub async fn run(
     let (mut group, pipes) = Group::spawn(command)?;
     drop(pipes.stdin);
     let mut output = CommandOutput::default();
-    let mut stdout = pipes.stdout.take(MAX_WORDS);
-    let mut stderr = pipes.stderr.take(MAX_WORDS);
     let running = async {
-        let (out, err) = futures::join!(
-            stdout.read_to_end(&mut output.stdout),
-            stderr.read_to_end(&mut output.stderr)
+        // Side by side: an output ends with the last process of the group that holds it, and `wait` kills these.
+        let (out, err, status) = futures::join!(
+            keep_start(pipes.stdout, &mut output.stdout),
+            keep_start(pipes.stderr, &mut output.stderr),
+            group.wait()
         );
-        out.and(err)?;
-        group.wait().await
+        out.and(err).and(status)
     };
     match tokio::time::timeout(deadline, running).await {
         Ok(status) => {
@@ -258,19 +273,58 @@ pub async fn run(
     }
 }
 
+/// Reads an output to its end, and keeps the first `MAX_WORDS` bytes. A program that writes more must not block on a
+/// full pipe.
+async fn keep_start(output: impl AsyncRead + Unpin, kept: &mut Vec<u8>) -> io::Result<()> {
+    let mut output = output.take(MAX_WORDS);
+    output.read_to_end(kept).await?;
+    tokio::io::copy(&mut output.into_inner(), &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
 impl CommandOutput {
-    /// What was printed, without the line break at its end.
+    /// Its standard output, without white space at the end.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
     }
 
-    /// Its complaint in one line.
+    /// Its standard error in one line.
     pub fn words(&self) -> String {
         let words = text::one_line(&self.stderr);
         if words.is_empty() {
-            format!("it said nothing and ended with code {}", self.code)
+            format!("no message, exit code {}", self.code)
         } else {
             words
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    async fn run_script(script: &str) -> CommandOutput {
+        run(bare(Path::new("sh")), ["-c", script], "sh", TIMEOUT)
+            .await
+            .expect("it ends before the deadline")
+    }
+
+    #[tokio::test]
+    async fn program_that_prints_more_than_is_kept_succeeds() {
+        let output =
+            run_script("printf first; head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2")
+                .await;
+        assert_eq!(output.code, 0);
+        assert!(output.stdout.starts_with(b"first"));
+        assert_eq!([output.stdout.len(), output.stderr.len()], [64 << 10; 2]);
+    }
+
+    #[tokio::test]
+    async fn processes_that_a_leader_leaves_are_killed() {
+        // The background process holds the outputs, so they end with it.
+        let output = run_script("sleep 600 & echo done").await;
+        assert_eq!((output.code, output.text().as_str()), (0, "done"));
     }
 }
