@@ -1,9 +1,9 @@
-//! What it means when a push, a pull or a clone fails.
+//! The meaning of a failed push, pull or clone.
 //!
-//! Who said something decides what it can mean. The words of ssh, of Mercurial there and of a hook there all come as
-//! `remote: …`, on either stream; a hook repeats what an author wrote, and may be what wrote a line that looks like
-//! Mercurial's. So words that end a build at once count only where no hook has spoken: on our own `hg`'s last line, on
-//! a connection that came to nothing, and before the other side has taken a changeset.
+//! The meaning of a line depends on the program that wrote it. Lines of ssh, of the remote Mercurial and of its hooks
+//! all arrive as `remote: …`, on either stream. A hook repeats the text of authors, and may write lines that look like
+//! Mercurial's. So output that ends a build at once counts only where no hook can have written it: in the last line of
+//! our own `hg`, on a connection without a response, and before the other side adds changesets.
 
 use worker::{
     Barrier, Peer, WorkerError,
@@ -13,37 +13,46 @@ use worker::{
 
 use crate::messages::is_full_disk;
 
-/// What our `hg` says when the other side did not greet. Until then no hook runs there.
-const NO_GREETING: &str = "no suitable response from remote hg";
+/// The abort of our `hg` when the other side did not respond. Before its response no hook runs there.
+const NO_RESPONSE: &str = "abort: no suitable response from remote hg";
 
-/// What the other side says before it runs a hook that has seen the changesets.
-const TAKING: &str = "remote: adding changesets";
+/// The line that our `hg` prints when the other side has let it read.
+const SEARCHING: &str = "searching for changes";
 
-/// What ssh, or the host behind it, says when only an operator can help. In lower case.
-const NO_ENTRY: [&str; 8] = [
-    "host key verification failed",
-    "remote host identification has changed",
-    "permission denied",
-    "too many authentication failures",
-    "unable to negotiate with",
-    "there is no mercurial repository here",
-    "command not found",
-    "hg: not found",
+/// The line that the other side prints before it runs a hook that can read the changesets.
+const ADDING_CHANGESETS: &str = "remote: adding changesets";
+
+/// Output of ssh, or of the host behind it, for failures that only an operator can mend, with the reasons. In lower
+/// case. The first that matches counts: the scripts that a shell runs at its start may print any of the later ones.
+const SSH_DENIALS: [(&str, Barrier); 9] = [
+    // As bash, zsh, and the other shells print it.
+    ("hg: command not found", Barrier::NoProgram),
+    ("command not found: hg", Barrier::NoProgram),
+    ("hg: not found", Barrier::NoProgram),
+    (
+        "there is no mercurial repository here",
+        Barrier::NoRepository,
+    ),
+    ("host key verification failed", Barrier::HostKey),
+    ("remote host identification has changed", Barrier::HostKey),
+    ("too many authentication failures", Barrier::Credentials),
+    ("unable to negotiate with", Barrier::Credentials),
+    ("permission denied", Barrier::Credentials),
 ];
 
-/// What our own `hg` says when only an operator can help. In lower case.
-const NO_ACCESS: [&str; 8] = [
-    "authorization failed",
-    "authorization required",
-    "http error 401",
-    "http error 403",
-    "http error 404",
-    "certificate",
-    "[ssl: wrong_version_number]",
-    "password in url not supported",
+/// The same of our own `hg`.
+const HG_DENIALS: [(&str, Barrier); 8] = [
+    ("certificate", Barrier::Certificate),
+    ("http error 404", Barrier::NoRepository),
+    ("authorization failed", Barrier::Credentials),
+    ("authorization required", Barrier::Credentials),
+    ("http error 401", Barrier::Credentials),
+    ("http error 403", Barrier::Credentials),
+    ("[ssl: wrong_version_number]", Barrier::Credentials),
+    ("password in url not supported", Barrier::Credentials),
 ];
 
-/// How a hook that refuses is named, behind its name.
+/// The texts after `<name> hook ` by which Mercurial reports that a hook refused.
 const REFUSALS: [&str; 5] = [
     "failed",
     "exited with status ",
@@ -52,11 +61,11 @@ const REFUSALS: [&str; 5] = [
     "is invalid",
 ];
 
-/// What Mercurial says on its way, however it ends.
+/// The beginnings of lines that Mercurial prints whatever the result.
 const ROUTINE: [&str; 10] = [
     "pushing to ",
     "pulling from ",
-    "searching for changes",
+    SEARCHING,
     "requesting all changes",
     "streaming all changes",
     "adding changesets",
@@ -66,7 +75,7 @@ const ROUTINE: [&str; 10] = [
     "rollback completed",
 ];
 
-/// Judges a push: `Ok` when the head is there, by this push or an earlier one.
+/// Judges a push: `Ok` if Try has the head, by this push or an earlier one.
 pub(crate) fn push(doing: &str, output: &CommandOutput) -> Result<(), WorkerError> {
     let there = output.code == 1
         && lines(&output.stdout)
@@ -79,8 +88,8 @@ pub(crate) fn push(doing: &str, output: &CommandOutput) -> Result<(), WorkerErro
     }
 }
 
-/// Judges `hg identify`: the changeset that a name stands for in another repository. `None` when nothing is called so
-/// there.
+/// Judges `hg identify`: the changeset that a name stands for in another repository. `None` if that repository does not
+/// know the name.
 pub(crate) fn identified(
     doing: &str,
     output: &CommandOutput,
@@ -89,7 +98,7 @@ pub(crate) fn identified(
     if output.code == 0 && is_hash(&node) {
         return Ok(Some(node));
     }
-    // Mercurial's own last line, whoever knows no such revision.
+    // Our own Mercurial prints this, whichever side does not know the revision.
     let unknown = |line: &String| line.starts_with("abort: unknown revision ");
     if lines(&output.stderr).iter().any(unknown) {
         Ok(None)
@@ -98,50 +107,58 @@ pub(crate) fn identified(
     }
 }
 
-/// Judges a command that failed and that talked to another repository.
+/// The error of a failed command that used another repository.
 pub(crate) fn remote_failure(peer: Peer, doing: &str, output: &CommandOutput) -> WorkerError {
     let (stdout, stderr) = (lines(&output.stdout), lines(&output.stderr));
-    // What comes before our own last line may be a hook's, when Try is a path.
-    let own = stderr.iter().rev().find(|line| line.starts_with("abort: "));
-    let end = own
-        .and_then(|line| line.strip_prefix("abort: "))
-        .unwrap_or_default()
-        .to_lowercase();
+    // If Try is a path, a hook may have written the lines before our own last one.
+    let own = stderr
+        .iter()
+        .rev()
+        .map(String::as_str)
+        .find(|line| line.starts_with("abort: "));
     let all = || stdout.iter().chain(&stderr);
     let remote = || all().filter_map(|line| line.strip_prefix("remote: "));
 
-    let greeted = !end.starts_with(NO_GREETING);
-    let turned_away = if greeted {
-        is_missing(&end)
-            || NO_ACCESS.iter().any(|words| end.contains(words))
-            || may_not_write(all())
+    let responded = !own.is_some_and(|line| line.starts_with(NO_RESPONSE));
+    let denied = if responded {
+        barrier(own, &HG_DENIALS)
     } else {
-        remote().any(|line| is_turned_away(&line.to_lowercase()))
+        barrier(remote(), &SSH_DENIALS)
+    };
+    let is_push = peer == Peer::Destination;
+    let may_read = stdout.iter().any(|line| line == SEARCHING);
+    let is_before_hooks = all().all(|line| line != ADDING_CHANGESETS);
+    let may_not_write =
+        own.is_some_and(may_not_lock) || (is_before_hooks && remote().any(may_not_lock));
+    let denied = match denied {
+        Some(Barrier::Credentials) if is_push && may_read => Some(Barrier::ReadOnly),
+        None if is_push && may_not_write => Some(Barrier::ReadOnly),
+        denied => denied,
     };
     let (doing, words) = (doing.to_owned(), words(output.code, all()));
-    // A hook may repeat what an author wrote, so only our own last line counts.
-    if own.is_some_and(|line| is_full_disk(line)) {
+    // A hook may repeat the text of an author, so only our own last line counts.
+    if own.is_some_and(is_full_disk) {
         WorkerError::DiskFull { doing, words }
-    } else if greeted && all().any(|line| is_refusal(line)) {
+    } else if responded && all().any(|line| is_refusal(line)) {
         WorkerError::Refused { doing, words }
-    } else if !greeted && let Some(host) = remote().find_map(unknown_host) {
+    } else if !responded && let Some(host) = remote().find_map(unknown_host) {
         WorkerError::UnknownHost {
             peer,
             doing,
             host,
             words,
         }
-    } else if !greeted && let Some(host) = remote().find_map(other_host_key) {
+    } else if !responded && let Some(host) = remote().find_map(other_host_key) {
         WorkerError::OtherHostKey {
             peer,
             doing,
             host,
             words,
         }
-    } else if turned_away {
+    } else if let Some(barrier) = denied {
         WorkerError::Forbidden {
             peer,
-            barrier: barrier(&words.to_lowercase()),
+            barrier,
             doing,
             words,
         }
@@ -150,30 +167,23 @@ pub(crate) fn remote_failure(peer: Peer, doing: &str, output: &CommandOutput) ->
     }
 }
 
-/// Why the other side does not let us in. `words` are in lower case.
-fn barrier(words: &str) -> Barrier {
-    let says = |patterns: &[&str]| patterns.iter().any(|pattern| words.contains(pattern));
-    if says(&["host key verification failed", "remote host identification"]) {
-        Barrier::HostKey
-    } else if says(&["certificate"]) {
-        Barrier::Certificate
-    } else if says(&[
-        "not found",
-        "does not exist",
-        "no mercurial repository",
-        "http error 404",
-    ]) {
-        Barrier::NoRepository
-    } else if says(&["readonly", "read-only"]) {
-        Barrier::ReadOnly
-    } else if says(&["command not found"]) {
-        Barrier::NoProgram
-    } else {
-        Barrier::Credentials
+/// The reason for which access is denied, by `denials`; `None` if none of the lines reports that.
+fn barrier<'a>(
+    lines: impl IntoIterator<Item = &'a str>,
+    denials: &[(&str, Barrier)],
+) -> Option<Barrier> {
+    let lines: Vec<String> = lines.into_iter().map(str::to_lowercase).collect();
+    if lines.iter().any(|line| is_missing(line)) {
+        return Some(Barrier::NoRepository);
     }
+    denials
+        .iter()
+        .find(|(words, _)| lines.iter().any(|line| line.contains(words)))
+        .map(|(_, barrier)| *barrier)
 }
 
-/// Whether a hook refused: `<name> hook failed`, and the like. A hook that failed when all was done is warned about.
+/// Whether this line reports that a hook refused, such as `<name> hook failed`. For a hook that fails after the push,
+/// Mercurial prints a warning instead.
 fn is_refusal(line: &str) -> bool {
     let line = line.strip_prefix("remote: ").unwrap_or(line);
     let line = line
@@ -185,7 +195,7 @@ fn is_refusal(line: &str) -> bool {
     })
 }
 
-/// The host of which ssh says that it knows no key.
+/// The host for which ssh reports that no key is known.
 fn unknown_host(line: &str) -> Option<String> {
     let (kind, rest) = line
         .strip_prefix("No ")?
@@ -194,7 +204,7 @@ fn unknown_host(line: &str) -> Option<String> {
     Some(text::path(host.as_bytes()))
 }
 
-/// The host of which ssh says that it has another key.
+/// The host for which ssh reports another key than the known one.
 fn other_host_key(line: &str) -> Option<String> {
     let (host, _) = line
         .strip_prefix("Host key for ")?
@@ -202,29 +212,21 @@ fn other_host_key(line: &str) -> Option<String> {
     Some(text::path(host.as_bytes()))
 }
 
-fn is_turned_away(line: &str) -> bool {
-    NO_ENTRY.iter().any(|words| line.contains(words))
-        || line.strip_prefix("abort: ").is_some_and(is_missing)
-}
-
-/// `repository <name> not found`, as Mercurial says for all but a path, and the words that it has for that.
-fn is_missing(words: &str) -> bool {
-    words.strip_prefix("repository ").is_some_and(|rest| {
+/// Whether Mercurial reports a missing repository: `repository <name> not found`, or `… does not exist` for a path. The
+/// line is in lower case.
+fn is_missing(line: &str) -> bool {
+    line.strip_prefix("abort: repository ").is_some_and(|rest| {
         let rest = rest.trim_end_matches('!');
         rest.ends_with(" not found") || rest.ends_with(" does not exist")
     })
 }
 
-/// Whether the user may read the repository there, but not write it.
-fn may_not_write<'a>(mut lines: impl Iterator<Item = &'a String> + Clone) -> bool {
-    let may_not = |line: &String| {
-        let what = line.strip_prefix("remote: abort: could not lock ");
-        what.is_some_and(|rest| rest.ends_with(": Permission denied"))
-    };
-    lines.clone().all(|line| line != TAKING) && lines.any(may_not)
+/// Whether Mercurial reports that our user may not write to a repository. It locks one that it may read.
+fn may_not_lock(line: &str) -> bool {
+    line.starts_with("abort: could not lock ") && line.ends_with(": Permission denied")
 }
 
-/// What the other side, ssh and Mercurial say, the other side first, without what is said each time.
+/// The output without routine lines: first that of ssh and the other side, then that of our own Mercurial.
 fn words<'a>(code: i32, lines: impl Iterator<Item = &'a String>) -> String {
     let (mut there, mut here) = (Vec::new(), Vec::new());
     for line in lines {
@@ -242,7 +244,7 @@ fn words<'a>(code: i32, lines: impl Iterator<Item = &'a String>) -> String {
     there.append(&mut here);
     let words = text::one_line(there.join("\n").as_bytes());
     if words.is_empty() {
-        format!("nothing was said, code {code}")
+        format!("no output, exit code {code}")
     } else {
         words
     }
@@ -261,7 +263,7 @@ mod tests {
 
     use super::*;
 
-    /// Judges what was recorded: the lines of the standard output, and those of the standard error behind `!`.
+    /// Judges recorded output: lines of the standard output, and lines of the standard error after `!`.
     fn judge(code: i32, recorded: &str) -> Result<(), WorkerError> {
         let mut output = CommandOutput {
             code,
@@ -285,7 +287,7 @@ mod tests {
     fn class(recorded: &str) -> String {
         match judge(255, recorded) {
             Err(Refused { .. }) => "refused",
-            Err(Forbidden { .. }) => "forbidden",
+            Err(Forbidden { barrier, .. }) => return format!("forbidden: {barrier:?}"),
             Err(DiskFull { .. }) => "full disk",
             Err(UnknownHost { .. }) => "unknown host",
             Err(OtherHostKey { .. }) => "other host key",
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_is_there_is_a_success_and_nothing_else_is() {
+    fn only_a_head_on_try_is_a_success() {
         let table = [
             (
                 0,
@@ -324,13 +326,13 @@ mod tests {
         }
     }
 
-    /// As recorded from Mercurial 6.3.2; 7.2.4 says the same, letter for letter.
+    /// Recorded from Mercurial 6.3.2; 7.2.4 prints the same, letter for letter.
     #[test]
     fn recorded_texts_are_distinguished() {
         let no_greeting = "! abort: no suitable response from remote hg";
         let before_it = [
-            ("forbidden", "! remote: hg@x: Permission denied (publickey)."),
-            ("forbidden", "! remote: Host key verification failed."),
+            ("forbidden: Credentials", "! remote: hg@x: Permission denied (publickey)."),
+            ("forbidden: HostKey", "! remote: Host key verification failed."),
             (
                 "unknown host",
                 "! remote: No ED25519 host key is known for [x]:2222 and you have requested strict checking.
@@ -342,13 +344,43 @@ mod tests {
                  ! remote: Host key for [x]:2222 has changed and you have requested strict checking.
                  ! remote: Host key verification failed.",
             ),
-            ("forbidden", "! remote: @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @"),
-            ("forbidden", "! remote: Received disconnect from x port 22:2: Too many authentication failures"),
-            ("forbidden", "! remote: Unable to negotiate with x port 22: no matching host key type found."),
-            ("forbidden", "! remote: abort: repository /try not found"),
-            ("forbidden", "! remote: abort: repository try not found!"),
-            ("forbidden", "! remote: abort: there is no Mercurial repository here (.hg not found)"),
-            ("forbidden", "! remote: bash: line 1: hg: command not found"),
+            (
+                "forbidden: HostKey",
+                "! remote: @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @",
+            ),
+            (
+                "forbidden: Credentials",
+                "! remote: Received disconnect from x port 22:2: Too many authentication failures",
+            ),
+            (
+                "forbidden: Credentials",
+                "! remote: Unable to negotiate with x port 22: no matching host key type found.",
+            ),
+            ("forbidden: NoRepository", "! remote: abort: repository /try not found"),
+            ("forbidden: NoRepository", "! remote: abort: repository try not found!"),
+            (
+                "forbidden: NoRepository",
+                "! remote: abort: there is no Mercurial repository here (.hg not found)",
+            ),
+            // Whatever the name of the repository is.
+            ("forbidden: NoRepository", "! remote: abort: repository hg: command not found not found"),
+            ("forbidden: NoProgram", "! remote: bash: hg: command not found"),
+            ("forbidden: NoProgram", "! remote: bash: line 1: hg: command not found"),
+            ("forbidden: NoProgram", "! remote: zsh:1: command not found: hg"),
+            ("forbidden: NoProgram", "! remote: sh: 1: hg: not found"),
+            ("forbidden: NoProgram", "! remote: -sh: hg: not found"),
+            (
+                "forbidden: NoProgram",
+                "! remote: bash: /home/try/.profile: Permission denied
+                 ! remote: bash: line 1: hg: command not found",
+            ),
+            // A script that the shell runs at its start.
+            (
+                "forbidden: NoRepository",
+                "! remote: /etc/profile: line 4: id: command not found
+                 ! remote: abort: repository /try not found",
+            ),
+            ("remote", "! remote: /etc/profile: line 4: id: command not found"),
             ("remote", "! remote: ssh: connect to host x port 22: Connection refused"),
             ("remote", "! remote: ssh: connect to host x port 22: Connection timed out"),
             ("remote", "! remote: ssh: Could not resolve hostname x: Name or service not known"),
@@ -385,19 +417,38 @@ mod tests {
                  ! abort: stream ended unexpectedly (got 0 bytes, expected 4)",
             ),
             ("remote", "! ** Unknown exception encountered with possibly-broken third-party extension"),
-            ("forbidden", "! abort: authorization failed"),
-            ("forbidden", "! abort: HTTP Error 403: ssl required"),
-            ("forbidden", "! abort: HTTP Error 404: Not Found"),
-            ("forbidden", "! abort: repository /try does not exist"),
-            ("forbidden", "! abort: password in URL not supported"),
-            ("forbidden", "! abort: error: [SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:992)"),
+            ("forbidden: Credentials", "! abort: authorization failed"),
+            ("forbidden: Credentials", "! abort: HTTP Error 403: Forbidden"),
+            ("forbidden: NoRepository", "! abort: HTTP Error 404: Not Found"),
+            ("forbidden: NoRepository", "! abort: repository /try does not exist"),
+            ("forbidden: Credentials", "! abort: password in URL not supported"),
             (
-                "forbidden",
-                "! abort: error: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate",
+                "forbidden: Credentials",
+                "! abort: error: [SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:992)",
             ),
             (
-                "forbidden",
-                "remote: abort: could not lock working directory of /try: Permission denied
+                "forbidden: Certificate",
+                "! abort: error: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate",
+            ),
+            // With `deny_push` and without `allow_push`. With `deny_read` it prints the same without the search.
+            ("forbidden: ReadOnly", "searching for changes\n ! abort: authorization failed"),
+            ("forbidden: ReadOnly", "searching for changes\n ! abort: HTTP Error 403: ssl required"),
+            (
+                "forbidden: ReadOnly",
+                "searching for changes
+                 ! abort: could not lock working directory of /try: Permission denied",
+            ),
+            (
+                "forbidden: ReadOnly",
+                "searching for changes
+                 remote: abort: could not lock working directory of /try: Permission denied
+                 ! abort: stream ended unexpectedly (got 0 bytes, expected 4)",
+            ),
+            (
+                "forbidden: ReadOnly",
+                "searching for changes
+                 remote: abort: could not lock repository /try: Permission denied
+                 ! remote: /etc/profile: line 4: id: command not found
                  ! abort: stream ended unexpectedly (got 0 bytes, expected 4)",
             ),
             (
@@ -427,10 +478,31 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_repeats_an_authors_words_cannot_end_the_build() {
+    fn denied_pull_is_not_taken_for_a_denied_push() {
+        let output = CommandOutput {
+            code: 255,
+            stdout: b"pulling from x\nsearching for changes\n".to_vec(),
+            stderr: b"abort: authorization failed\n".to_vec(),
+        };
+        let error = remote_failure(Peer::Source, "pull central", &output);
+        assert!(
+            matches!(
+                error,
+                Forbidden {
+                    barrier: Barrier::Credentials,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn hook_that_repeats_an_authors_words_cannot_end_the_build() {
         let lost = "! abort: stream ended unexpectedly (got 0 bytes, expected 4)";
         for words in [
             "Permission denied (publickey).",
+            "bash: line 1: hg: command not found",
             "abort: could not lock repository /try: Permission denied",
             "abort: repository /try not found",
             "abort: authorization failed",
@@ -458,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_fails_when_all_is_done_has_not_refused() {
+    fn hook_that_fails_after_the_push_has_not_refused() {
         let warned = "remote: added 1 changesets with 1 changes to 1 files
                       remote: warning: changegroup.notify hook exited with status 3
                       ! abort: stream ended unexpectedly (got 0 bytes, expected 4)";
@@ -466,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_what_was_said_about_this_push() {
+    fn errors_leave_out_routine_output() {
         let refused = "pushing to ssh://x/try
                        searching for changes
                        remote: adding changesets
@@ -483,6 +555,6 @@ mod tests {
         let silent = judge(255, "pushing to ssh://x/try\n searching for changes")
             .expect_err("failed")
             .to_string();
-        assert_eq!(silent, "cannot push to try: nothing was said, code 255");
+        assert_eq!(silent, "cannot push to try: no output, exit code 255");
     }
 }
