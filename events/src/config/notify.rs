@@ -15,6 +15,7 @@ use super::{
     reader::{FromYaml, Section},
     secrets,
     triggers::{self, PULSE, PULSE_KEYS},
+    web,
 };
 
 /// What is set for a channel, or for InfluxDB, by the names of the keys.
@@ -105,18 +106,22 @@ impl NotifierConfig {
         }
     }
 
-    /// Reads these keys of a document, which may hold no other. Keys that are not the notifier's are not looked at.
+    /// Reads these keys of a document. Those of other roles may be there, and are not kept.
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
         super::parse(text, |keys| {
             let usual = Self::without_document();
-            Some(Self {
+            let config = Self {
                 notify: read(keys),
                 pulse: triggers::pulse(keys, PULSE_KEYS, PULSE),
                 taskcluster: triggers::taskcluster(keys, "taskcluster", triggers::FIREFOX),
                 channel: keys.optional("APP_CHANNEL").unwrap_or(usual.channel),
                 redis_namespace: super::redis_namespace(keys).unwrap_or(usual.redis_namespace),
                 sentry_dsn: secrets::sentry_dsn(keys),
-            })
+            };
+            keys.leave_to_others(super::read);
+            keys.leave_to_others(web::read);
+            keys.warn_of_unknown();
+            Some(config)
         })
     }
 
@@ -335,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn faults_are_named() {
         for (more, expected) in [
             (
                 "services: {}",
@@ -374,6 +379,18 @@ mod tests {
         assert!(
             warnings.contains("events.notify.webhook.uri: unknown key, did you mean url?"),
             "{warnings}"
+        );
+    }
+
+    #[test]
+    fn unknown_key_is_warned_of_and_keys_of_other_roles_are_not() {
+        let (config, warnings) = parse(
+            "events: {notfy: {services: [irc]}, repositories: [], ssh_key: 7, webhook_secret: x, api_token: x}",
+        );
+        assert!(config.is_some(), "{warnings}");
+        assert_eq!(
+            warnings,
+            "warning: line 1: events.notfy: unknown key, did you mean notify?"
         );
     }
 

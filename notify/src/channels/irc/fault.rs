@@ -59,8 +59,8 @@ impl Fault {
         }
     }
 
-    /// What the answer `line` means for `target`, whom we try to write to, or which we try to join. None when it is about
-    /// something else.
+    /// The fault that the answer `line` reports about `target`, a nick or channel that we write to or join. None when
+    /// it is about something else.
     ///
     /// One who is not there is not muted for a day: people come back. Nor is it tried again: they seldom do so within the
     /// minutes of five tries, and each of these would take the place of a line for somebody who is there.
@@ -68,7 +68,7 @@ impl Fault {
         let (kind, advice) = match line.command.as_str() {
             "401" | "402" | "406" => (
                 Kind::Refused,
-                "nobody has that nick now, and nothing waits until somebody has: release the letter to try it again",
+                "nobody has that nick now, and nothing waits until somebody has: try the letter again with `events dead requeue`",
             ),
             "403" | "476" | "479" => (
                 Kind::HardBounce,
