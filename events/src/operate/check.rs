@@ -82,7 +82,7 @@ pub async fn check_config(options: CheckConfig) -> anyhow::Result<()> {
                 crate::print(&channels(notifier))?;
             }
             if online {
-                online::worker(&config, notifier.as_ref(), &clock).await
+                online::worker(role, &config, notifier.as_ref(), &clock).await
             } else {
                 Ok(())
             }

@@ -14,6 +14,7 @@ use crate::{
     config::{Config, HgPushesConfig, PulseConfig, TelemetryConfig},
     environment,
     operate::repos,
+    role::Role,
     topology::{self, Deployment, Notifier},
 };
 
@@ -23,7 +24,7 @@ const REQUEST: Duration = Duration::from_secs(15);
 /// What the web server needs.
 pub(super) async fn web(namespace: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
     let mut lines = Lines::default();
-    lines.say(&"redis", redis(namespace, clock).await)?;
+    lines.say(&"redis", redis(Role::Web, namespace, clock).await)?;
     lines.end()
 }
 
@@ -34,7 +35,7 @@ pub(super) async fn notifier(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<()> {
     let mut lines = Lines::default();
-    lines.say(&"redis", redis(namespace, clock).await)?;
+    lines.say(&"redis", redis(Role::Notify, namespace, clock).await)?;
     let client = &notifier.taskcluster;
     lines.say(
         &format!("taskcluster {}", place(client.root())),
@@ -61,7 +62,7 @@ pub(super) async fn telemetry(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<()> {
     let mut lines = Lines::default();
-    lines.say(&"redis", redis(namespace, clock).await)?;
+    lines.say(&"redis", redis(Role::Telemetry, namespace, clock).await)?;
     lines.say(
         &format!("pulse {}", pushes.pulse.address),
         pulse_settings(&pushes.pulse).await,
@@ -76,14 +77,15 @@ pub(super) async fn telemetry(
     lines.end()
 }
 
-/// What builds need, and what they trigger.
+/// What builds need, and what they trigger, for a worker in this role.
 pub(super) async fn worker(
+    role: Role,
     config: &Config,
     notifier: Option<&Notifier>,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<()> {
     let mut lines = Lines::default();
-    lines.say(&"redis", redis(&config.redis_namespace, clock).await)?;
+    lines.say(&"redis", redis(role, &config.redis_namespace, clock).await)?;
     phabricator(config, &mut lines).await?;
     repositories(config, &mut lines).await?;
     if let Some(url) = &config.treestatus_url {
@@ -125,9 +127,12 @@ fn place(url: &url::Url) -> &str {
     &url[url::Position::BeforeHost..url::Position::BeforePath]
 }
 
-async fn redis(namespace: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<String> {
+async fn redis(role: Role, namespace: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<String> {
     match environment::redis(namespace.to_owned(), 1)? {
-        None => Ok("no REDIS_URL, queues would be in memory".to_owned()),
+        None => {
+            role.check(environment::variable("DYNO").as_deref(), false)?;
+            Ok("no REDIS_URL: the queues are in memory, and are lost with the process".to_owned())
+        }
         Some(options) => {
             let bus = RedisBus::new(&options, clock.as_ref())?;
             bus.ping().await?;

@@ -226,4 +226,20 @@ async fn a_redis_that_does_not_answer_or_takes_no_writes_is_found() {
         "{said}"
     );
     assert_eq!(output.status.code(), Some(1));
+
+    // Web and worker run apart, so each of them alone needs one.
+    let said = right
+        .world
+        .command(&["check-config", "--online", "--role", "worker"])
+        .env_remove("REDIS_URL")
+        .output()
+        .await
+        .unwrap();
+    let out = String::from_utf8_lossy(&said.stdout);
+    assert!(
+        out.contains(
+            "FAILED  redis: worker alone needs redis to reach the other processes: set REDIS_URL"
+        ),
+        "{out}"
+    );
 }
