@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use build::Phid;
 use runtime::{Clock, SystemClock};
-use testkit::phabricator::{BuildVariables, CreatedRevision, NewDiff, NewRevision};
+use testkit::phabricator::{BuildVariables, CreatedRevision, NewDiff, NewRevision, RevisionStatus};
 
 use super::{
-    plan::{Base, Build, Kind, Secrecy},
+    plan::{Base, Build, Interruption, Kind, Secrecy},
     stage::Stage,
     verify::Truth,
 };
@@ -66,6 +66,29 @@ pub fn publish(stage: &Stage, number: usize, build: &Build) -> anyhow::Result<Pu
         diff: top.diff.phid.clone(),
         truth,
     })
+}
+
+/// Interrupts a build; returns the new one if it is restarted.
+pub fn interrupt(stage: &Stage, build: &Published, how: Interruption) -> Option<Published> {
+    let BuildVariables {
+        target,
+        revision_id,
+        ..
+    } = &build.variables;
+    match how {
+        Interruption::Abort => stage.phabricator.abort_build(target),
+        Interruption::Abandon => stage
+            .phabricator
+            .set_status(*revision_id, RevisionStatus::Abandoned),
+        Interruption::Restart => {
+            return Some(Published {
+                variables: stage.phabricator.restart_build(target),
+                diff: build.diff.clone(),
+                truth: Truth::Pushed,
+            });
+        }
+    }
+    None
 }
 
 /// Makes a revision private, or public.
@@ -163,5 +186,9 @@ fn truth(build: &Build, stack: &[u64], top: &CreatedRevision) -> Truth {
         // The target of a revision that our user does not see is not seen either.
         Kind::Private(Secrecy::Hidden) => Truth::Silent,
         Kind::Private(Secrecy::Secured) => neutral("This is a private revision"),
+        Kind::Interrupted(Interruption::Abort | Interruption::Restart, _) => Truth::Stopped,
+        Kind::Interrupted(Interruption::Abandon, _) => {
+            Truth::PushedOr("was abandoned, its patch is not built".to_owned())
+        }
     }
 }

@@ -17,7 +17,7 @@ use super::{
     answer::Said,
     author::{self, Published},
     harbormaster::Harbormaster,
-    plan::{Fault, Kind, Plan, Secrecy},
+    plan::{Fault, Interruption, Kind, Plan, Secrecy},
     report::{Course, Report},
     verify::{Entry, Kind as Wrong, Observations, Response, Violation},
     world::{Depths, World},
@@ -82,6 +82,8 @@ fn program() -> anyhow::Result<PathBuf> {
 
 /// A build that was asked for.
 struct Asked {
+    /// Its number in the plan, which a restarted build shares with the new one.
+    number: usize,
     published: Published,
     response: Option<Response>,
     /// How many faults there were before.
@@ -94,8 +96,12 @@ struct Driver {
     world: World,
     harbormaster: Harbormaster,
     asked: Vec<Asked>,
+    /// How many builds of the plan were asked for.
+    started: usize,
     /// When which revisions become public.
     reveals: BTreeMap<(Timestamp, u64), Secrecy>,
+    /// When which builds, by their place in `asked`, are interrupted.
+    interruptions: BTreeMap<(Timestamp, usize), Interruption>,
     repeated: usize,
     /// How many faults and commits of the plan have happened.
     faults: usize,
@@ -113,7 +119,9 @@ impl Driver {
             world,
             harbormaster: Harbormaster::default(),
             asked: Vec::new(),
+            started: 0,
             reveals: BTreeMap::new(),
+            interruptions: BTreeMap::new(),
             repeated: 0,
             faults: 0,
             commits: 0,
@@ -141,12 +149,7 @@ impl Campaign for Driver {
         }
         let seconds = thousandths(SystemClock.now().duration_since(self.begun).as_secs_f64());
         let observed = Observations {
-            builds: self
-                .asked
-                .iter()
-                .enumerate()
-                .map(|(number, asked)| self.entry(number, asked))
-                .collect(),
+            builds: self.asked.iter().map(|asked| self.entry(asked)).collect(),
             tries: self.world.tries().await?,
             letters: self.world.letters().await?,
         };
@@ -223,9 +226,10 @@ impl Driver {
             if state != last {
                 (last, news) = (state, now);
             }
-            let all_done = self.asked.len() == self.plan.builds.len()
+            let all_done = self.started == self.plan.builds.len()
                 && self.harbormaster.is_idle()
                 && self.reveals.is_empty()
+                && self.interruptions.is_empty()
                 && self.faults == self.plan.faults.len()
                 && self.world.is_whole();
             if let Some(depths) = depths.filter(|_| all_done) {
@@ -254,25 +258,39 @@ impl Driver {
 
     /// Publishes the builds whose time has come, and has Harbormaster ask for them.
     fn ask(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        while let Some(build) = self.plan.builds.get(self.asked.len()) {
+        while let Some(build) = self.plan.builds.get(self.started) {
             if now < self.due(build.at)? {
                 break;
             }
-            let number = self.asked.len();
+            let number = self.started;
+            self.started += 1;
             let published = author::publish(&self.world.stage, number, build)?;
-            if let Kind::PublicLater(how, after) = build.kind {
-                self.reveals.insert(
-                    (now.checked_add(after)?, published.variables.revision_id),
-                    how,
-                );
+            match build.kind {
+                Kind::PublicLater(how, after) => {
+                    let revision = published.variables.revision_id;
+                    self.reveals
+                        .insert((now.checked_add(after)?, revision), how);
+                }
+                Kind::Interrupted(how, after) => {
+                    let at = (now.checked_add(after)?, self.asked.len());
+                    self.interruptions.insert(at, how);
+                }
+                _ => {}
             }
-            self.harbormaster
-                .ask(self.world.web, number, published.variables.clone());
-            self.asked.push(Asked {
-                published,
-                response: None,
-                faults: self.world.done.all(),
-            });
+            self.request(number, published);
+        }
+        while let Some(entry) = self
+            .interruptions
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
+            let ((_, place), how) = entry.remove_entry();
+            let asked = &self.asked[place];
+            let number = asked.number;
+            self.world.done.count_interruption(how);
+            if let Some(new) = author::interrupt(&self.world.stage, &asked.published, how) {
+                self.request(number, new);
+            }
         }
         while let Some(entry) = self
             .reveals
@@ -285,6 +303,19 @@ impl Driver {
         Ok(())
     }
 
+    /// Has Harbormaster ask for a build.
+    fn request(&mut self, number: usize, published: Published) {
+        let place = self.asked.len();
+        self.harbormaster
+            .ask(self.world.web, place, published.variables.clone());
+        self.asked.push(Asked {
+            number,
+            published,
+            response: None,
+            faults: self.world.done.all(),
+        });
+    }
+
     /// Takes note of the answers to requests.
     fn hear(&mut self) -> anyhow::Result<()> {
         for answer in self.harbormaster.answers()? {
@@ -295,7 +326,8 @@ impl Driver {
                 .stage
                 .phabricator
                 .answered(&variables.target, answer.status);
-            let again = self.plan.builds[answer.build]
+            let number = asked.number;
+            let again = self.plan.builds[number]
                 .again
                 .filter(|_| answer.response == Response::Accepted);
             if let Some(after) = again {
@@ -377,7 +409,8 @@ impl Driver {
             .count()
     }
 
-    fn entry(&self, number: usize, asked: &Asked) -> Entry {
+    fn entry(&self, asked: &Asked) -> Entry {
+        let number = asked.number;
         let (build, variables) = (&self.plan.builds[number], &asked.published.variables);
         Entry {
             name: format!(
@@ -400,7 +433,7 @@ impl Driver {
         tell(&format!(
             "{:>4.0} s  {} of {} asked for, {ended} ended, {} of {} faults",
             now.duration_since(self.begun).as_secs_f64(),
-            self.asked.len(),
+            self.started,
             self.plan.builds.len(),
             self.faults,
             self.plan.faults.len(),

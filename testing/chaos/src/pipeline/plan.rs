@@ -68,6 +68,19 @@ pub enum Kind {
     HiddenParent,
     /// It never becomes public.
     Private(Secrecy),
+    /// Somebody does this to it, as long after its request, whatever its state.
+    Interrupted(Interruption, Duration),
+}
+
+/// What people do to a build that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interruption {
+    /// They abort it in Harbormaster.
+    Abort,
+    /// They restart it in Harbormaster, which makes a new target.
+    Restart,
+    /// They abandon its revision.
+    Abandon,
 }
 
 /// How a revision is private.
@@ -146,6 +159,9 @@ fn all_builds(rng: &mut fastrand::Rng, count: usize) -> Vec<Build> {
             Kind::Unsupported,
             public_later(rng, Secrecy::Hidden, count),
             public_later(rng, Secrecy::Secured, count),
+            interrupted(rng, Interruption::Abort),
+            interrupted(rng, Interruption::Restart),
+            interrupted(rng, Interruption::Abandon),
         ]
     };
     let slow = [
@@ -173,6 +189,11 @@ fn all_builds(rng: &mut fastrand::Rng, count: usize) -> Vec<Build> {
 fn public_later(rng: &mut fastrand::Rng, how: Secrecy, builds: usize) -> Kind {
     let until = if builds < PATIENT { 15_000 } else { 50_000 };
     Kind::PublicLater(how, Duration::from_millis(rng.u64(500..until)))
+}
+
+/// A push takes some seconds, and some more after a fault.
+fn interrupted(rng: &mut fastrand::Rng, how: Interruption) -> Kind {
+    Kind::Interrupted(how, Duration::from_millis(rng.u64(..8_000)))
 }
 
 fn build(rng: &mut fastrand::Rng, kind: Kind, until: f64) -> Build {
@@ -256,7 +277,7 @@ mod tests {
                 .collect()
         };
         for seed in 0..50 {
-            for (builds, kills, expected) in [(16, 6, 8), (50, 9, 10), (200, 40, 10)] {
+            for (builds, kills, expected) in [(16, 6, 9), (50, 9, 11), (200, 40, 11)] {
                 let plan = Plan::new(seed, builds, kills);
                 assert_eq!(plan.builds.len(), builds);
                 assert_eq!(kinds(&plan).len(), expected, "{plan:?}");

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     answer::End,
-    plan::Fault,
+    plan::{Fault, Interruption},
     verify::{Kind, Verdict, Violation},
 };
 use crate::campaign::{Outcome, count, table};
@@ -53,6 +53,12 @@ pub struct Faults {
     pub sigterm: u32,
     /// Restarts of Redis.
     pub redis_restarts: u32,
+    /// Builds that were aborted in Harbormaster.
+    pub aborts: u32,
+    /// Builds that were restarted in Harbormaster.
+    pub restarts: u32,
+    /// Builds whose revision was abandoned.
+    pub abandons: u32,
 }
 
 impl Faults {
@@ -69,12 +75,21 @@ impl Faults {
         } += 1;
     }
 
+    /// Counts one more of what people do to a build.
+    pub fn count_interruption(&mut self, how: Interruption) {
+        *match how {
+            Interruption::Abort => &mut self.aborts,
+            Interruption::Restart => &mut self.restarts,
+            Interruption::Abandon => &mut self.abandons,
+        } += 1;
+    }
+
     /// How many were SIGKILL or SIGTERM to something that is not Redis.
     pub fn kills(&self) -> u32 {
         self.web + self.worker + self.hg + self.ssh + self.try_hg + self.sigterm
     }
 
-    /// All of them.
+    /// All faults of processes.
     pub fn all(&self) -> u32 {
         self.kills() + self.redis_restarts
     }
@@ -181,6 +196,9 @@ impl Outcome for Report {
             try_hg,
             sigterm,
             redis_restarts,
+            aborts,
+            restarts,
+            abandons,
         } = &self.faults;
         let Ends {
             pushed,
@@ -205,6 +223,10 @@ impl Outcome for Report {
                 ),
             ),
             ("restarts of redis", redis_restarts.to_string()),
+            (
+                "interrupted builds",
+                format!("{aborts} aborted, {restarts} restarted, {abandons} abandoned"),
+            ),
             (
                 "accepted",
                 format!(

@@ -50,6 +50,10 @@ pub enum Truth {
     Neutral(String),
     /// No answer: the revision is private, or the target is unknown.
     Silent,
+    /// Its target was stopped: on Try, or without an answer, or with the link alone.
+    Stopped,
+    /// On Try, or nothing to do, in words that hold these.
+    PushedOr(String),
 }
 
 /// The response to the request of a build.
@@ -205,11 +209,12 @@ impl Observations {
         verdict.accepted += 1;
         let end = match end {
             Ok(end) => end,
-            Err(Amiss::Silent) if build.truth == Truth::Silent => {
+            Err(Amiss::Silent) if matches!(build.truth, Truth::Silent | Truth::Stopped) => {
                 verdict.ended += 1;
                 verdict.ends.silent += 1;
                 return;
             }
+            Err(Amiss::LinkAlone(link)) if build.truth == Truth::Stopped => End::Pushed(link),
             Err(Amiss::Silent) => return report(Kind::NoAnswer, "has no answer".to_owned()),
             Err(Amiss::Half | Amiss::LinkAlone(_)) => {
                 return report(
@@ -228,12 +233,14 @@ impl Observations {
         verdict.ended += 1;
         verdict.ends.count(&end);
         let right = match (&build.truth, &end) {
-            (Truth::Pushed, End::Pushed(_)) => true,
+            (Truth::Pushed | Truth::Stopped | Truth::PushedOr(_), End::Pushed(_)) => true,
             (Truth::PatchFailed(words), End::PatchFailed(text)) => {
                 words.iter().all(|words| text.contains(words))
             }
-            (Truth::Neutral(words), End::Neutral(text)) => text.contains(words),
-            (Truth::Pushed | Truth::PatchFailed(_), End::Broken(_)) => {
+            (Truth::Neutral(words) | Truth::PushedOr(words), End::Neutral(text)) => {
+                text.contains(words)
+            }
+            (Truth::Pushed | Truth::PushedOr(_) | Truth::PatchFailed(_), End::Broken(_)) => {
                 let letter = self
                     .letters
                     .iter()
@@ -265,29 +272,50 @@ impl Observations {
             heads.entry(&head.diff).or_default().push(&head.node);
         }
         let mut changesets = 0;
-        for build in self
-            .builds
-            .iter()
-            .filter(|build| build.repository == number)
-        {
-            let found = heads.remove(build.diff.as_str()).unwrap_or_default();
-            match (build.said.links.as_slice(), found.as_slice()) {
-                ([], []) => {}
-                ([link, ..], [head]) if link.ends_with(&format!("revision={head}")) => {
-                    changesets += build.patches + 1
-                }
-                (links, found) => report(
-                    build.name.clone(),
-                    format!("has the links {links:?} and on Try the heads {found:?}"),
-                ),
+        let builds = || {
+            self.builds
+                .iter()
+                .filter(|build| build.repository == number)
+        };
+        // A restarted build has another target, with a link and a head of its own.
+        for build in builds() {
+            let Some(link) = build.said.links.first() else {
+                continue;
+            };
+            let found = heads.entry(&build.diff).or_default();
+            let linked = found
+                .iter()
+                .position(|head| link.ends_with(&format!("revision={head}")));
+            if let Some(at) = linked {
+                found.remove(at);
+                changesets += build.patches + 1;
+            } else {
+                let what = format!("has the link {link} and on Try the heads {found:?}");
+                report(build.name.clone(), what);
+                found.clear();
             }
         }
-        let mut strangers: Vec<_> = heads.into_iter().collect();
+        // The head of a build that was stopped after its push may have no link.
+        for build in builds().filter(|build| build.truth == Truth::Stopped) {
+            let head = heads
+                .get_mut(build.diff.as_str())
+                .filter(|_| build.said.links.is_empty())
+                .and_then(Vec::pop);
+            changesets += head.map_or(0, |_| build.patches + 1);
+        }
+        let mut strangers: Vec<_> = heads
+            .into_iter()
+            .filter(|(_, nodes)| !nodes.is_empty())
+            .map(|(diff, nodes)| {
+                let known = builds().find(|build| build.diff == diff);
+                (known.map_or(diff, |build| &build.name), nodes)
+            })
+            .collect();
         strangers.sort_unstable();
-        for (diff, nodes) in strangers {
+        for (key, nodes) in strangers {
             report(
-                diff.to_owned(),
-                format!("has the heads {nodes:?} on Try {number}, and is of no build for it"),
+                key.to_owned(),
+                format!("has the heads {nodes:?} on Try {number}, and no build has a link to them"),
             );
         }
         if violations.is_empty() && changesets != pushed.changesets {
