@@ -123,10 +123,11 @@ async fn a_full_bus_takes_what_has_room_and_the_rest_when_there_is_room_again(wo
     }
     assert_eq!((taken.len(), depth(&bus, bounded).await), (20, 0));
     world.publish("after it", 1).await;
+    // A listener that is stopped before it has received the message leaves it on Pulse.
+    until_stored(&bus, bounded, 1).await;
     until_said("full", &["INFO", "stores messages from pulse again"], 1).await;
     listening.stop().await;
     world.until_depth("full", 0).await;
-    assert_eq!(depth(&bus, bounded).await, 1);
     assert_eq!(said("full", &["WARN", "is full"]), 1, "{}", logged());
     assert_eq!(
         said("full", &["INFO", "stores messages from pulse again"]),
