@@ -70,10 +70,10 @@ pub(crate) struct Worker {
     pub(crate) renewals: Renewals,
 }
 
-/// A delivery whose handler has ended, and its verdict.
+/// A delivery whose handler has ended, and the way it ended.
 pub(crate) struct Ended {
     pub(crate) delivery: Delivery,
-    pub(crate) verdict: Verdict,
+    pub(crate) end: DeliveryEnd,
     /// The updates to record with the settlement.
     pub(crate) updates: Vec<RecordUpdate>,
     /// The time at which its handler ended; `None` when it did not run.
@@ -83,7 +83,7 @@ pub(crate) struct Ended {
 }
 
 /// The end of a delivery.
-pub(crate) enum Verdict {
+pub(crate) enum DeliveryEnd {
     Settled(Settlement),
     /// Another delivery of the message has begun: this one cannot be settled.
     LeaseLost,
@@ -159,7 +159,7 @@ impl Worker {
         );
         let cx = Context::new(shared, delivery.attempt, span.clone());
         let mut at = now.filter(|_| !alone);
-        let verdict = {
+        let end = {
             // Pinned here: each move would copy the whole state of a handler that waits.
             let deciding = pin!(self.decide(&delivery, alone, &cx, &mut at));
             self.with_lease(&delivery, &cx, deciding)
@@ -168,7 +168,7 @@ impl Worker {
         };
         Ended {
             delivery,
-            verdict,
+            end,
             updates: cx.take_updates(),
             at,
             hold_until: cx.hold_until(),
@@ -181,22 +181,22 @@ impl Worker {
         delivery: &Delivery,
         cx: &Context,
         mut handling: Pin<&mut impl Future<Output = Settlement>>,
-    ) -> Verdict {
+    ) -> DeliveryEnd {
         tokio::select! {
             biased;
-            settlement = &mut handling => Verdict::Settled(settlement),
+            settlement = &mut handling => DeliveryEnd::Settled(settlement),
             () = cx.shutdown().cancelled() => {
                 let settlement = self.wind_down(handling).await.unwrap_or(Settlement::Release);
                 if matches!(settlement, Settlement::Release) {
                     info!("handler cancelled, message released; the process ends");
                 }
-                Verdict::Settled(settlement)
+                DeliveryEnd::Settled(settlement)
             }
             () = self.renew(delivery) => {
                 warn!("lease lost; cancelling the handler");
                 cx.lose();
                 let _ = self.wind_down(handling).await;
-                Verdict::LeaseLost
+                DeliveryEnd::LeaseLost
             }
         }
     }

@@ -367,9 +367,9 @@ pub(crate) fn worker(
         tree_status: config.treestatus_url.clone(),
         disk_budget: config.clones_budget.map(|Size(bytes)| bytes),
         limits: Limits {
-            made: config.max_stack_size.0,
-            work: config.max_apply_time,
-            author: config.max_author_time,
+            stack_bytes: config.max_stack_size.0,
+            apply_time: config.max_apply_time,
+            author_time: config.max_author_time,
             ..Limits::default()
         },
         ..Settings::new(repositories.collect(), absolute(&config.clones_dir)?)

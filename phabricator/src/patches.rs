@@ -8,27 +8,27 @@ use build::{Build, Patch, PatchContent, PatchFailure, PatchSource, PatchSourceEr
 use crate::{
     Conduit, ConduitError,
     api::DiffInfo,
-    stack::{MAX_BYTES, Refusal},
+    stack::{MAX_BYTES, RejectReason},
 };
 
 /// Why a patch has no content.
 enum Failed {
-    Refused(Refusal),
+    Refused(RejectReason),
     Conduit(ConduitError),
 }
 
 impl From<ConduitError> for Failed {
     fn from(error: ConduitError) -> Self {
         match error {
-            ConduitError::TooLarge { .. } => Self::Refused(Refusal::TooLarge),
+            ConduitError::TooLarge { .. } => Self::Refused(RejectReason::TooLarge),
             error => Self::Conduit(error),
         }
     }
 }
 
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<RejectReason> for Failed {
+    fn from(reason: RejectReason) -> Self {
+        Self::Refused(reason)
     }
 }
 
@@ -42,8 +42,8 @@ impl PatchSource for Conduit {
         contents(self, &build.stack, directory)
             .await
             .map_err(|failed| match failed {
-                Failed::Refused(refusal) => {
-                    let failure: PatchFailure = refusal.failure(build.request.revision_id, 0.0);
+                Failed::Refused(reason) => {
+                    let failure: PatchFailure = reason.failure(build.request.revision_id, 0.0);
                     PatchSourceError::Refused(Box::new(failure))
                 }
                 Failed::Conduit(ConduitError::Disk { source, .. }) => {
@@ -69,7 +69,7 @@ async fn contents(
         .collect();
     let (mut left, mut contents) = (MAX_BYTES, Vec::new());
     for (place, patch) in stack.iter().enumerate() {
-        let missing = || Refusal::NoPatch(patch.revision_id);
+        let missing = || RejectReason::NoPatch(patch.revision_id);
         let diff = diffs.get(&patch.diff.phid).ok_or_else(missing)?;
         let file = conduit
             .raw_diff(diff.id, directory, place, left)

@@ -5,7 +5,7 @@
 //! so it is applied like any other.
 
 mod graph;
-mod refusal;
+mod reject_reason;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
 use build::{Diff, Patch, Phid};
 
 use self::graph::Graph;
-pub(crate) use self::refusal::Refusal;
+pub(crate) use self::reject_reason::RejectReason;
 
 /// The most patches that are applied for one build.
 const MAX_PATCHES: usize = 100;
@@ -36,7 +36,7 @@ const MAX_BASE: usize = 200;
 pub(crate) enum StackError {
     /// The stack itself cannot be built.
     #[error("the stack is refused")]
-    Refused(Refusal),
+    Refused(RejectReason),
     /// A parent of this revision was deleted or is not public. The error does not name the parent.
     #[error("a parent of D{0} is not public")]
     HiddenParent(u64),
@@ -45,9 +45,9 @@ pub(crate) enum StackError {
     Conduit(#[from] ConduitError),
 }
 
-impl From<Refusal> for StackError {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<RejectReason> for StackError {
+    fn from(reason: RejectReason) -> Self {
+        Self::Refused(reason)
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn load(
         } else {
             diffs.get(&revision.fields.diff)
         };
-        let diff = diff.ok_or(Refusal::NoPatch(revision.id))?;
+        let diff = diff.ok_or(RejectReason::NoPatch(revision.id))?;
         patches.push(patch(revision, diff));
     }
     Ok(Stack { patches, landed })

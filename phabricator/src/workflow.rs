@@ -119,9 +119,9 @@ impl Workflow {
                 let hidden = Ineligible::HiddenParent { revision, child };
                 Ok(Evaluation::End(hidden.update()))
             }
-            Err(StackError::Refused(refusal)) => {
+            Err(StackError::Refused(reason)) => {
                 let seconds = cx.clock().now().duration_since(started).as_secs_f64();
-                Ok(Evaluation::End(refusal.update(revision.id, seconds)))
+                Ok(Evaluation::End(reason.update(revision.id, seconds)))
             }
             Err(StackError::Conduit(error)) => Err(error),
         }

@@ -46,7 +46,7 @@ fn works_on(process: u32, directory: &Path) -> bool {
 /// Kills each `hg clone` into `directory`, and returns whether there was one. A killed worker leaves it behind, and it
 /// would write among the files of the next clone. Only the process with the lock of the clone slot calls this: no other
 /// process makes that clone.
-pub(crate) fn end_orphans(directory: &Path) -> io::Result<bool> {
+pub(crate) fn kill_orphans(directory: &Path) -> io::Result<bool> {
     let mut found = false;
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(process) = entry

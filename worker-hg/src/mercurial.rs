@@ -102,8 +102,8 @@ impl Vcs for Mercurial {
         }))
     }
 
-    fn end_orphans(&self, directory: &Path) -> io::Result<bool> {
-        locks::end_orphans(directory)
+    fn kill_orphans(&self, directory: &Path) -> io::Result<bool> {
+        locks::kill_orphans(directory)
     }
 
     /// `moz-phab` puts the revision's address into the commit messages; the commands find the author's commits by it.

@@ -146,8 +146,8 @@ impl Budget {
     /// A budget with all of the limits left.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            binary: limits.made,
-            binary_allowed: limits.made,
+            binary: limits.stack_bytes,
+            binary_allowed: limits.stack_bytes,
             largest: (Vec::new(), 0),
             lines: limits.lines,
             lines_allowed: limits.lines,

@@ -33,8 +33,8 @@ pub struct ProcessorTime {
 impl ProcessorTime {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            left: limits.work,
-            searching: limits.search,
+            left: limits.apply_time,
+            searching: limits.search_time,
             used: Duration::ZERO,
         }
     }
@@ -104,8 +104,8 @@ mod tests {
     fn search_takes_from_both_budgets() {
         let seconds = Duration::from_secs;
         let mut work = ProcessorTime::new(&Limits {
-            work: seconds(60),
-            search: seconds(3),
+            apply_time: seconds(60),
+            search_time: seconds(3),
             ..Limits::default()
         });
         work.spend(seconds(2), true);

@@ -66,9 +66,9 @@ impl Repository {
         }
     }
 
-    /// Waits up to `Limits::ready` for a clone to build on; returns whether there is one.
+    /// Waits up to `Limits::ready_wait` for a clone to build on; returns whether there is one.
     pub(crate) async fn is_ready(&self) -> bool {
-        self.pool.has_any(self.all.limits.ready).await
+        self.pool.has_any(self.all.limits.ready_wait).await
     }
 
     pub(crate) fn vcs(&self) -> &dyn Vcs {
@@ -153,9 +153,9 @@ impl Repository {
         }
     }
 
-    /// Takes a free clone; waits up to `Limits::ready` for one.
+    /// Takes a free clone; waits up to `Limits::ready_wait` for one.
     pub(crate) async fn take_clone(&self) -> Result<PoolGuard<Ready>, NotPushed> {
-        if let Some(slot) = self.pool.take(self.all.limits.ready).await {
+        if let Some(slot) = self.pool.take(self.all.limits.ready_wait).await {
             return Ok(slot);
         }
         Err(match self.outage.words() {

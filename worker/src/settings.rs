@@ -110,26 +110,26 @@ pub struct Limits {
     /// The largest patch, in bytes.
     pub patch_bytes: usize,
     /// The most bytes of files that the patches of one stack may make, all together; see `patch::stack_size`.
-    pub made: u64,
+    pub stack_bytes: u64,
     /// The most files in one patch.
     pub files: usize,
     /// The most patches in one stack.
-    pub stack: usize,
+    pub patches: usize,
     /// The time for one command that stays on this machine.
     pub command: Duration,
-    /// The time for the import of one patch. A longer import is a failure of ours; see `work` for the patch's own
+    /// The time for the import of one patch. A longer import is a failure of ours; see `apply_time` for the patch's own
     /// bound.
     pub import: Duration,
     /// The most lines in the hunks of one stack. Mercurial makes some objects of each, about 200 bytes for an empty
     /// one.
     pub lines: usize,
     /// The processor time for applying the patches of one build. A stack that takes more is refused.
-    pub work: Duration,
-    /// The part of `work` for patches whose hunks are at other lines than they say, in files where a search can take
+    pub apply_time: Duration,
+    /// The part of `apply_time` for patches whose hunks are at other lines than they say, in files where a search can take
     /// long.
-    pub search: Duration,
+    pub search_time: Duration,
     /// The processor time for applying the patches of one author within ten minutes. Builds beyond it are deferred.
-    pub author: Duration,
+    pub author_time: Duration,
     /// The time for one pull or push.
     pub transfer: Duration,
     /// The time for the first clone.
@@ -137,7 +137,7 @@ pub struct Limits {
     /// The time that a delivery waits for a clone before its build is deferred. It delays only builds of the same
     /// repository, and a kept clone is opened within a second. Each deferral stores the message again, which can be
     /// large.
-    pub ready: Duration,
+    pub ready_wait: Duration,
     /// The most address space that a command server may have, in bytes: with Mercurial, its memory and some 50 MB. A
     /// stack that needs more is refused.
     ///
@@ -154,18 +154,18 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             patch_bytes: 64 << 20,
-            made: 256_000_000,
+            stack_bytes: 256_000_000,
             files: 20_000,
-            stack: 100,
+            patches: 100,
             command: Duration::from_secs(180),
             import: Duration::from_secs(180),
             lines: 2_000_000,
-            work: Duration::from_secs(60),
-            search: Duration::from_secs(3),
-            author: Duration::from_secs(120),
+            apply_time: Duration::from_secs(60),
+            search_time: Duration::from_secs(3),
+            author_time: Duration::from_secs(120),
             transfer: Duration::from_secs(900),
             clone: Duration::from_secs(6 * 3600),
-            ready: Duration::from_secs(60),
+            ready_wait: Duration::from_secs(60),
             memory: 3 << 30,
             server_memory: 1 << 30,
         }

@@ -40,7 +40,7 @@ pub trait Vcs: Send + Sync {
 
     /// Kills the processes of a dead worker that clone into `directory`; returns whether there were any. Only the
     /// process with the lock of the slot calls this.
-    fn end_orphans(&self, directory: &Path) -> io::Result<bool>;
+    fn kill_orphans(&self, directory: &Path) -> io::Result<bool>;
 
     /// The commands with which an author moves the stack of a build from its base to `base`.
     fn rebase_commands(&self, build: &Build, base: &BaseChoice) -> String;

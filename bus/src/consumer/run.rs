@@ -29,7 +29,7 @@ use crate::{
     Delivery, Isolation, POISON_SUSPECT_DELIVERIES, Reserve, Settlement,
     context::Shared,
     isolation::{ActivePermit, ExclusivePermit},
-    worker::{Ended, LAST_TRIES, Verdict},
+    worker::{DeliveryEnd, Ended, LAST_TRIES},
 };
 use runtime::{Shutdown, error_chain};
 
@@ -300,7 +300,7 @@ impl<'c> Run<'c> {
             // It was not handled: the process ends, or another suspect comes first.
             return Some(Ended {
                 delivery,
-                verdict: Verdict::Settled(Settlement::Release),
+                end: DeliveryEnd::Settled(Settlement::Release),
                 updates: Vec::new(),
                 at: None,
                 hold_until: None,

@@ -3,7 +3,7 @@
 use runtime::{Shutdown, chain, error_chain};
 use tracing::{error, warn};
 
-use super::{Ended, LAST_TRIES, OUTAGE, Verdict, Worker};
+use super::{DeliveryEnd, Ended, LAST_TRIES, OUTAGE, Worker};
 use crate::{BusError, Delivery, RecordUpdate, SettleRequest, Settlement};
 
 impl Worker {
@@ -23,14 +23,14 @@ impl Worker {
 
     /// Settles deliveries. When the bus refuses a settlement, the attempt counts as failed.
     async fn settle_until_answered(&self, batch: &[Ended], shutdown: &Shutdown) {
-        let lost = |ended: &&Ended| matches!(ended.verdict, Verdict::LeaseLost);
+        let lost = |ended: &&Ended| matches!(ended.end, DeliveryEnd::LeaseLost);
         batch
             .iter()
             .filter(lost)
             .for_each(|_| self.metrics.count(None));
-        let settlements = batch.iter().filter_map(|ended| match &ended.verdict {
-            Verdict::Settled(how) => Some((&ended.delivery, how, &ended.updates[..])),
-            Verdict::LeaseLost => None,
+        let settlements = batch.iter().filter_map(|ended| match &ended.end {
+            DeliveryEnd::Settled(how) => Some((&ended.delivery, how, &ended.updates[..])),
+            DeliveryEnd::LeaseLost => None,
         });
         let refused = self.write(settlements.collect(), shutdown).await;
         if refused.is_empty() {

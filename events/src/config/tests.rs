@@ -264,9 +264,9 @@ fn limits_of_a_stack_can_be_set_and_are_those_of_the_worker_else() {
     let (config, limits) = (config.expect("it is right"), worker::Limits::default());
     assert_eq!(
         (config.max_stack_size, config.max_apply_time),
-        (Size(limits.made), limits.work)
+        (Size(limits.stack_bytes), limits.apply_time)
     );
-    assert_eq!(config.max_author_time, limits.author);
+    assert_eq!(config.max_author_time, limits.author_time);
 }
 
 #[test]

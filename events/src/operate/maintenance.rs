@@ -68,11 +68,11 @@ async fn by_the_worker(
     signals: &mut Signals,
 ) -> anyhow::Result<Outcome> {
     let requests = Requests::new(&settings.clones_dir, name);
-    let id = requests.ask(task, &SystemClock.new_id().to_string())?;
+    let id = requests.submit(task, &SystemClock.new_id().to_string())?;
     let waiting = async {
         loop {
             match requests.progress(&id)? {
-                Progress::Asked => SystemClock.sleep(LOOK / 4).await,
+                Progress::Pending => SystemClock.sleep(LOOK / 4).await,
                 Progress::Done(outcome) => return Ok(outcome),
                 Progress::Gone => bail!(
                     "the worker has ended the {} of {name}: its log says how",

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use build::Phid;
 
-use super::{MAX_PATCHES, Refusal, StackError};
+use super::{MAX_PATCHES, RejectReason, StackError};
 use crate::{Conduit, api::RevisionInfo, visibility::Privacy};
 
 /// A revision and all its ancestors that have not landed.
@@ -53,7 +53,10 @@ impl Graph {
         };
         let mut level = vec![top.phid.clone()];
         while !level.is_empty() {
-            let edges = conduit.parents(&level).await?.ok_or(Refusal::TooMany)?;
+            let edges = conduit
+                .parents(&level)
+                .await?
+                .ok_or(RejectReason::TooMany)?;
             let unseen: BTreeSet<Phid> = edges
                 .iter()
                 .map(|edge| &edge.parent)
@@ -84,7 +87,7 @@ impl Graph {
                     Some(repository) => conduit.repository_name(repository).await?,
                     None => None,
                 };
-                return Err(Refusal::OtherRepository {
+                return Err(RejectReason::OtherRepository {
                     parent: other.id,
                     name,
                 }
@@ -113,7 +116,7 @@ impl Graph {
                 }
             }
             if graph.revisions.len() > MAX_PATCHES {
-                return Err(Refusal::TooMany.into());
+                return Err(RejectReason::TooMany.into());
             }
         }
         Ok(graph)
@@ -125,7 +128,7 @@ impl Graph {
     }
 
     /// The revisions, each after all that it stands on.
-    pub(super) fn line(mut self) -> Result<Vec<RevisionInfo>, Refusal> {
+    pub(super) fn line(mut self) -> Result<Vec<RevisionInfo>, RejectReason> {
         let mut line: Vec<RevisionInfo> = Vec::new();
         let mut roots: BTreeMap<Phid, Root> = BTreeMap::new();
         while !self.revisions.is_empty() {
@@ -137,7 +140,7 @@ impl Graph {
                 .min_by_key(|revision| revision.id)
                 .map(|revision| revision.phid.clone())
             else {
-                return Err(Refusal::Cycle(self.on_a_cycle()));
+                return Err(RejectReason::Cycle(self.on_a_cycle()));
             };
             let Some(next) = self.revisions.remove(&next) else {
                 break;
@@ -154,7 +157,7 @@ impl Graph {
                     .map(|parent| parent.id)
                     .collect();
                 parents.sort_unstable();
-                Refusal::Fork {
+                RejectReason::Fork {
                     child: next.id,
                     parents,
                 }
@@ -232,7 +235,7 @@ mod tests {
     }
 
     /// The order for `edges` of child and parent; 0 is a parent that has landed.
-    fn line(edges: &[(u64, u64)]) -> Result<Vec<u64>, Refusal> {
+    fn line(edges: &[(u64, u64)]) -> Result<Vec<u64>, RejectReason> {
         let mut graph = Graph::default();
         for (child, parent) in edges {
             graph.revisions.insert(phid(*child), revision(*child));
@@ -257,10 +260,10 @@ mod tests {
         type Case = (
             &'static str,
             &'static [(u64, u64)],
-            Result<Vec<u64>, Refusal>,
+            Result<Vec<u64>, RejectReason>,
         );
         let fork = |child, parents: &[u64]| {
-            Err(Refusal::Fork {
+            Err(RejectReason::Fork {
                 child,
                 parents: parents.to_vec(),
             })
@@ -328,16 +331,16 @@ mod tests {
                 fork(9, &[3, 4]),
             ),
             ("further down", &[(9, 8), (8, 1), (8, 2)], fork(8, &[1, 2])),
-            ("itself", &[(1, 1)], Err(Refusal::Cycle(1))),
+            ("itself", &[(1, 1)], Err(RejectReason::Cycle(1))),
             (
                 "below a cycle",
                 &[(3, 2), (2, 1), (1, 2)],
-                Err(Refusal::Cycle(1)),
+                Err(RejectReason::Cycle(1)),
             ),
             (
                 "a cycle of three",
                 &[(1, 5), (5, 6), (6, 7), (7, 5)],
-                Err(Refusal::Cycle(5)),
+                Err(RejectReason::Cycle(5)),
             ),
         ];
         for (case, edges, expected) in table {

@@ -6,7 +6,7 @@ use super::{MAX_BYTES, MAX_PATCHES};
 
 /// The fault of a stack that cannot be built. All numbers are of public revisions.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum RejectReason {
     /// This parent is for another repository; its name, if our user sees the repository.
     OtherRepository { parent: u64, name: Option<String> },
     /// Phabricator shows no diff of this revision.
@@ -21,7 +21,7 @@ pub(crate) enum Refusal {
     TooLarge,
 }
 
-impl Refusal {
+impl RejectReason {
     /// The final update for the build of `revision_id`, on which `seconds` were spent.
     pub(crate) fn update(&self, revision_id: u64, seconds: f64) -> BuildUpdate {
         BuildUpdate::PatchFailed(self.failure(revision_id, seconds))

@@ -118,7 +118,7 @@ impl Lab {
     /// Fails with the difference between Mercurial and the scanner.
     fn compare(&mut self, patch: &[u8]) -> Result<(), String> {
         let limits = Limits {
-            made: 1 << 20,
+            stack_bytes: 1 << 20,
             ..Limits::default()
         };
         let Ok(scanned) = scan(patch, &limits) else {

@@ -20,7 +20,7 @@
 //! | a forged server | `web.cacerts`; ssh's options and `known_hosts` | `it::hostile_environment::…`, `ssh::tests::…` |
 //! | a key that other users can read, or that is not removed | a directory 0700, a file 0600, removed on drop | `ssh::tests::…` |
 //! | patches, stacks and paths without end | `Limits`, `patch::path` | [`limits_are_those_of_the_contract`], `patch::tests::…`, `it::stacks::stack_that_is_too_large…` |
-//! | copies of large files, and binary files that compress well: gigabytes in the clone, in memory and on Try | `Limits::made` | `stack_size::tests::…`, `it::greedy::copies…`, `it::greedy::binary_files…`, `it::greedy::stack…` |
+//! | copies of large files, and binary files that compress well: gigabytes in the clone, in memory and on Try | `Limits::stack_bytes` | `stack_size::tests::…`, `it::greedy::copies…`, `it::greedy::binary_files…`, `it::greedy::stack…` |
 //! | hunks that fit nowhere or far away, searched for hours | `search`; processor time of the command server | `search::tests::…`, `it::greedy::hunks…`, `it::greedy::patches_that_take_too_long…` |
 //! | lines, of which each becomes an object in memory | a limit of lines for each stack; memory of the command server | `it::greedy::empty_lines…`, `it::greedy::patch_that_takes_too_much_memory…` |
 //! | one author's builds that use up all of the time | processor time for each author, `processor_time` | `it::greedy::builds_of_an_author…` |
@@ -144,15 +144,15 @@ fn only_a_whole_hash_is_a_revision() {
 fn limits_are_those_of_the_contract() {
     let limits = Limits::default();
     assert_eq!(
-        (limits.patch_bytes, limits.stack, limits.files),
+        (limits.patch_bytes, limits.patches, limits.files),
         (64 << 20, 100, 20_000)
     );
     assert_eq!(
-        (limits.made, limits.lines, limits.memory),
+        (limits.stack_bytes, limits.lines, limits.memory),
         (256_000_000, 2_000_000, 3 << 30)
     );
     assert_eq!(
-        (limits.work, limits.search, limits.author),
+        (limits.apply_time, limits.search_time, limits.author_time),
         (
             Duration::from_secs(60),
             Duration::from_secs(3),

@@ -277,7 +277,7 @@ async fn stack_whose_patches_make_too_much_together_is_refused() {
 #[tokio::test]
 async fn stack_that_makes_as_much_as_is_allowed_is_pushed() {
     let mut world = World::new();
-    world.settings.limits.made = 39_000_000;
+    world.settings.limits.stack_bytes = 39_000_000;
     let big: String = (0..500_000).map(big_line).collect();
     world.source.write("big", big.as_bytes());
     world.source.write("caf\u{e9} path:x", b"x\n");
@@ -419,7 +419,7 @@ fn many_hunks(step: usize, off: usize) -> String {
 #[tokio::test]
 async fn patches_that_take_too_long_to_apply_are_refused_and_not_tried_again() {
     let mut world = World::with_many_lines();
-    world.settings.limits.work = Duration::from_millis(100);
+    world.settings.limits.apply_time = Duration::from_millis(100);
     world.start_ready().await;
     let greedy = world.build_of(vec![
         world.patch(1, add("a", "a")),
@@ -436,7 +436,7 @@ async fn patches_that_take_too_long_to_apply_are_refused_and_not_tried_again() {
 #[tokio::test]
 async fn many_hunks_that_fit_where_they_say_are_pushed_without_time_to_search() {
     let mut world = World::with_many_lines();
-    world.settings.limits.search = Duration::ZERO;
+    world.settings.limits.search_time = Duration::ZERO;
     world.start_ready().await;
     let pushed = world
         .pushed(&world.build_of(vec![world.patch(1, many_hunks(20, 0))]))
@@ -451,7 +451,7 @@ async fn many_hunks_that_fit_where_they_say_are_pushed_without_time_to_search() 
 async fn hunks_that_are_a_few_lines_off_in_a_large_file_are_pushed() {
     let mut world = World::with_many_lines();
     // They take 1.5 s of an idle processor, and three times that of a busy one.
-    world.settings.limits.search = Duration::from_secs(60);
+    world.settings.limits.search_time = Duration::from_secs(60);
     world.start_ready().await;
     let pushed = world
         .pushed(&world.build_of(vec![world.patch(1, many_hunks(5000, 3))]))
@@ -465,8 +465,8 @@ async fn hunks_that_are_a_few_lines_off_in_a_large_file_are_pushed() {
 #[tokio::test]
 async fn builds_of_an_author_who_used_much_time_are_deferred_and_those_of_others_are_pushed() {
     let mut world = World::with_many_lines();
-    world.settings.limits.work = Duration::from_millis(100);
-    world.settings.limits.author = Duration::from_millis(100);
+    world.settings.limits.apply_time = Duration::from_millis(100);
+    world.settings.limits.author_time = Duration::from_millis(100);
     world.start_ready().await;
     let greedy = world.build_of(vec![world.patch(1, many_hunks(5, 0))]);
     world.patch_failed(&greedy).await;

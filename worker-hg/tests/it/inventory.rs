@@ -31,9 +31,9 @@ impl World {
         self.source.commit(line);
     }
 
-    fn ask(&self, task: Task) -> String {
+    fn submit(&self, task: Task) -> String {
         Requests::new(&self.settings.clones_dir, "central")
-            .ask(task, &SystemClock.new_id().to_string())
+            .submit(task, &SystemClock.new_id().to_string())
             .unwrap()
     }
 
@@ -339,7 +339,7 @@ async fn worker_pulls_and_clones_again_when_it_is_asked() {
         Err(WorkerError::InUse { .. })
     ));
     world.new_changeset("one");
-    let outcome = world.answer(&world.ask(Task::Pull)).await;
+    let outcome = world.answer(&world.submit(Task::Pull)).await;
     let both = |new| {
         vec![
             world.maintained("central", new),
@@ -352,7 +352,7 @@ async fn worker_pulls_and_clones_again_when_it_is_asked() {
     );
     fs::write(world.clone().path.join("old"), "").unwrap();
     world.new_changeset("two");
-    let outcome = world.answer(&world.ask(Task::Reclone)).await;
+    let outcome = world.answer(&world.submit(Task::Reclone)).await;
     let both = |new| {
         vec![
             world.maintained("central", new),
@@ -383,7 +383,7 @@ async fn builds_go_on_while_a_repository_is_cloned_again_and_what_a_dead_worker_
         "[hooks]\npreoutgoing.hang = {}\n",
         hanging_hook(&note)
     ));
-    let id = world.ask(Task::Reclone);
+    let id = world.submit(Task::Reclone);
     for _ in 0..18_000 {
         if note.exists() {
             break;
@@ -393,12 +393,12 @@ async fn builds_go_on_while_a_repository_is_cloned_again_and_what_a_dead_worker_
     }
     assert!(note.exists(), "the new clone is begun");
     world.pushed(&world.simple_build(2)).await;
-    assert_eq!(world.progress(&id), Progress::Asked);
+    assert_eq!(world.progress(&id), Progress::Pending);
     world.stop().await;
     assert_eq!(living_in_group(&note), Vec::<String>::new());
     assert_eq!(
         world.progress(&id),
-        Progress::Asked,
+        Progress::Pending,
         "the request outlives the worker"
     );
     fs::write(world.source.path.join(".hg/hgrc"), "").unwrap();

@@ -47,7 +47,7 @@ fn ssh_of(world: &World) -> Vec<String> {
 async fn hg_pushes_in_the_session_that_was_opened_for_it() {
     let (mut world, _sshd): (World, Sshd) = over_ssh().await;
     hold(&world);
-    world.settings.limits.ready = Duration::from_secs(60);
+    world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start();
     world.send(&world.simple_build(7)).await;
     let arrived = world.path("arrived");

@@ -29,7 +29,7 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
     world.clone().configure(&holding_hook(&world));
     world.repository().clone_slots = 2;
     // A build waits for the second one while that is opened.
-    world.settings.limits.ready = Duration::from_secs(60);
+    world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start();
     let second = Repo {
         path: world.settings.clones_dir.join("central@2"),

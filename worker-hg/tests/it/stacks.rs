@@ -424,7 +424,7 @@ async fn no_field_of_a_build_is_taken_for_an_option_or_breaks_a_commit() {
 #[tokio::test]
 async fn stack_that_is_too_large_is_refused() {
     let mut world = World::new();
-    world.settings.limits.stack = 2;
+    world.settings.limits.patches = 2;
     world.settings.limits.patch_bytes = 2000;
     world.start();
     let three = (1..4)

@@ -184,7 +184,7 @@ async fn repository_that_is_always_built_on_its_newest_changeset() {
 #[tokio::test]
 async fn patches_that_are_refused() {
     let mut world = World::new();
-    world.settings.limits.stack = 2;
+    world.settings.limits.patches = 2;
     world.settings.limits.patch_bytes = 2000;
     world.settings.limits.files = 3;
     let one = |content: &str| vec![world.patch(9, content)];
@@ -301,7 +301,7 @@ async fn builds_that_need_no_push() {
     let service = TreeService::start().await;
     service.say("try", "closed", "Bug 123 - `{F1}` @alice");
     world.settings.tree_status = Some(service.url());
-    world.settings.limits.ready = Duration::from_secs(60);
+    world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start();
     let mut deferred = world.simple_build(5);
     deferred.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);

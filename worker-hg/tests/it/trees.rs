@@ -21,7 +21,7 @@ async fn world() -> (World, TreeService) {
     let service = TreeService::start().await;
     world.settings.tree_status = Some(service.url());
     // Time is made to pass here, and must not pass while the clone is made.
-    world.settings.limits.ready = MINUTE;
+    world.settings.limits.ready_wait = MINUTE;
     (world, service)
 }
 

@@ -18,7 +18,7 @@ fn private() -> Ineligible {
 async fn superseded_and_private_builds_are_not_pushed() {
     let mut world = World::new();
     // Each is asked about at the gate: one that finds no clone ready is asked about before it has a base.
-    world.settings.limits.ready = Duration::from_secs(60);
+    world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start_ready().await;
     world.pushed(&world.simple_build(9)).await;
     let heads = world.try_repo.heads();
@@ -86,7 +86,7 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
     let (_guard, logs) = testkit::capture_logs();
     let mut world = World::new();
     // However long the clone is tidied after the first build: the second one is applied before it waits.
-    world.settings.limits.ready = Duration::from_secs(60);
+    world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start_ready().await;
     world.pushed(&world.simple_build(9)).await;
     world.phabricator.say(Answer::Away);
@@ -113,7 +113,7 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
 #[tokio::test]
 async fn build_with_an_unclear_answer_holds_up_no_other_and_expires() {
     let mut world = World::new();
-    world.settings.limits.ready = Duration::from_secs(60);
+    world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start_ready().await;
     world.phabricator.say(Answer::UnclearOf(1));
     for number in [1, 2] {
@@ -138,7 +138,7 @@ async fn build_with_an_unclear_answer_holds_up_no_other_and_expires() {
 #[tokio::test]
 async fn superseded_build_ends_while_the_default_revision_is_missing() {
     let mut world = World::new();
-    world.settings.limits.ready = Duration::from_secs(60);
+    world.settings.limits.ready_wait = Duration::from_secs(60);
     world.repository().default_revision = "missing".to_owned();
     world.start_ready().await;
     world.phabricator.say(Answer::Over(superseded()));
@@ -156,7 +156,7 @@ async fn superseded_build_ends_while_the_default_revision_is_missing() {
 async fn wait_is_logged_although_no_delivery_comes_in_its_first_minute() {
     let (_guard, logs) = testkit::capture_logs();
     let mut world = World::new();
-    world.settings.limits.ready = Duration::from_secs(60);
+    world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start_ready().await;
     world.phabricator.say(Answer::Away);
     world.send(&world.simple_build(1)).await;

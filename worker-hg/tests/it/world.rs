@@ -123,7 +123,7 @@ impl World {
         let repository =
             RepositorySettings::new(phid("PHID-REPO-central"), "central", url, try_url);
         let mut settings = Settings::new(vec![repository], home.path().join("clones"));
-        settings.limits.ready = Duration::from_millis(100);
+        settings.limits.ready_wait = Duration::from_millis(100);
         settings.default_author = "Bot <bot@example.org>".to_owned();
         let clock = Arc::new(ManualClock::new("2026-11-21T12:00:00Z".parse().unwrap()));
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));

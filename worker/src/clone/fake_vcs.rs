@@ -75,7 +75,7 @@ impl Vcs for FakeVcs {
         }))
     }
 
-    fn end_orphans(&self, _: &Path) -> io::Result<bool> {
+    fn kill_orphans(&self, _: &Path) -> io::Result<bool> {
         Ok(false)
     }
 

@@ -42,7 +42,7 @@ pub(super) async fn prepare(slot: &Slot, home: Home<'_>) -> Result<(Ready, bool)
     // Wait until they are gone: until then they may write among the files of the next clone.
     while home
         .vcs
-        .end_orphans(&dir.directory(Role::Cloning))
+        .kill_orphans(&dir.directory(Role::Cloning))
         .map_err(clearing())?
     {
         home.clock.sleep(ORPHANS).await;

@@ -66,7 +66,7 @@ pub struct Requests {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// It waits, or its task is running.
-    Asked,
+    Pending,
     /// Its task has ended.
     Done(Outcome),
     /// Neither it nor its outcome is there: the outcome could not be written, or a later one has replaced it.
@@ -98,7 +98,7 @@ impl Requests {
 
     /// Requests a task. Returns the id of the request, which is that of an earlier request for the same task if one is
     /// pending. Returns [`WorkerError::Busy`] when another task is pending.
-    pub fn ask(&self, task: Task, id: &str) -> Result<String, WorkerError> {
+    pub fn submit(&self, task: Task, id: &str) -> Result<String, WorkerError> {
         let doing = || WorkerError::io(format!("write the request {}", self.request.display()));
         let new = self.request.with_extension(format!("request-{id}"));
         // The file appears whole, and only if there is none.
@@ -130,7 +130,7 @@ impl Requests {
             .and_then(|text| serde_json::from_str::<Answer>(&text).ok());
         Ok(match answer {
             Some(answer) if answer.id == id => Progress::Done(answer.outcome),
-            _ if is_pending => Progress::Asked,
+            _ if is_pending => Progress::Pending,
             _ => Progress::Gone,
         })
     }
@@ -223,17 +223,17 @@ mod tests {
         let requests = Requests::new(home.path(), "nss");
         assert_eq!(requests.find().expect("looked"), None);
         assert_eq!(requests.progress("one").expect("looked"), Progress::Gone);
-        assert_eq!(requests.ask(Task::Pull, "one").expect("asked"), "one");
+        assert_eq!(requests.submit(Task::Pull, "one").expect("asked"), "one");
         assert_eq!(
-            requests.ask(Task::Pull, "two").expect("asked"),
+            requests.submit(Task::Pull, "two").expect("asked"),
             "one",
             "the same task is pending"
         );
         assert!(matches!(
-            requests.ask(Task::Reclone, "three"),
+            requests.submit(Task::Reclone, "three"),
             Err(WorkerError::Busy { task: "pull", .. })
         ));
-        assert_eq!(requests.progress("one").expect("looked"), Progress::Asked);
+        assert_eq!(requests.progress("one").expect("looked"), Progress::Pending);
         let request = requests.find().expect("looked").expect("there");
         requests.answer(&request, outcome("no")).expect("answered");
         assert_eq!(
@@ -253,7 +253,7 @@ mod tests {
     fn request_that_was_removed_meanwhile_is_answered() {
         let home = tempfile::tempdir().expect("a directory");
         let requests = Requests::new(home.path(), "nss");
-        requests.ask(Task::Pull, "one").expect("asked");
+        requests.submit(Task::Pull, "one").expect("asked");
         let request = requests.find().expect("looked").expect("there");
         // `WorkerError::Busy` advises this.
         fs::remove_file(home.path().join(".nss.request")).expect("removed");
@@ -268,12 +268,12 @@ mod tests {
     fn request_that_replaced_the_answered_one_stays() {
         let home = tempfile::tempdir().expect("a directory");
         let requests = Requests::new(home.path(), "nss");
-        requests.ask(Task::Pull, "one").expect("asked");
+        requests.submit(Task::Pull, "one").expect("asked");
         let request = requests.find().expect("looked").expect("there");
         fs::remove_file(home.path().join(".nss.request")).expect("removed");
-        requests.ask(Task::Reclone, "two").expect("asked");
+        requests.submit(Task::Reclone, "two").expect("asked");
         requests.answer(&request, outcome("no")).expect("answered");
-        assert_eq!(requests.progress("two").expect("looked"), Progress::Asked);
+        assert_eq!(requests.progress("two").expect("looked"), Progress::Pending);
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
         let requests = Requests::new(home.path(), "nss");
         symlink("/dev/full", home.path().join(".nss.request-one")).expect("linked");
         assert!(matches!(
-            requests.ask(Task::Pull, "one"),
+            requests.submit(Task::Pull, "one"),
             Err(WorkerError::DiskFull { .. })
         ));
         assert_eq!(fs::read_dir(home.path()).expect("read").count(), 0);

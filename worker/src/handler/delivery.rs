@@ -79,7 +79,7 @@ impl Delivery<'_> {
         {
             return self.refuse(NotPushed::Ineligible(expired)).await;
         }
-        let longest = settings.limits.stack;
+        let longest = settings.limits.patches;
         if stack.len() > longest {
             let failure = patch_failure::too_long(self.build, longest);
             return self.refuse(failure.into()).await;
@@ -96,7 +96,7 @@ impl Delivery<'_> {
             return self.wait(repository.tree_closed(&reason)).await;
         }
         // A build that has begun to push is finished, however much time its author has used.
-        let allowed = self.worker.settings.limits.author;
+        let allowed = self.worker.settings.limits.author_time;
         let author = &self.build.revision.author;
         if !self.record.pushing
             && let Some(after) = processor_time::exceeded(self.cx, author, allowed).await?
@@ -290,7 +290,7 @@ impl Delivery<'_> {
             .filter(|path| tree.was_there(path))
             .collect();
         let sizes = clone.sizes(&base.revision, &sized).await?;
-        let before = stack_size::check(parsed, &sizes, limits.made)
+        let before = stack_size::check(parsed, &sizes, limits.stack_bytes)
             .map_err(|too_large| patch_failure::makes_too_much(build, &too_large))?;
         let patches = build.stack.iter().zip(contents).zip(parsed).zip(&before);
         let stack = Stack {

@@ -29,7 +29,7 @@ impl Patches {
             parsed.push(patch::scan_next(&bytes, limits, &mut budget).map_err(refused)?);
         }
         // A first check, before the base is known: without the sizes of its files.
-        stack_size::check(&parsed, &stack_size::Sizes::new(), limits.made)
+        stack_size::check(&parsed, &stack_size::Sizes::new(), limits.stack_bytes)
             .map_err(Unfit::TooLarge)?;
         Ok(Self { contents, parsed })
     }

@@ -84,11 +84,20 @@ pub(crate) fn rejected(
         Rejection::SearchesTooLong {
             revision_id,
             report,
-        } => searches_too_long(build, revision_id, base, limits.search, commands, report),
+        } => searches_too_long(
+            build,
+            revision_id,
+            base,
+            limits.search_time,
+            commands,
+            report,
+        ),
         Rejection::ChangesNothing { revision_id } => {
             changes_nothing(build, revision_id, base, commands)
         }
-        Rejection::TakesTooLong { revision_id } => takes_too_long(build, revision_id, limits.work),
+        Rejection::TakesTooLong { revision_id } => {
+            takes_too_long(build, revision_id, limits.apply_time)
+        }
         Rejection::TakesTooMuchMemory { revision_id } => {
             takes_too_much(build, revision_id, limits.memory)
         }

@@ -182,7 +182,7 @@ mod tests {
     fn read(patch: &[u8], budget: usize) -> Result<(), String> {
         let mut lines = Lines::new(patch);
         let mut budget = Budget::new(&Limits {
-            made: u64::try_from(budget).expect("small"),
+            stack_bytes: u64::try_from(budget).expect("small"),
             ..Limits::default()
         });
         scan(&mut lines, b"file", false, &mut budget)
