@@ -172,6 +172,54 @@ fn unit_beside_link_may_be_missing_only_after_a_fault() {
 }
 
 #[test]
+fn stopped_build_may_have_one_head_without_a_link() {
+    let restarted = |node: &str| {
+        let mut observed = good();
+        // The target of build 0 was stopped; its restart, of the same diff, was pushed.
+        let again = entry(0, Truth::Pushed, pushed(node));
+        observed.builds[0].truth = Truth::Stopped;
+        observed.builds[0].said = Said::default();
+        observed.builds.push(again);
+        observed
+    };
+    assert_eq!(restarted("aaa").verify(QUEUE).violations, []);
+    let mut both = restarted("ccc");
+    both.tries[0].heads.push(head("ccc", 0));
+    // The patches of both are the same changesets, or have another base.
+    for more in [1, 3] {
+        both.tries[0].changesets = 6 + more;
+        assert_eq!(both.verify(QUEUE).violations, []);
+    }
+    both.tries[0].changesets = 10;
+    assert_eq!(both.verify(QUEUE).violations[0].kind, Kind::TryHead);
+    both.tries[0].heads.push(head("ddd", 0));
+    assert_eq!(both.verify(QUEUE).violations[0].kind, Kind::TryHead);
+    let mut lost = restarted("ccc");
+    lost.builds[0].said = pushed("aaa");
+    assert_eq!(lost.verify(QUEUE).violations[0].kind, Kind::TryHead);
+}
+
+#[test]
+fn abandoned_build_is_pushed_or_says_so() {
+    let truth = || Truth::PushedOr("was abandoned".to_owned());
+    let mut observed = good();
+    observed.builds[0].truth = truth();
+    observed.builds[3] = entry(
+        3,
+        truth(),
+        ended(
+            "pass",
+            "general",
+            "skip",
+            "D7 was abandoned, its patch is not built.",
+        ),
+    );
+    assert_eq!(observed.verify(QUEUE).violations, []);
+    observed.builds[3].said.units[0].2 = "Expired: it is old.".to_owned();
+    assert_eq!(observed.verify(QUEUE).violations[0].kind, Kind::WrongBlame);
+}
+
+#[test]
 fn each_violation_is_found() {
     type Case = (
         &'static str,
