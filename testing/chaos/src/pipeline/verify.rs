@@ -152,7 +152,7 @@ pub struct Verdict {
     pub accepted: usize,
     /// Those of them that ended.
     pub ended: usize,
-    /// Builds that were taken in though Harbormaster did not hear so.
+    /// Builds that were accepted without a response that confirms it.
     pub unconfirmed: usize,
     /// How they ended.
     pub ends: Ends,
@@ -304,7 +304,10 @@ impl Observations {
             }
         }
         // The head of a build that was stopped after its push may have no link.
-        for build in builds().filter(|build| build.truth == Truth::Stopped) {
+        let stopped = |build: &&Entry| {
+            build.truth == Truth::Stopped && build.response != Response::NotConnected
+        };
+        for build in builds().filter(stopped) {
             let head = heads
                 .get_mut(build.diff.as_str())
                 .filter(|_| build.said.links.is_empty())
