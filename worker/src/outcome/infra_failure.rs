@@ -107,6 +107,9 @@ fn summarize(error: &WorkerError, name: &str, try_name: &str, vcs: &str) -> Stri
         WorkerError::NoDefaultRevision { .. } => {
             format!("The revision on which we build patches for {name} is not there any more.")
         }
+        WorkerError::UnknownBase { .. } => format!(
+            "Our clone of {name} does not have the changeset on which an earlier attempt was made."
+        ),
         WorkerError::Damaged { .. } => {
             format!("Our clone of {name} was damaged; a new one is being made.")
         }
@@ -271,6 +274,10 @@ mod tests {
             WorkerError::NoDefaultRevision {
                 repository: "central".to_owned(),
                 revision: "gone".to_owned(),
+            },
+            WorkerError::UnknownBase {
+                repository: "central".to_owned(),
+                base: "1".repeat(40),
             },
             WorkerError::io("write down the base")(std::io::ErrorKind::StorageFull.into()),
         ]
