@@ -21,8 +21,8 @@
 //! * Each patch names a base. Of several known ones, the worker takes the newest that contains the others: the author
 //!   made an upper patch on what the lower ones were moved to. Most upper patches name the changeset of the patch
 //!   below, which only the author has.
-//! * When no named base is known, the newest changeset at the time of the diff is the best guess. If the stack does not
-//!   apply there, it goes on the newest one, as with a rebase.
+//! * When no named base is known, the newest changeset at the time of the diff is the best guess. The newest one of all
+//!   is used if the stack does not apply there, as with a rebase.
 //! * A stack on revisions that have landed goes on the newest changeset at once: they may have landed since the diff.
 
 use build::{BaseChoice, BaseReason, Build, BuildLog, Phid};

@@ -12,7 +12,14 @@ use std::{
 use async_trait::async_trait;
 use build::{BaseChoice, Build, Phid};
 use jiff::Timestamp;
+use runtime::ManualClock;
+use tempfile::TempDir;
 
+use super::{
+    disk_budget::FullDisk,
+    pool::Pool,
+    slot::{Home, Ready},
+};
 use crate::{
     ProcessorTime, RepositorySettings, SOURCE_TIP, Settings, WorkerError,
     patch::{
@@ -32,6 +39,41 @@ pub(crate) struct FakeVcs {
     pub(crate) made: Arc<AtomicUsize>,
     /// The checks for a warning.
     pub(crate) warnings: Arc<AtomicUsize>,
+}
+
+/// What the slots of one repository share, with a [`FakeVcs`].
+pub(crate) struct Fixture {
+    _clones_dir: TempDir,
+    pub(crate) settings: Settings,
+    pub(crate) vcs: FakeVcs,
+    pub(crate) pool: Arc<Pool<Ready>>,
+    outage: FullDisk,
+    clock: ManualClock,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let clones_dir = tempfile::tempdir().expect("a directory");
+        Self {
+            settings: settings(clones_dir.path()),
+            _clones_dir: clones_dir,
+            vcs: FakeVcs::default(),
+            pool: Pool::new(),
+            outage: FullDisk::default(),
+            clock: ManualClock::new(Timestamp::UNIX_EPOCH),
+        }
+    }
+
+    pub(crate) fn home(&self) -> Home<'_> {
+        Home {
+            all: &self.settings,
+            vcs: &self.vcs,
+            repository: &self.settings.repositories[0],
+            pool: &self.pool,
+            outage: &self.outage,
+            clock: &self.clock,
+        }
+    }
 }
 
 struct FakeClone {

@@ -222,41 +222,22 @@ fn result_at(slot: &Slot, tip: &str, new_changesets: Option<u64>) -> Maintenance
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use jiff::Timestamp;
-    use runtime::ManualClock;
-
     use super::*;
-    use crate::clone::{
-        disk_budget::FullDisk,
-        fake_vcs::{FakeVcs, settings},
-        pool::Pool,
-    };
+    use crate::clone::fake_vcs::Fixture;
 
     #[tokio::test]
     async fn new_clone_is_removed_when_the_old_one_stays_in_use() {
-        let clones_dir = tempfile::tempdir().expect("a directory");
-        let settings = settings(clones_dir.path());
-        let vcs = FakeVcs::default();
-        let pool = Pool::new();
-        let outage = FullDisk::default();
-        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
-        let home = Home {
-            all: &settings,
-            vcs: &vcs,
-            repository: &settings.repositories[0],
-            pool: &pool,
-            outage: &outage,
-            clock: &clock,
-        };
-        let slot = Slot::new(&settings, &vcs, home.repository, 0);
+        let fixture = Fixture::new();
+        let home = fixture.home();
+        let slot = Slot::new(home.all, home.vcs, home.repository, 0);
         let (ready, _) = prepare::prepare(&slot, home).await.expect("prepared");
-        pool.add(ready);
-        let _building = pool.take(Duration::ZERO).await.expect("it is free");
+        home.pool.add(ready);
+        let _building = home.pool.take(Duration::ZERO).await.expect("it is free");
         let failed = reclone(&slot, home, Duration::ZERO).await.err();
         let failed = failed.expect("the build does not end");
         assert!(matches!(failed.error, WorkerError::NotReady { .. }));
         assert_eq!(failed.fate, CloneFate::Kept);
-        assert_eq!(vcs.made.load(Ordering::SeqCst), 2);
+        assert_eq!(fixture.vcs.made.load(Ordering::SeqCst), 2);
         assert!(!slot.dir.directory(Role::Cloning).exists());
     }
 }

@@ -224,37 +224,19 @@ impl SlotManager {
 
 #[cfg(test)]
 mod tests {
-    use runtime::ManualClock;
-
     use super::*;
-    use crate::clone::{
-        disk_budget::FullDisk,
-        fake_vcs::{FakeVcs, settings},
-        pool::Pool,
-    };
+    use crate::clone::fake_vcs::Fixture;
 
     const TIMEOUT: Duration = Duration::from_secs(60);
 
     #[tokio::test]
     async fn first_clone_of_a_process_is_checked_for_a_warning() {
-        let clones_dir = tempfile::tempdir().expect("a directory");
-        let settings = settings(clones_dir.path());
-        let vcs = FakeVcs::default();
-        let pool = Pool::new();
-        let outage = FullDisk::default();
-        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
-        let home = Home {
-            all: &settings,
-            vcs: &vcs,
-            repository: &settings.repositories[0],
-            pool: &pool,
-            outage: &outage,
-            clock: &clock,
-        };
-        let manager = SlotManager::new(&settings, &vcs, home.repository, 0);
+        let fixture = Fixture::new();
+        let home = fixture.home();
+        let manager = SlotManager::new(home.all, home.vcs, home.repository, 0);
         let losing = async {
             for _ in 0..2 {
-                let ready = pool.take(TIMEOUT).await.expect("it is prepared");
+                let ready = home.pool.take(TIMEOUT).await.expect("it is prepared");
                 drop(ready.discard());
                 manager.lost(true);
             }
@@ -263,6 +245,6 @@ mod tests {
             () = losing => {}
             () = manager.run(home) => {}
         }
-        assert_eq!(vcs.warnings.load(Ordering::SeqCst), 1);
+        assert_eq!(fixture.vcs.warnings.load(Ordering::SeqCst), 1);
     }
 }

@@ -12,7 +12,7 @@ use super::{Budget, Lines, NewSize, RejectReason, UPLOAD, number};
 const ALPHABET: &[u8; 85] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
-/// The value of each byte as a digit; [`NO_DIGIT`] for a byte that is none.
+/// The value of each byte as a digit of base 85, or [`NO_DIGIT`] for other bytes.
 const DIGITS: [u8; 256] = digits();
 const NO_DIGIT: u8 = 85;
 
