@@ -16,16 +16,35 @@ use worker_hg::Mercurial;
 
 use crate::world::{Answer, World, add, change, hanging_hook, until};
 
-/// Locks the lock file of a clone slot as the worker does, until it is closed.
-fn hold(lock: &File) {
-    let whole = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    fcntl(lock, FcntlArg::F_OFD_SETLK(&whole)).unwrap();
+/// The lock of a clone slot, held as by another process. A process that another test starts has a copy of the open file
+/// until it runs its program, so to close the file would not unlock it.
+struct HeldLock(File);
+
+impl HeldLock {
+    fn of(world: &World, clone: &str) -> Self {
+        let file = world.settings.clones_dir.join(format!(".{clone}.lock"));
+        let held = Self(File::create(file).unwrap());
+        held.set(libc::F_WRLCK).unwrap();
+        held
+    }
+
+    fn set(&self, kind: libc::c_int) -> nix::Result<libc::c_int> {
+        let whole = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(&self.0, FcntlArg::F_OFD_SETLK(&whole))
+    }
+}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        let unlocked = self.set(libc::F_UNLCK);
+        assert!(unlocked.is_ok() || std::thread::panicking());
+    }
 }
 
 impl World {
@@ -138,8 +157,7 @@ async fn patches_of_a_worker_that_was_killed_are_gone_after_the_next_start() {
     let [own, unconfigured, busy] =
         ["central", "central@2", "other"].map(|clone| world.leave_patches(clone));
     // Another process of the same directory works on this clone.
-    let lock = File::create(world.settings.clones_dir.join(".other.lock")).unwrap();
-    hold(&lock);
+    let lock = HeldLock::of(&world, "other");
     world.start_ready().await;
     assert!(!own.exists());
     until("the patches of nobody to be removed", || {
@@ -158,7 +176,6 @@ async fn patches_of_a_worker_that_was_killed_are_gone_after_the_next_start() {
 async fn patches_that_were_left_are_listed_and_pruned() {
     let world = World::new();
     let left = world.leave_patches("old");
-    let lock = File::create(world.settings.clones_dir.join(".old.lock")).unwrap();
     let inventory = Inventory::new(&world.settings, &Mercurial::new());
     let removable = inventory.removable().unwrap();
     let listed: Vec<_> = removable
@@ -166,7 +183,7 @@ async fn patches_that_were_left_are_listed_and_pruned() {
         .map(|report| (report.directory.as_str(), report.state))
         .collect();
     assert_eq!(listed, [(".old.patches", CloneState::Interrupted)]);
-    hold(&lock);
+    let lock = HeldLock::of(&world, "old");
     assert!(!inventory.remove(&removable[0]).unwrap(), "it is in use");
     assert!(left.exists());
     drop(lock);
