@@ -20,7 +20,8 @@
 //! * The stack goes on the base that it names, when it is known here.
 //! * Each patch names a base. Of several known ones, the worker takes the newest that contains the others: the author
 //!   made an upper patch on what the lower ones were moved to. Most upper patches name the changeset of the patch
-//!   below, which only the author has.
+//!   below, which only the author has. If the stack does not apply, the worker pulls, and chooses again: the clone may
+//!   have lacked one of them.
 //! * When no named base is known, the newest changeset at the time of the diff is the best guess. The newest one of all
 //!   is used if the stack does not apply there, as with a rebase.
 //! * A stack on revisions that have landed goes on the newest changeset at once: they may have landed since the diff.
@@ -85,15 +86,7 @@ pub(crate) async fn choose(
         });
     }
     let (revision, reason) = find(clone, build, settings).await?;
-    let named = lowest(build);
-    let is_named = named
-        .and_then(RevisionName::parse)
-        .is_some_and(|hash| hash.names(&revision));
-    let choice = if is_named {
-        choice(&revision, None, BaseReason::Named)
-    } else {
-        choice(&revision, named, reason)
-    };
+    let choice = choice_for(build, &revision, reason);
     let agreed = match recorded.before {
         None => recorded.choose(choice).await?,
         Some(gone) => recorded.choose_instead(gone, choice).await?,
@@ -119,6 +112,34 @@ pub(crate) async fn newest_instead(
         tried: tried_node,
         ..choice(&revision, lowest(build), unknown(build))
     };
+    let agreed = recorded.choose_instead(tried, choice).await?;
+    resolve(clone, agreed, revision, settings).await.map(Some)
+}
+
+/// Chooses among the named bases again, after a pull, for a stack that does not apply on `tried`. Returns `None` when the
+/// choice stays. The clone must hold no changeset of a build.
+///
+/// An upper patch can name a changeset of the source that the clone does not have yet. The worker does not pull for that
+/// beforehand: most upper patches name the changeset of the patch below, which no source has.
+pub(crate) async fn named_instead(
+    clone: &mut dyn VcsClone,
+    build: &Build,
+    settings: &RepositorySettings,
+    recorded: RecordedBase<'_>,
+    tried: &BaseChoice,
+) -> Result<Option<Base>, WorkerError> {
+    let named = named_by(build);
+    if clone.known(&named).await?.len() == named.len() {
+        return Ok(None);
+    }
+    clone.update().await?;
+    let Some(revision) = newest_named(clone, &named).await? else {
+        return Ok(None);
+    };
+    if revision.id == tried.used {
+        return Ok(None);
+    }
+    let choice = choice_for(build, &revision, BaseReason::NewestNamed);
     let agreed = recorded.choose_instead(tried, choice).await?;
     resolve(clone, agreed, revision, settings).await.map(Some)
 }
@@ -181,36 +202,47 @@ async fn find(
     Ok((newest, unknown(build)))
 }
 
-/// The newest known base that the patches name, if it contains the other known ones; else the known one that is named
-/// lowest in the stack.
+/// [`newest_named`] of a build. Pulls if the clone does not have the base of the lowest patch.
 async fn named(clone: &mut dyn VcsClone, build: &Build) -> Result<Option<Revision>, WorkerError> {
-    let mut hashes: Vec<RevisionName> = Vec::new();
-    for hash in build
-        .stack
-        .iter()
-        .filter_map(|patch| RevisionName::parse(patch.diff.base.as_deref()?))
-    {
-        if !hashes.contains(&hash) {
-            hashes.push(hash);
-        }
-    }
-    let Some(first) = hashes.first().cloned() else {
+    let named = named_by(build);
+    let Some(first) = named.first() else {
         return Ok(None);
     };
-    let mut known = clone.known(&hashes).await?;
+    let known = clone.known(&named).await?;
     if !known.iter().any(|revision| first.names(revision)) {
         clone.update().await?;
-        known = clone.known(&hashes).await?;
     }
+    newest_named(clone, &named).await
+}
+
+/// The bases that the patches of a build name, that of the lowest patch first.
+fn named_by(build: &Build) -> Vec<RevisionName> {
+    let mut named = Vec::new();
+    for patch in &build.stack {
+        if let Some(name) = patch.diff.base.as_deref().and_then(RevisionName::parse)
+            && !named.contains(&name)
+        {
+            named.push(name);
+        }
+    }
+    named
+}
+
+/// The newest of `named` that the clone has, if it contains the others that the clone has; else the first that it has.
+async fn newest_named(
+    clone: &mut dyn VcsClone,
+    named: &[RevisionName],
+) -> Result<Option<Revision>, WorkerError> {
+    let known = clone.known(named).await?;
     let Some(newest) = known.last().cloned() else {
         return Ok(None);
     };
     if known.len() == 1 || clone.contains(&newest, &known).await? {
         return Ok(Some(newest));
     }
-    Ok(hashes
+    Ok(named
         .iter()
-        .find_map(|hash| known.iter().find(|revision| hash.names(revision)))
+        .find_map(|name| known.iter().find(|revision| name.names(revision)))
         .cloned())
 }
 
@@ -235,6 +267,19 @@ fn unknown(build: &Build) -> BaseReason {
             BaseReason::Unknown
         }
         Some(_) => BaseReason::NotAHash,
+    }
+}
+
+/// The choice of `revision`; `reason` counts unless the lowest patch names it.
+fn choice_for(build: &Build, revision: &Revision, reason: BaseReason) -> BaseChoice {
+    let named = lowest(build);
+    let is_named = named
+        .and_then(RevisionName::parse)
+        .is_some_and(|name| name.names(revision));
+    if is_named {
+        choice(revision, None, BaseReason::Named)
+    } else {
+        choice(revision, named, reason)
     }
 }
 

@@ -29,5 +29,6 @@ mod stacks;
 mod texts;
 mod tree_service;
 mod trees;
+mod upper_base;
 mod wanted;
 mod world;

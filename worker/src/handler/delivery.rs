@@ -244,11 +244,19 @@ impl Delivery<'_> {
         let settings = repository.settings();
         let mut base = base::choose(clone, build, settings, recorded).await?;
         let head = match self.apply_on(repository, clone, &base, patches, time).await {
-            Err(NotPushed::Patch(failure)) if base.choice.reason == BaseReason::ByDate => {
+            Err(NotPushed::Patch(failure)) => {
                 clone.discard().await?;
-                let newest =
-                    base::newest_instead(clone, build, settings, recorded, &base.choice).await?;
-                base = newest.ok_or(NotPushed::Patch(failure))?;
+                let tried = &base.choice;
+                let another = match tried.reason {
+                    BaseReason::ByDate => {
+                        base::newest_instead(clone, build, settings, recorded, tried).await?
+                    }
+                    BaseReason::Named | BaseReason::NewestNamed => {
+                        base::named_instead(clone, build, settings, recorded, tried).await?
+                    }
+                    _ => None,
+                };
+                base = another.ok_or(NotPushed::Patch(failure))?;
                 self.apply_on(repository, clone, &base, patches, time)
                     .await?
             }
