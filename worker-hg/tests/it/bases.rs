@@ -348,6 +348,7 @@ async fn short_or_oddly_written_hash_of_a_known_changeset_is_a_named_base() {
 #[tokio::test]
 async fn newest_named_base_that_contains_the_others_is_used() {
     let mut world = World::new();
+    world.has_clone = false;
     let first = world.source.tip();
     world.source.write("later", b"x");
     let second = world.source.commit("second");

@@ -168,6 +168,7 @@ async fn worker_that_must_end_within_a_push_leaves_no_process_and_the_next_one_f
 #[tokio::test]
 async fn worker_that_must_end_within_the_first_clone_leaves_no_process() {
     let mut world = World::new();
+    world.has_clone = false;
     let note = world.path("hanging");
     world.source.configure(&format!(
         "[hooks]\npreoutgoing.hang = {}\n",

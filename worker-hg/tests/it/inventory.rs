@@ -422,6 +422,7 @@ async fn builds_go_on_while_a_repository_is_cloned_again_and_what_a_dead_worker_
 #[tokio::test]
 async fn beyond_the_budget_what_nobody_needs_goes_and_no_further_lane_is_made() {
     let mut world = World::new();
+    world.has_clone = false;
     world.repository().clone_slots = 2;
     world.plant("central");
     world.plant("old");
@@ -455,6 +456,7 @@ async fn beyond_the_budget_what_nobody_needs_goes_and_no_further_lane_is_made() 
 #[tokio::test]
 async fn first_clone_is_made_whatever_the_budget_is() {
     let mut world = World::new();
+    world.has_clone = false;
     world.settings.disk_budget = Some(1);
     world.plant("old");
     world.start_ready().await;

@@ -112,6 +112,7 @@ async fn probe_names_each_thing_that_builds_would_fail_of() {
 #[tokio::test]
 async fn probe_warns_of_several_lines_of_development_without_a_default_revision() {
     let mut world = World::new();
+    world.has_clone = false;
     world.source.hg(&["branch", "--quiet", "other"]);
     world.source.write("other", b"x");
     world.source.commit("on another branch");

@@ -32,6 +32,7 @@ fn open_to_others(path: &Path) -> Vec<String> {
 #[tokio::test]
 async fn clones_and_patches_are_for_our_user_alone() {
     let mut world = World::new();
+    world.has_clone = false;
     // Of a path on this machine the clone would have links to the files.
     let web = HgWeb::start(&world.source.path, world.path("web"))
         .await
@@ -106,6 +107,7 @@ async fn gate(
 #[tokio::test]
 async fn password_of_an_address_reaches_the_server_and_no_command_line() {
     let mut world = World::new();
+    world.has_clone = false;
     let (sender, mut logins) = mpsc::unbounded_channel();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -60,6 +60,8 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub phabricator: Arc<Answers>,
     pub contents: Arc<Contents>,
+    /// Whether the worker finds its clone when it first starts, and need not make it.
+    pub has_clone: bool,
     /// Where patches are loaded from, if that is not `contents`.
     pub source_of_patches: Option<Arc<dyn PatchSource>>,
     bus: Arc<dyn Bus>,
@@ -136,6 +138,7 @@ impl World {
             clock,
             phabricator: Arc::default(),
             contents: Arc::default(),
+            has_clone: true,
             source_of_patches: None,
             bus,
             running: None,
@@ -229,6 +232,9 @@ impl World {
     /// Starts a worker.
     pub fn start(&mut self) {
         assert!(self.running.is_none());
+        if std::mem::take(&mut self.has_clone) {
+            self.put_the_clone_in_place();
+        }
         let worker = self.worker();
         let shutdown = Shutdown::new();
         let keeper = Box::new(worker.clone_manager());
@@ -244,6 +250,14 @@ impl World {
             keeper,
             shutdown,
         });
+    }
+
+    fn put_the_clone_in_place(&self) {
+        fs::create_dir_all(&self.settings.clones_dir).unwrap();
+        let clone = self.clone();
+        copy_directory(&template().join("clone"), &clone.path);
+        let paths = format!("[paths]\ndefault = {}\n", self.source.path.display());
+        fs::write(clone.path.join(".hg/hgrc"), paths).unwrap();
     }
 
     /// Starts a worker and waits until its clone can be built on.

@@ -1,4 +1,4 @@
-//! The repositories that every world begins with.
+//! The repositories that every world begins with, and a clone as a worker makes it.
 
 use std::{
     fs,
@@ -9,15 +9,20 @@ use std::{
 };
 
 use tempfile::TempDir;
+use worker::SOURCE_TIP;
 
 use super::{Repo, fixture, hg};
 
-/// A source and a Try repository as every world begins with them. Made once, and kept beside what is built.
+/// What is made of the first of them.
+const REPOSITORIES: [&str; 3] = ["source", "try", "clone"];
+
+/// A source, a Try repository and a clone of the source as every world begins with them. Made once, and kept beside what is built.
 pub(super) fn template() -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
         let mut hasher = DefaultHasher::new();
         base_files().hash(&mut hasher);
+        REPOSITORIES.hash(&mut hasher);
         let made =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hg-world-{:x}", hasher.finish()));
         if !made.exists() {
@@ -27,10 +32,12 @@ pub(super) fn template() -> &'static Path {
                 source.write(path, &content);
             }
             source.commit("the beginning");
-            hg(
-                making.path(),
-                &["clone", "--quiet", "--noupdate", "source", "try"],
-            );
+            for clone in &REPOSITORIES[1..] {
+                let clone_it = ["clone", "--quiet", "--noupdate", "source", clone];
+                hg(making.path(), &clone_it);
+            }
+            let clone = making.path().join("clone/.hg");
+            fs::write(clone.join(SOURCE_TIP), source.tip()).unwrap();
             // Another process may have been faster: its template is as good.
             if fs::rename(making.path(), &made).is_ok() {
                 let _ = making.keep();
