@@ -174,6 +174,16 @@ fn all_builds(rng: &mut fastrand::Rng, count: usize) -> Vec<Build> {
         builds.extend(quick(rng).map(|kind| build(rng, kind, 1.0)));
     }
     for _ in 0..count / PATIENT {
+        for how in [
+            Interruption::Abort,
+            Interruption::Restart,
+            Interruption::Abandon,
+        ] {
+            let kind = interrupted(rng, how);
+            builds.push(build(rng, kind, 1.0));
+        }
+    }
+    for _ in 0..count / PATIENT {
         // Early, since the campaign lasts until they have ended.
         builds.extend(slow.map(|kind| build(rng, kind, 0.3)));
     }
