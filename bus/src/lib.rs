@@ -21,7 +21,6 @@ mod queue;
 mod queue_admin;
 mod records;
 mod redis;
-mod retry;
 mod transport;
 mod worker;
 
@@ -42,7 +41,7 @@ pub use isolation::Isolation;
 pub use leader_lease::LeaderLease;
 pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
-pub use policy::{Backoff, Bound, Policy, QueueSpec};
+pub use policy::{Bound, Policy, QueueSpec};
 pub use queue::{Producer, Queue};
 pub use queue_admin::{
     DeadLetter, DeadLetterPayload, Depth, LATE, MessageSelector, MessageState, QueueAdmin,
@@ -50,7 +49,7 @@ pub use queue_admin::{
 };
 pub use records::{CompareAndSet, Field, Record, RecordStore, RecordUpdate};
 pub use redis::{RedisBus, RedisOptions};
-pub use retry::{Retry, Retryable};
+pub use runtime::{Backoff, Retry, Retryable};
 pub use transport::{
     Bus, Delivery, Lease, POISON_SUSPECT_DELIVERIES, Reserve, SettleRequest, Settlement,
 };

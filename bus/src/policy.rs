@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use runtime::Clock;
+use runtime::Backoff;
 
 /// The rules of a queue. They are a constant beside its name.
 #[derive(Debug, Clone, Copy)]
@@ -80,52 +80,6 @@ impl fmt::Display for Bound {
         match self {
             Self::Messages(count) => write!(f, "{count} messages"),
             Self::Bytes(bytes) => write!(f, "messages of {bytes} bytes together"),
-        }
-    }
-}
-
-/// Waits that grow: `first`, `first × factor`, `first × factor²`, … up to `cap`.
-#[derive(Debug, Clone, Copy)]
-pub struct Backoff {
-    /// The wait after the first failed attempt.
-    pub first: Duration,
-    /// The quotient of a wait and the one before it.
-    pub factor: u32,
-    /// The longest wait.
-    pub cap: Duration,
-}
-
-impl Backoff {
-    /// The wait after attempt number `attempt` (from 1). It has a jitter of ±10 %, so that messages that failed together
-    /// are not retried together.
-    pub fn after(&self, attempt: u32, clock: &dyn Clock) -> Duration {
-        let factor = self.factor.saturating_pow(attempt.saturating_sub(1));
-        let base = self.first.saturating_mul(factor).min(self.cap);
-        let spread = base / 5;
-        let jitter = spread.mul_f64(clock.random() as f64 / u64::MAX as f64);
-        base - spread / 2 + jitter
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use runtime::ManualClock;
-
-    #[test]
-    fn waits_grow_by_the_factor_within_the_jitter_and_stop_at_the_cap() {
-        let clock = ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
-        let backoff = Backoff {
-            first: Duration::from_secs(6),
-            factor: 6,
-            cap: Duration::from_secs(1000),
-        };
-        for (attempt, expected) in [(1, 6.0), (2, 36.0), (3, 216.0), (4, 1000.0), (40, 1000.0)] {
-            let wait = backoff.after(attempt, &clock).as_secs_f64();
-            assert!(
-                (expected * 0.9..=expected * 1.1).contains(&wait),
-                "attempt {attempt}: {wait}"
-            );
         }
     }
 }

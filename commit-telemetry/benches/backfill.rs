@@ -102,7 +102,7 @@ async fn pushlog(uri: axum::http::Uri) -> String {
 /// How many pushes a second.
 async fn rate(root: &Url, pushes: u64, at_once: usize) -> f64 {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let http = observe::http::client(Duration::from_secs(10)).expect("a client");
+    let http = http_client::client(Duration::from_secs(10)).expect("a client");
     let below = |path| root.join(path).expect("an address");
     let edge = EdgeSettings {
         base: below("submit"),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 /// The crates from the lowest to the highest. Each imports only crates before it, in its tests too.
 const LAYERS: &[&str] = &[
     "runtime",
+    "http-client",
     "observe",
     "bus",
     "build",

@@ -113,7 +113,7 @@ impl Service for Worker {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let http = observe::http::client(REQUEST)?;
+        let http = http_client::client(REQUEST)?;
         let conduit = Conduit::new(
             self.config.phabricator.url.clone(),
             self.config.phabricator.api_key.clone(),
@@ -301,7 +301,7 @@ impl Worker {
             Box::new(auditor(config, conduit, bus, clock)),
         ];
         if let Some(lando) = lando {
-            let http = observe::http::client(LANDO_REQUEST)?;
+            let http = http_client::client(LANDO_REQUEST)?;
             let lando = Lando::new(lando.url.clone(), config.phabricator.api_key.clone(), http);
             services.push(Box::new(Consumer::new(
                 bus.clone(),

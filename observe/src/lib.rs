@@ -1,6 +1,5 @@
-//! Logs, metrics, StatsD, Sentry, and the HTTP clients of all crates.
+//! Logs, metrics, StatsD and Sentry.
 
-pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod sentry;

@@ -20,10 +20,7 @@ use thiserror::Error;
 use tracing::{Level, Metadata, Subscriber, span};
 use tracing_subscriber::{Layer, filter::filter_fn, layer::Context, registry::LookupSpan};
 
-use crate::{
-    http::{self, HttpError},
-    log::Fields,
-};
+use crate::log::Fields;
 
 /// The fields of a log line that are sent: they name queues, steps and builds, and hold no foreign text.
 pub const FIELDS: &[&str] = &[
@@ -78,7 +75,7 @@ pub enum SentryError {
     Dsn,
     /// The HTTP client could not be made.
     #[error(transparent)]
-    Http(#[from] HttpError),
+    Http(#[from] http_client::ClientError),
 }
 
 /// Whether a text is a DSN.
@@ -89,7 +86,7 @@ pub fn is_dsn(text: &str) -> bool {
 /// Starts sending the errors that [`layer`] receives. Later calls do nothing.
 pub fn start(dsn: &str) -> Result<(), SentryError> {
     let dsn = Dsn::from_str(dsn).map_err(|_| SentryError::Dsn)?;
-    let http = http::client(REQUEST)?;
+    let http = http_client::client(REQUEST)?;
     let mut options = ClientOptions::default();
     options.dsn = Some(dsn);
     options.default_integrations = false;

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 
 use bus::Backoff;
 use bytes::Bytes;
-use observe::http::PublicClient;
+use http_client::PublicClient;
 use reqwest::{
     Response,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},

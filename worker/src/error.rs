@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use build::{Blocker, PatchSourceError, PushGuardError};
 use bus::{BusError, Retry, Retryable};
-use observe::http::HttpError;
+use http_client::ClientError;
 use thiserror::Error;
 
 /// The time until the retry of a build that waits for a clone.
@@ -256,7 +256,7 @@ pub enum WorkerError {
     Cancelled,
     /// The HTTP client for the tree status service cannot be set up.
     #[error("cannot request the status of trees")]
-    Http(#[from] HttpError),
+    Http(#[from] ClientError),
     /// The eligibility of the build is unknown. It is not pushed until it is known.
     #[error(transparent)]
     PushGuard(#[from] PushGuardError),

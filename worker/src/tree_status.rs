@@ -79,7 +79,7 @@ impl TreeStatus {
     /// Without a service all trees are open.
     pub(crate) fn new(service: Option<Url>, clock: Arc<dyn Clock>) -> Result<Self, WorkerError> {
         let service = match service {
-            Some(url) => Some((url, observe::http::client(TIMEOUT)?)),
+            Some(url) => Some((url, http_client::client(TIMEOUT)?)),
             None => None,
         };
         Ok(Self {

@@ -250,7 +250,7 @@ impl Peers {
 }
 
 pub(crate) fn http() -> reqwest::Client {
-    observe::http::client(Duration::from_secs(10)).unwrap()
+    http_client::client(Duration::from_secs(10)).unwrap()
 }
 
 async fn answer(

@@ -13,7 +13,7 @@ pub async fn audit(options: Audit) -> anyhow::Result<()> {
     let (config, _) = source::read((&options.deployment).into(), Config::parse_worker).await?;
     let archive = Archive::at((&config).into())?;
     let phabricator = &config.phabricator;
-    let http = observe::http::client(topology::REQUEST)?;
+    let http = http_client::client(topology::REQUEST)?;
     let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let auditor = topology::auditor(&config, &conduit, &archive.bus, &clock);

@@ -31,7 +31,7 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
     let (config, _) = source::read(deployment.into(), Config::parse_worker).await?;
     let archive = Archive::at((&config).into())?;
     let phabricator = &config.phabricator;
-    let http = observe::http::client(topology::REQUEST)?;
+    let http = http_client::client(topology::REQUEST)?;
     let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);
     let (chosen, more) = choose(&archive, &conduit, &options).await?;
     if chosen.is_empty() {

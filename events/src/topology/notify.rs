@@ -56,7 +56,7 @@ impl Notifier {
             templates: &templates,
             taskcluster: &taskcluster,
             pulse: pulse.as_ref(),
-            http: &observe::http::client(REQUEST)?,
+            http: &http_client::client(REQUEST)?,
             clock,
         };
         let channels = Arc::new(Channels::open(
@@ -153,7 +153,7 @@ impl Notifier {
         let mut services: Vec<Box<dyn Service>> = vec![Box::new(listener)];
         if let Some(settings) = &self.flux {
             info!("notify: {settings:?} gets the duration of each sending");
-            let http = observe::http::client(REQUEST)?;
+            let http = http_client::client(REQUEST)?;
             let (flux, writer) = Flux::new(settings.clone(), http, Arc::clone(clock));
             sender = sender.timed_by(flux);
             services.push(Box::new(writer));

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use observe::http::{Networks, PublicClient};
+use http_client::{Networks, PublicClient};
 use pulse::PulseSettings;
 use runtime::Clock;
 use taskcluster::{Credentials, Taskcluster};
@@ -27,7 +27,7 @@ pub(crate) fn firefox(
     config: Option<&TaskclusterConfig>,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Option<Clients>> {
-    let http = observe::http::client(REQUEST)?;
+    let http = http_client::client(REQUEST)?;
     let root = firefox_root(config)?;
     let public = client(root.clone(), None, clock)?;
     if let Some(proxy) = variable("TASKCLUSTER_PROXY_URL") {
@@ -107,7 +107,7 @@ fn client(
     let client = Taskcluster::new(
         root,
         credentials,
-        observe::http::client(REQUEST)?,
+        http_client::client(REQUEST)?,
         Arc::clone(clock),
     );
     Ok(client.fetching_elsewhere(fetching()?))
@@ -115,7 +115,7 @@ fn client(
 
 /// What fetches contents of artifacts, whose addresses tasks choose.
 fn fetching() -> anyhow::Result<PublicClient> {
-    Ok(observe::http::public_client(REQUEST, Networks::default())?)
+    Ok(http_client::public_client(REQUEST, Networks::default())?)
 }
 
 /// Our user on Pulse. The path of the address is the virtual host.

@@ -23,7 +23,7 @@ pub(crate) fn telemetry(
     config: &TelemetryConfig,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Telemetry> {
-    let http = observe::http::client(REQUEST)?;
+    let http = http_client::client(REQUEST)?;
     let telemetry = Telemetry::new(
         Hgweb::new(http.clone(), Arc::clone(clock)),
         Bugzilla::new(config.bugzilla.clone(), http.clone(), Arc::clone(clock)),

@@ -450,7 +450,7 @@ async fn invalid_settings_end_the_monitor_with_a_reason(world: &World) {
 /// What a process that serves says of itself.
 async fn served(process: &Process, path: &str) -> String {
     let url = format!("http://{}{path}", process.address().await);
-    let http = observe::http::client(Duration::from_secs(20)).unwrap();
+    let http = http_client::client(Duration::from_secs(20)).unwrap();
     http.get(url).send().await.unwrap().text().await.unwrap()
 }
 

@@ -50,7 +50,7 @@ impl Office {
             fake.add_user("alice", "Alice Example"),
             fake.add_repository("product"),
         );
-        let http = observe::http::client(Duration::from_secs(10)).unwrap();
+        let http = http_client::client(Duration::from_secs(10)).unwrap();
         let conduit = Conduit::new(fake.url().clone(), fake.token(), http);
         let names = ConfiguredNames {
             skipped_authors: Vec::new(),

@@ -21,7 +21,7 @@ mod store;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use observe::http::Networks;
+use http_client::Networks;
 use taskcluster::{ArtifactStream, Taskcluster, TaskclusterError};
 use tracing::warn;
 
@@ -85,7 +85,7 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let networks = settings
         .optional_value::<Networks>("allowed_networks", "a list of networks such as 10.1.0.0/16")?;
     if let Some(networks) = networks {
-        let client = observe::http::public_client(REQUEST, networks);
+        let client = http_client::public_client(REQUEST, networks);
         let problem = |error| SettingsError::Needs {
             channel: NAME,
             problem: runtime::error_chain(&error),

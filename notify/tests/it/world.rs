@@ -340,7 +340,7 @@ pub(crate) fn credentials(fake: &FakeTaskcluster) -> Credentials {
 }
 
 pub(crate) fn http() -> reqwest::Client {
-    observe::http::client(Duration::from_secs(10)).unwrap()
+    http_client::client(Duration::from_secs(10)).unwrap()
 }
 
 /// What people read of a task with this name.

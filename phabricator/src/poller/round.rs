@@ -258,7 +258,7 @@ mod tests {
                     Patch::new("patch"),
                 ))
             };
-            let http = observe::http::client(Duration::from_secs(10)).unwrap();
+            let http = http_client::client(Duration::from_secs(10)).unwrap();
             let conduit = Conduit::new(fake.url().clone(), fake.token(), http);
             let names = ConfiguredNames {
                 skipped_authors: Vec::new(),

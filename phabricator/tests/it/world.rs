@@ -38,7 +38,7 @@ pub(crate) fn start() -> Timestamp {
 }
 
 pub(crate) fn http() -> reqwest::Client {
-    observe::http::client(Duration::from_secs(10)).unwrap()
+    http_client::client(Duration::from_secs(10)).unwrap()
 }
 
 pub(crate) async fn fake() -> FakePhabricator {

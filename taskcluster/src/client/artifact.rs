@@ -8,8 +8,8 @@ use std::{fmt, io::Read, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use http_client::NotPublic;
 use jiff::Timestamp;
-use observe::http::NotPublic;
 use reqwest::{
     RequestBuilder, Response, StatusCode,
     header::{CONTENT_ENCODING, HeaderName, LOCATION},

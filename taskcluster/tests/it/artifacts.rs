@@ -109,7 +109,7 @@ async fn reference_is_followed_to_safe_addresses_only() {
 /// A client that fetches from public addresses and from these networks.
 fn fetching(client: Taskcluster, allowed: &str) -> Taskcluster {
     let elsewhere =
-        observe::http::public_client(Duration::from_secs(10), allowed.parse().unwrap()).unwrap();
+        http_client::public_client(Duration::from_secs(10), allowed.parse().unwrap()).unwrap();
     client.fetching_elsewhere(elsewhere)
 }
 

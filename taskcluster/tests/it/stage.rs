@@ -108,7 +108,7 @@ pub(crate) fn client_credentials(shown: testkit::taskcluster::Credentials) -> Cr
 }
 
 pub(crate) fn http() -> reqwest::Client {
-    observe::http::client(Duration::from_secs(20)).unwrap()
+    http_client::client(Duration::from_secs(20)).unwrap()
 }
 
 /// A Hawk signature, written after the protocol's description and not with the client's means.

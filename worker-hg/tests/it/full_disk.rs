@@ -171,7 +171,7 @@ async fn builds_wait_while_their_patches_fill_the_disk_and_are_pushed_when_it_ha
         return;
     };
     let phabricator = FakePhabricator::start(world.clock.clone()).await.unwrap();
-    let http = observe::http::client(Duration::from_secs(60)).unwrap();
+    let http = http_client::client(Duration::from_secs(60)).unwrap();
     let conduit = Conduit::new(phabricator.url().clone(), phabricator.token(), http);
     world.source_of_patches = Some(Arc::new(conduit));
     let (author, repository) = (

@@ -128,7 +128,7 @@ async fn it_answers_as_the_recorded_one() {
         ("approval-required", "approval required", ""),
     ] {
         service.say("try", status, reason);
-        let http = observe::http::client(std::time::Duration::from_secs(5)).unwrap();
+        let http = http_client::client(std::time::Duration::from_secs(5)).unwrap();
         let answer = http
             .get(service.url().join("trees/try").unwrap())
             .send()

@@ -152,7 +152,7 @@ async fn redis(role: Role, namespace: &str, clock: &Arc<dyn Clock>) -> anyhow::R
 
 async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
     let phabricator = &config.phabricator;
-    let http = observe::http::client(REQUEST)?;
+    let http = http_client::client(REQUEST)?;
     let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);
     let subject = format!("phabricator {}", place(&phabricator.url));
     match conduit.whoami().await {
@@ -242,10 +242,7 @@ async fn channels(notifier: &Notifier, lines: &mut Lines) -> anyhow::Result<()> 
 
 /// Whether anybody answers, whatever it is.
 async fn http(url: &url::Url) -> anyhow::Result<String> {
-    let response = observe::http::client(REQUEST)?
-        .get(url.clone())
-        .send()
-        .await;
+    let response = http_client::client(REQUEST)?.get(url.clone()).send().await;
     let status = response.map_err(reqwest::Error::without_url)?.status();
     if status.is_server_error() {
         bail!("it answers with http status {status}");

@@ -7,7 +7,7 @@ pub(super) async fn the_newest_builds_are_served(world: &World) {
         .monitor("served", &["--tree", "*", "--serve", "0"])
         .await;
     let url = format!("http://{}", process.address().await);
-    let http = observe::http::client(Duration::from_secs(20)).unwrap();
+    let http = http_client::client(Duration::from_secs(20)).unwrap();
     let get = async |path: &str, accept: &str| {
         let response = http
             .get(format!("{url}{path}"))

@@ -123,7 +123,7 @@ impl World {
     async fn new() -> Self {
         let clock = Arc::new(ManualClock::new("2026-11-21T04:00:00Z".parse().unwrap()));
         let fake = FakePhabricator::start(clock.clone()).await.unwrap();
-        let http = observe::http::client(Duration::from_secs(10)).unwrap();
+        let http = http_client::client(Duration::from_secs(10)).unwrap();
         let conduit = Conduit::new(fake.url().clone(), fake.token(), http);
         let (alice, repository) = (
             fake.add_user("alice", "Alice"),

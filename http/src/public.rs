@@ -20,7 +20,7 @@ use reqwest::{
 use thiserror::Error;
 use url::{Host, Url};
 
-use super::{HttpError, builder};
+use crate::client::{ClientError, builder};
 
 /// Networks that are allowed beside public addresses.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +48,7 @@ pub struct PublicClient {
 }
 
 /// A client that connects to public addresses and to `allowed` networks only. `timeout` is for a whole request.
-pub fn public_client(timeout: Duration, allowed: Networks) -> Result<PublicClient, HttpError> {
+pub fn public_client(timeout: Duration, allowed: Networks) -> Result<PublicClient, ClientError> {
     let http = builder(timeout)
         .no_proxy()
         .dns_resolver(Resolver(allowed.clone()))
