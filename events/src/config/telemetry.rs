@@ -1,4 +1,4 @@
-//! The settings of commit telemetry, which the environment has: its predecessor was set up like that.
+//! The settings of commit telemetry, read from the environment like its predecessor's.
 
 use std::fmt;
 
@@ -10,48 +10,48 @@ use url::Url;
 
 use super::pulse::Variables;
 
-/// Which servers are asked, and where pings go.
+/// The servers of commit telemetry.
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
-    /// The default repository. Only pushes to repositories of its server are worked on.
+    /// The default repository. Only pushes to repositories on its server are processed.
     pub target: Repository,
     /// Bugzilla's REST API.
     pub bugzilla: Url,
-    /// Where pings go.
+    /// The address of the pings.
     pub edge: EdgeSettings,
-    /// How changesets are classified.
+    /// The rules of the classification.
     pub rules: Rules,
     /// Host and port of a StatsD server.
     pub statsd: Option<(String, u16)>,
 }
 
-/// The source of pushes: an exchange of Pulse.
+/// The subscription to push messages on Pulse.
 #[derive(Debug, Clone)]
 pub struct HgPushesConfig {
-    /// Our user on Pulse.
+    /// The broker, and our user on it.
     pub pulse: PulseSettings,
     /// The name of our queue below `queue/<user>/`.
     pub queue: String,
     /// The exchange of Mercurial's messages.
     pub exchange: String,
-    /// Of which repositories.
+    /// The repositories, as a routing key.
     pub topic: Topic,
 }
 
-/// Everything that is wrong with the settings.
+/// All faults of the settings.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("the settings (in the environment, or in .env) are not right:\n{}", .0.join("\n"))]
+#[error("the settings (in the environment, or in .env) are invalid:\n{}", .0.join("\n"))]
 pub struct TelemetryFaults(Vec<String>);
 
 impl TelemetryConfig {
-    /// What is needed to make pings.
+    /// Reads the settings that make and send pings.
     pub fn read(variables: Variables<'_>) -> Result<Self, TelemetryFaults> {
         let mut reader = Reader::new(variables);
         let config = reader.telemetry();
         reader.all(config)
     }
 
-    /// The same, and what is needed to hear of pushes.
+    /// Reads these and the subscription to push messages.
     pub fn read_with_pulse(
         variables: Variables<'_>,
     ) -> Result<(Self, HgPushesConfig), TelemetryFaults> {
@@ -61,7 +61,7 @@ impl TelemetryConfig {
     }
 }
 
-/// Reads variables and keeps what is wrong. The values may be secret, so faults tell the names alone.
+/// Reads variables and collects their faults. Values may be secret, so faults contain only names.
 struct Reader<'a> {
     variables: Variables<'a>,
     faults: Vec<String>,
@@ -85,15 +85,15 @@ impl<'a> Reader<'a> {
         self.faults.push(format!("{name}: {problem}"));
     }
 
-    /// The value of a variable, or `usual`. `None` is a fault.
+    /// The value of a variable, or `default`. `None` after a fault.
     fn value<T>(
         &mut self,
         name: &str,
-        usual: &str,
+        default: &str,
         expected: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<T> {
-        let value = parse((self.variables)(name).as_deref().unwrap_or(usual));
+        let value = parse((self.variables)(name).as_deref().unwrap_or(default));
         if value.is_none() {
             self.fault(name, format_args!("expected {expected}"));
         }
@@ -108,17 +108,17 @@ impl<'a> Reader<'a> {
         value
     }
 
-    fn name(&mut self, name: &str, usual: &str) -> Option<String> {
+    fn name(&mut self, name: &str, default: &str) -> Option<String> {
         let expected = "a name without a slash";
-        self.value(name, usual, expected, |text| {
+        self.value(name, default, expected, |text| {
             (!text.contains('/') && !matches!(text, "." | "..")).then(|| text.to_owned())
         })
     }
 
-    fn url(&mut self, name: &str, usual: &str) -> Option<Url> {
+    fn url(&mut self, name: &str, default: &str) -> Option<Url> {
         self.value(
             name,
-            usual,
+            default,
             "an http or https url without user and password",
             |text| {
                 let plain = |url: &Url| {
@@ -131,12 +131,12 @@ impl<'a> Reader<'a> {
         )
     }
 
-    fn port(&mut self, name: &str, usual: u16) -> Option<u16> {
+    fn port(&mut self, name: &str, default: u16) -> Option<u16> {
         let parse = |text: &str| text.parse().ok().filter(|&port| port > 0);
-        self.value(name, &usual.to_string(), "a port from 1 to 65535", parse)
+        self.value(name, &default.to_string(), "a port from 1 to 65535", parse)
     }
 
-    /// Everything is read before anything is given up.
+    /// Reads every variable before it fails, so that all faults are reported.
     fn telemetry(&mut self) -> Option<TelemetryConfig> {
         let target = self.value(
             "TARGET_REPO",

@@ -1,11 +1,11 @@
-//! `events telemetry`: pings of pushes, from the queue, of one changeset, or of a part of a pushlog.
+//! `events telemetry`: pings of the pushes in the queue, of one changeset, or of a range of a pushlog.
 
 mod backfill;
+mod checkpoint;
 mod console;
 mod dead_letters;
 mod queue;
 mod state;
-mod stopped;
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     topology::telemetry as wiring,
 };
 
-/// How long what is in flight is given after a signal, in seconds.
+/// The grace period after a signal, in seconds.
 const GRACE: u64 = 20;
 
 /// Runs `events telemetry`.
@@ -43,10 +43,9 @@ pub async fn telemetry(options: Telemetry) -> anyhow::Result<()> {
     }
 }
 
-/// Where the settings of a command come from.
+/// The sources of a command's settings.
 struct Settings<'a> {
     variables: Variables<'a>,
-    /// The option `--classic`.
     classic: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Commit telemetry, as the environment sets it up.
+//! The wiring of commit telemetry, from the environment's settings.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::{
     queues::PULSE_HGPUSHES,
 };
 
-/// What comes before the names of our counters, as it always did.
+/// The prefix of our metrics, as the predecessor had it.
 const PREFIX: &str = "commit_telemetry";
 
-/// The servers that are asked, and the one that gets the pings.
+/// The clients of hgweb, Bugzilla and the ingestion edge.
 pub(crate) fn telemetry(
     config: &TelemetryConfig,
     clock: &Arc<dyn Clock>,
@@ -29,22 +29,21 @@ pub(crate) fn telemetry(
         Bugzilla::new(config.bugzilla.clone(), http.clone(), Arc::clone(clock)),
         Edge::new(&config.edge, http, Arc::clone(clock))?,
     );
-    Ok(telemetry.classified_by(config.rules))
+    Ok(telemetry.with_rules(config.rules))
 }
 
-/// The server that counts, if there is one.
+/// The StatsD client, if one is configured and its host can be resolved.
 pub(crate) async fn statsd(config: &TelemetryConfig) -> Option<StatsD> {
     let (host, port) = config.statsd.as_ref()?;
     let opened = StatsD::open(host, *port, PREFIX).await;
-    // Nobody's work depends on being counted.
     opened
         .inspect_err(|error| {
-            warn!("nothing is counted: STATSD_HOST {host} cannot be used: {error}")
+            warn!(host, %error, "cannot use STATSD_HOST {host}; sending no metrics");
         })
         .ok()
 }
 
-/// What makes pings of messages.
+/// The handler of push messages.
 pub(crate) fn push_handler(
     config: &TelemetryConfig,
     telemetry: Telemetry,
@@ -52,12 +51,12 @@ pub(crate) fn push_handler(
 ) -> PushHandler {
     let handler = PushHandler::new(telemetry, config.target.url().clone());
     match statsd {
-        Some(statsd) => handler.counted_by(statsd.clone()),
+        Some(statsd) => handler.with_statsd(statsd.clone()),
         None => handler,
     }
 }
 
-/// The route of pushes from Pulse.
+/// The route of push messages from Pulse.
 pub(crate) fn hgpushes(pushes: &HgPushesConfig) -> Route {
     Route {
         exchange: pushes.exchange.clone(),
@@ -66,7 +65,7 @@ pub(crate) fn hgpushes(pushes: &HgPushesConfig) -> Route {
     }
 }
 
-/// The services: the listener, and the consumer of the pushes that it stored.
+/// The services: the listener, and the consumer of the messages that it stores.
 pub(crate) async fn services(
     (config, pushes): (TelemetryConfig, HgPushesConfig),
     bus: &Arc<dyn Bus>,

@@ -1,10 +1,9 @@
-//! Commit telemetry, as its users run it: the commands and `events run telemetry`, with a real RabbitMQ and a real Redis.
-
-mod settings;
-mod unreadable;
+//! Commit telemetry from end to end: the commands and `events run telemetry`, with a real RabbitMQ and a real Redis.
 
 mod backfill;
+mod dead_letters;
 mod peer;
+mod settings;
 
 use std::{
     collections::BTreeSet,
@@ -29,17 +28,17 @@ use crate::world::{Process, until};
 
 const EXCHANGE: &str = "exchange/hgpushes/v2";
 const QUEUE: &str = "queue/pulseuser/telemetry";
-/// How long anything may take before the test gives up on it.
+/// The deadline of every wait.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How a command ended, and what it wrote.
+/// The exit code and the output of a command.
 struct Said {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-/// Runs `events telemetry` to its end, with nothing in its environment but this.
+/// Runs `events telemetry` to its end, with only this environment.
 async fn telemetry(
     arguments: &[&str],
     environment: &[(String, String)],
@@ -65,7 +64,7 @@ async fn telemetry(
     }
 }
 
-/// What the environment says of the servers.
+/// The variables with the addresses of the servers.
 fn servers(peer: &Peer, directory: &TempDir) -> Vec<(String, String)> {
     let set = [
         ("TARGET_REPO", peer.repository()),
@@ -96,7 +95,7 @@ impl Deployment {
         }
     }
 
-    /// One with a queue that is bound.
+    /// A deployment with a bound queue.
     async fn with_queue() -> Self {
         let deployment = Self::new().await;
         let said = deployment.process(&[]).await;
@@ -126,7 +125,7 @@ impl Deployment {
             .collect()
     }
 
-    /// Starts a process that goes on.
+    /// Starts a process without waiting for its end.
     fn start(&self, arguments: &[&str], more: &[(&str, &str)]) -> Process {
         let own = self.environment();
         let own = own
@@ -182,7 +181,7 @@ impl Deployment {
 }
 
 #[tokio::test]
-async fn the_queue_is_worked_off_although_the_command_is_killed_in_the_middle() {
+async fn killed_command_leaves_its_messages_to_the_next_run() {
     let deployment = Deployment::with_queue().await;
     let peer = &deployment.peer;
     deployment.push(1..=20).await;
@@ -190,7 +189,7 @@ async fn the_queue_is_worked_off_although_the_command_is_killed_in_the_middle() 
     assert_eq!(peer.accepted(), pings(1..=20));
     deployment.until_depth(0).await;
 
-    // It dies before it hears that pings were accepted.
+    // It is killed before its pings are answered.
     peer.world().silent = true;
     deployment.push(21..=40).await;
     let command = deployment.start(&["telemetry", "process-queue-messages"], &[]);
@@ -212,7 +211,7 @@ async fn the_queue_is_worked_off_although_the_command_is_killed_in_the_middle() 
 }
 
 #[tokio::test]
-async fn no_send_prints_every_ping_and_leaves_every_message() {
+async fn dry_run_prints_every_ping_and_leaves_every_message() {
     let deployment = Deployment::with_queue().await;
     deployment.push([7, 10]).await;
     deployment
@@ -241,7 +240,7 @@ async fn no_send_prints_every_ping_and_leaves_every_message() {
             json!({"changedFiles": 1, "additions": 1, "deletions": 1})
         );
         assert!(
-            said.err.contains("showed the pings of a push, sent none"),
+            said.err.contains("printed the pings of a push, sent none"),
             "{}",
             said.err
         );
@@ -271,7 +270,7 @@ fn dead_letters(path: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn following_goes_on_through_a_death_of_rabbitmq_until_a_signal() {
+async fn follow_survives_crash_of_rabbitmq_and_ends_at_a_signal() {
     let mut deployment = Deployment::with_queue().await;
     let mut command = deployment.start(&["telemetry", "process-queue-messages", "--follow"], &[]);
     command.until_logged("reading messages").await;
@@ -292,7 +291,7 @@ async fn following_goes_on_through_a_death_of_rabbitmq_until_a_signal() {
 }
 
 #[tokio::test]
-async fn under_the_bus_every_push_has_its_pings_although_the_process_is_killed() {
+async fn bus_sends_every_ping_although_the_process_is_killed() {
     let deployment = Deployment::with_queue().await;
     let place = deployment.directory.path().join("redis");
     std::fs::create_dir(&place).unwrap();
@@ -312,7 +311,7 @@ async fn under_the_bus_every_push_has_its_pings_although_the_process_is_killed()
         peer.world().unheard.len() >= 4
     })
     .await;
-    // They are on the bus now.
+    // The messages are on the bus.
     deployment.until_depth(0).await;
     process.signal(Signal::SIGKILL);
     peer.world().silent = false;
@@ -348,7 +347,7 @@ async fn under_the_bus_every_push_has_its_pings_although_the_process_is_killed()
 }
 
 #[tokio::test]
-async fn one_ping_is_dumped_and_an_unknown_changeset_is_reported() {
+async fn dump_prints_one_ping_and_reports_an_unknown_changeset() {
     let directory = tempfile::tempdir().unwrap();
     let peer = Peer::start(20).await;
     let environment = servers(&peer, &directory);
@@ -414,7 +413,7 @@ async fn one_ping_is_dumped_and_an_unknown_changeset_is_reported() {
 }
 
 #[tokio::test]
-async fn statsd_receives_each_changeset_and_the_time() {
+async fn statsd_receives_count_of_changesets_and_duration() {
     let deployment = Deployment::with_queue().await;
     let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     deployment.push([9, 10]).await;
@@ -450,7 +449,7 @@ async fn statsd_receives_each_changeset_and_the_time() {
         .and_then(|rest| rest.strip_suffix("|ms"))
         .unwrap();
     assert!(time.parse::<f64>().unwrap() > 0.0, "{time}");
-    // Both commands have ended, and what they sent is here.
+    // Both commands have ended, so all datagrams have arrived.
     assert!(
         server.try_recv(&mut read).is_err(),
         "a dry run is not counted"

@@ -1,4 +1,5 @@
-//! How fast a backfill is beside one request after another: `./dev bench telemetry`. The servers take 50 ms for an answer.
+//! The speed of a backfill, compared with one request after another: `./dev bench telemetry`. The servers take 50 ms for an
+//! answer.
 
 #![expect(
     clippy::print_stdout,
@@ -14,7 +15,7 @@ use axum::{
     routing::{get, put},
 };
 use commit_telemetry::{
-    Backfill, Bugzilla, Edge, EdgeSettings, Hgweb, Place, Repository, Span, Telemetry,
+    Backfill, Bugzilla, Cursor, Edge, EdgeSettings, Hgweb, PushRange, Repository, Telemetry,
 };
 use futures::StreamExt;
 use runtime::{Clock, Shutdown, SystemClock};
@@ -23,12 +24,12 @@ use tokio::net::TcpListener;
 use url::Url;
 
 const LATENCY: Duration = Duration::from_millis(50);
-/// Pushes of one changeset each that are worked off one after another, and side by side.
+/// The numbers of pushes, of one changeset each, that are processed one after another and concurrently.
 const SIZES: (u64, u64) = (100, 4_000);
-/// With `--smallest`, which shows that the benchmark still works.
+/// The same with `--smallest`, which checks that the benchmark works.
 const SMALLEST: (u64, u64) = (2, 64);
-/// What the command uses.
-const AT_ONCE: usize = 32;
+/// The concurrency of the command.
+const CONCURRENCY: usize = 32;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -44,7 +45,7 @@ fn main() {
     runtime.block_on(async {
         let root = servers().await;
         let alone = rate(&root, few, 1).await;
-        let together = rate(&root, many, AT_ONCE).await;
+        let together = rate(&root, many, CONCURRENCY).await;
         if option("--json") {
             let line = json!({
                 "measure": "telemetry backfill", "value": together, "unit": "pushes/s", "beside": alone,
@@ -53,7 +54,7 @@ fn main() {
             return;
         }
         println!("one request after another: {alone:.1} pushes/s ({few} pushes)");
-        println!("{AT_ONCE} changesets at once: {together:.1} pushes/s ({many} pushes)");
+        println!("{CONCURRENCY} changesets at once: {together:.1} pushes/s ({many} pushes)");
         println!("{:.1} times as fast", together / alone);
     });
 }
@@ -99,8 +100,8 @@ async fn pushlog(uri: axum::http::Uri) -> String {
     json!({"lastpushid": SIZES.1, "pushes": pushes}).to_string()
 }
 
-/// How many pushes a second.
-async fn rate(root: &Url, pushes: u64, at_once: usize) -> f64 {
+/// The speed in pushes a second.
+async fn rate(root: &Url, pushes: u64, concurrency: usize) -> f64 {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let http = http_client::client(Duration::from_secs(10)).expect("a client");
     let below = |path| root.join(path).expect("an address");
@@ -119,18 +120,15 @@ async fn rate(root: &Url, pushes: u64, at_once: usize) -> f64 {
     let shutdown = Shutdown::new();
     let backfill = Backfill::new(&telemetry, &repository, clock.as_ref(), &shutdown);
     let begun = clock.now();
-    let span = Span {
-        from: Place {
-            push: 0,
-            changesets: 0,
-        },
+    let range = PushRange {
+        from: Cursor::behind(0),
         end: pushes,
-        at_once,
+        concurrency,
     };
-    let mut all = pin!(backfill.run(span));
-    while let Some(ended) = all.next().await {
+    let mut all = pin!(backfill.run(range));
+    while let Some(result) = all.next().await {
         assert!(
-            ended.expect("the pushlog").failure.is_none(),
+            result.expect("the pushlog").failure.is_none(),
             "every ping is accepted"
         );
     }

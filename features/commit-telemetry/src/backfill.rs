@@ -1,11 +1,11 @@
-//! Pings of pushes that were missed: a part of a repository's pushlog is read, and worked off.
+//! Pings of past pushes: processes a range of a repository's pushlog.
 //!
-//! # Where to go on
+//! # Resuming
 //!
-//! Changesets are begun in the order of the pushlog, and done in any. What can be gone on from is a [`Place`]: everything
-//! before it is done. It moves when the first changeset that was not done is. After a stop that let everything end which
-//! was begun, everything that was begun is before it. After a death, what was done behind it is done again; its pings
-//! have the same ids, so the ingestion drops them.
+//! Changesets begin in the order of the pushlog and end in any order. A [`Cursor`] is the position from which a run can
+//! resume: everything before it is done. It advances when the first unfinished changeset ends. A shutdown lets every
+//! changeset in flight end, so nothing is done behind its last cursor. After a crash the changesets done behind the cursor
+//! are processed again; their pings have the same ids, so the ingestion drops them.
 
 use std::collections::BTreeMap;
 
@@ -13,66 +13,78 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use runtime::{Clock, Shutdown};
 use serde::{Deserialize, Serialize};
 
-use crate::{NotDone, Patience, Pushlog, Repository, Telemetry, TelemetryError, names::Node};
+use crate::{OutageRetry, Pushlog, Repository, RetryError, Telemetry, TelemetryError, ids::Node};
 
-/// How many pushes are asked for at once.
-const STEP: u64 = 100;
-/// How many answers about pushes are on their way, or wait to be worked off.
-const STEPS_AHEAD: usize = 2;
+/// The number of pushes in a request for a part of the pushlog.
+const PUSHES_PER_REQUEST: u64 = 100;
+/// The number of such requests that are in flight, or whose answers wait to be processed.
+const REQUESTS_AHEAD: usize = 2;
 
-/// A place in a pushlog.
+/// A position in a pushlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    /// Every push up to this one is before it.
+pub struct Cursor {
+    /// The last push that is completely before it.
     pub push: u64,
-    /// And this number of changesets of the next push.
+    /// The number of changesets of the next push that are before it.
     pub changesets: usize,
 }
 
-/// What a backfill is to do.
-#[derive(Debug, Clone, Copy)]
-pub struct Span {
-    /// What is done already.
-    pub from: Place,
-    /// The last push.
-    pub end: u64,
-    /// How many changesets are worked on at once.
-    pub at_once: usize,
+impl Cursor {
+    /// The position behind a push.
+    pub fn behind(push: u64) -> Self {
+        Self {
+            push,
+            changesets: 0,
+        }
+    }
 }
 
-/// A changeset of which nothing more is to be expected.
+/// The work of a backfill.
+#[derive(Debug, Clone, Copy)]
+pub struct PushRange {
+    /// The position to begin at.
+    pub from: Cursor,
+    /// The last push.
+    pub end: u64,
+    /// The number of changesets that are processed concurrently.
+    pub concurrency: usize,
+}
+
+/// The final result of a changeset.
 #[derive(Debug)]
-pub struct Ended {
+pub struct ChangesetResult {
     /// The number of its push.
     pub push: u64,
     /// The changeset.
     pub node: Node,
-    /// Whether it is the last one of its push.
-    pub last: bool,
-    /// Why its ping is not sent, if it is not.
+    /// Whether it is the last changeset of its push.
+    pub is_last_of_push: bool,
+    /// The reason why its ping was not sent.
     pub failure: Option<TelemetryError>,
-    /// From where to go on after all that ended so far.
-    pub place: Place,
+    /// The position to resume from after all results so far.
+    pub cursor: Cursor,
 }
 
-/// A changeset that is to be worked on, and the place behind it.
-struct Step {
+/// A changeset to process.
+struct Item {
+    /// Its rank in the range, from 0.
     number: usize,
     push: u64,
     node: Node,
-    behind: Place,
+    /// The position behind it.
+    behind: Cursor,
 }
 
-/// Sends the pings of a part of a pushlog.
+/// Sends the pings of a range of a pushlog.
 pub struct Backfill<'a> {
     telemetry: &'a Telemetry,
     repository: &'a Repository,
-    patience: Patience<'a>,
+    retry: OutageRetry<'a>,
     shutdown: &'a Shutdown,
 }
 
 impl<'a> Backfill<'a> {
-    /// Sends by `telemetry` for pushes to `repository`. Once `shutdown` has begun, nothing new is.
+    /// Sends the pings of pushes to `repository` by `telemetry`. Begins no changeset after `shutdown`.
     pub fn new(
         telemetry: &'a Telemetry,
         repository: &'a Repository,
@@ -82,103 +94,101 @@ impl<'a> Backfill<'a> {
         Self {
             telemetry,
             repository,
-            patience: Patience::new(clock, shutdown),
+            retry: OutageRetry::new(clock, shutdown),
             shutdown,
         }
     }
 
     /// The number of the newest push.
-    pub async fn newest(&self) -> Result<u64, NotDone> {
+    pub async fn newest(&self) -> Result<u64, RetryError> {
         let pushlog = self
-            .patience
-            .until_done(|| self.telemetry.hgweb().pushlog(self.repository, 0, 1))
+            .retry
+            .run(|| self.telemetry.hgweb().pushlog(self.repository, 0, 1))
             .await?;
         Ok(pushlog.newest)
     }
 
-    /// Works off the pushes of `span`. Ends when all have ended, or when what was begun has ended after `shutdown`. An error
-    /// is one that keeps everything from going on: nothing new is begun after it.
-    pub fn run(&self, span: Span) -> impl Stream<Item = Result<Ended, TelemetryError>> {
-        let mut ended = Line::new(span.from);
-        let worked = self
-            .steps(span)
+    /// Processes the pushes of `range`. The stream ends with the last result, or after a shutdown with the last changeset in
+    /// flight. An error, such as an outage, stops the whole backfill: it begins no further changeset.
+    pub fn run(
+        &self,
+        range: PushRange,
+    ) -> impl Stream<Item = Result<ChangesetResult, TelemetryError>> {
+        let mut tracker = CursorTracker::new(range.from);
+        self.items(range)
             .take_until(self.shutdown.stopping())
-            .map(move |step| async move {
-                match step {
-                    Ok(step) => self.work(step).await,
-                    Err(NotDone::Failed(error) | NotDone::Away(error)) => self.end(error),
-                    Err(NotDone::Stopped) => None,
+            .map(move |item| async move {
+                match item {
+                    Ok(item) => self.process(item).await,
+                    Err(RetryError::Failed(error) | RetryError::Outage(error)) => self.abort(error),
+                    Err(RetryError::Shutdown) => None,
                 }
             })
-            .buffer_unordered(span.at_once)
-            .filter_map(std::future::ready);
-        worked.map_ok(move |(step, failure)| {
-            let last = step.behind.changesets == 0;
-            let place = ended.end(step.number, step.behind);
-            Ended {
-                push: step.push,
-                node: step.node,
-                last,
+            .buffer_unordered(range.concurrency)
+            .filter_map(std::future::ready)
+            .map_ok(move |(item, failure)| ChangesetResult {
+                push: item.push,
+                node: item.node,
+                is_last_of_push: item.behind.changesets == 0,
                 failure,
-                place,
-            }
-        })
+                cursor: tracker.complete(item.number, item.behind),
+            })
     }
 
-    /// `None` if it was given up because of the stop; an error if a server is away.
-    async fn work(
+    /// The item with its failure, if its ping cannot be sent; `None` if a shutdown interrupted it; an error for an outage.
+    async fn process(
         &self,
-        step: Step,
-    ) -> Option<Result<(Step, Option<TelemetryError>), TelemetryError>> {
-        let done = self.patience.until_done(|| async {
+        item: Item,
+    ) -> Option<Result<(Item, Option<TelemetryError>), TelemetryError>> {
+        let result = self.retry.run(|| async {
             let ping = self
                 .telemetry
-                .ping_for(self.repository, step.node.as_str())
+                .ping_for(self.repository, item.node.as_str())
                 .await?;
             self.telemetry.send(&ping).await
         });
-        match done.await {
-            Ok(()) => Some(Ok((step, None))),
-            Err(NotDone::Failed(error)) => Some(Ok((step, Some(error)))),
-            Err(NotDone::Away(error)) => self.end(error),
-            Err(NotDone::Stopped) => None,
+        match result.await {
+            Ok(()) => Some(Ok((item, None))),
+            Err(RetryError::Failed(error)) => Some(Ok((item, Some(error)))),
+            Err(RetryError::Outage(error)) => self.abort(error),
+            Err(RetryError::Shutdown) => None,
         }
     }
 
-    /// Nothing new is begun.
-    fn end<T>(&self, error: TelemetryError) -> Option<Result<T, TelemetryError>> {
+    /// Stops the backfill.
+    fn abort<T>(&self, error: TelemetryError) -> Option<Result<T, TelemetryError>> {
         self.shutdown.stop();
         Some(Err(error))
     }
 
-    /// The changesets in the order of the pushlog.
-    fn steps(&self, span: Span) -> impl Stream<Item = Result<Step, NotDone>> {
-        let starts = (span.from.push..span.end).step_by(STEP as usize);
-        let pushes = stream::iter(starts)
+    /// The changesets of `range`, in the order of the pushlog.
+    fn items(&self, range: PushRange) -> impl Stream<Item = Result<Item, RetryError>> {
+        let starts = (range.from.push..range.end).step_by(PUSHES_PER_REQUEST as usize);
+        stream::iter(starts)
             .map(move |start| async move {
-                let end = span.end.min(start + STEP);
-                self.patience
-                    .until_done(|| self.telemetry.hgweb().pushlog(self.repository, start, end))
+                let end = range.end.min(start + PUSHES_PER_REQUEST);
+                self.retry
+                    .run(|| self.telemetry.hgweb().pushlog(self.repository, start, end))
                     .await
             })
-            .buffered(STEPS_AHEAD);
-        let changesets = pushes.map_ok(move |Pushlog { pushes, .. }| {
-            let steps = pushes
-                .into_iter()
-                .flat_map(move |(push, nodes)| steps_of(push, nodes, span.from));
-            stream::iter(steps.map(Ok))
-        });
-        changesets
+            .buffered(REQUESTS_AHEAD)
+            .map_ok(move |Pushlog { pushes, .. }| {
+                let items = pushes
+                    .into_iter()
+                    .flat_map(move |(push, nodes)| items_of(push, nodes, range.from));
+                stream::iter(items.map(Ok))
+            })
             .try_flatten()
             .enumerate()
-            .map(|(number, step)| Ok(Step { number, ..step? }))
+            .map(|(number, item)| Ok(Item { number, ..item? }))
     }
 }
 
-/// The changesets of a push that are not done. They get their numbers later.
-fn steps_of(push: u64, nodes: Vec<Node>, from: Place) -> impl Iterator<Item = Step> {
-    let (count, before) = (nodes.len(), push.saturating_sub(1));
-    let done = if from.push == before {
+/// The changesets of a push that are not before `from`. [`Backfill::items`] sets their numbers.
+fn items_of(push: u64, nodes: Vec<Node>, from: Cursor) -> impl Iterator<Item = Item> {
+    let count = nodes.len();
+    let previous = push.saturating_sub(1);
+    let done = if from.push == previous {
         from.changesets
     } else {
         0
@@ -188,19 +198,15 @@ fn steps_of(push: u64, nodes: Vec<Node>, from: Place) -> impl Iterator<Item = St
         .enumerate()
         .skip(done)
         .map(move |(at, node)| {
-            let last = at + 1 == count;
-            let behind = if last {
-                Place {
-                    push,
-                    changesets: 0,
-                }
+            let behind = if at + 1 == count {
+                Cursor::behind(push)
             } else {
-                Place {
-                    push: before,
+                Cursor {
+                    push: previous,
                     changesets: at + 1,
                 }
             };
-            Step {
+            Item {
                 number: 0,
                 push,
                 node,
@@ -209,30 +215,32 @@ fn steps_of(push: u64, nodes: Vec<Node>, from: Place) -> impl Iterator<Item = St
         })
 }
 
-/// What has ended, in the order in which it was begun.
-struct Line {
-    place: Place,
+/// Derives the cursor from items that complete in any order.
+struct CursorTracker {
+    cursor: Cursor,
+    /// The number of the first item that is not complete.
     next: usize,
-    /// What ended before its turn.
-    early: BTreeMap<usize, Place>,
+    /// The positions behind the items that completed before an earlier one.
+    early: BTreeMap<usize, Cursor>,
 }
 
-impl Line {
-    fn new(place: Place) -> Self {
+impl CursorTracker {
+    fn new(cursor: Cursor) -> Self {
         Self {
-            place,
+            cursor,
             next: 0,
             early: BTreeMap::new(),
         }
     }
 
-    /// Notes an end; returns the place before which everything has ended.
-    fn end(&mut self, number: usize, behind: Place) -> Place {
+    /// Adds a complete item, and returns the position before which all items are complete.
+    fn complete(&mut self, number: usize, behind: Cursor) -> Cursor {
         self.early.insert(number, behind);
-        while let Some(place) = self.early.remove(&self.next) {
-            (self.place, self.next) = (place, self.next + 1);
+        while let Some(cursor) = self.early.remove(&self.next) {
+            self.cursor = cursor;
+            self.next += 1;
         }
-        self.place
+        self.cursor
     }
 }
 
@@ -245,49 +253,27 @@ mod tests {
     }
 
     #[test]
-    fn position_advances_when_oldest_push_completes() {
-        let place = |push| Place {
-            push,
-            changesets: 0,
-        };
-        let mut line = Line::new(place(10));
-        assert_eq!(line.end(1, place(12)), place(10));
-        assert_eq!(line.end(2, place(13)), place(10));
-        assert_eq!(line.end(0, place(11)), place(13));
-        assert_eq!(line.end(3, place(14)), place(14));
-        assert!(line.early.is_empty());
+    fn cursor_advances_when_oldest_item_completes() {
+        let cursor = Cursor::behind;
+        let mut tracker = CursorTracker::new(cursor(10));
+        assert_eq!(tracker.complete(1, cursor(12)), cursor(10));
+        assert_eq!(tracker.complete(2, cursor(13)), cursor(10));
+        assert_eq!(tracker.complete(0, cursor(11)), cursor(13));
+        assert_eq!(tracker.complete(3, cursor(14)), cursor(14));
+        assert!(tracker.early.is_empty());
     }
 
     #[test]
     fn resumed_push_skips_completed_changesets() {
         let nodes: Vec<_> = (0..3).map(node).collect();
-        let left = |from| -> Vec<_> {
-            steps_of(8, nodes.clone(), from)
-                .map(|step| (step.node, step.behind.push, step.behind.changesets))
+        let left = |push, changesets| -> Vec<_> {
+            items_of(8, nodes.clone(), Cursor { push, changesets })
+                .map(|item| (item.node, item.behind.push, item.behind.changesets))
                 .collect()
         };
         let all = [(node(0), 7, 1), (node(1), 7, 2), (node(2), 8, 0)];
-        assert_eq!(
-            left(Place {
-                push: 7,
-                changesets: 0
-            }),
-            all
-        );
-        assert_eq!(
-            left(Place {
-                push: 7,
-                changesets: 2
-            }),
-            all[2..]
-        );
-        assert_eq!(
-            left(Place {
-                push: 3,
-                changesets: 2
-            }),
-            all,
-            "those were of another push"
-        );
+        assert_eq!(left(7, 0), all);
+        assert_eq!(left(7, 2), all[2..]);
+        assert_eq!(left(3, 2), all, "those were of another push");
     }
 }

@@ -1,4 +1,4 @@
-//! Bug numbers in what authors write.
+//! Bug numbers in descriptions of changesets.
 
 use std::sync::LazyLock;
 
@@ -6,43 +6,40 @@ use regex::Regex;
 
 use crate::pattern::{pattern, word_after, word_before};
 
-/// Numbers from here on are taken for timestamps and the like.
+/// Numbers from here on are timestamps and the like, not bugs.
 const TOO_LARGE: u64 = 100_000_000;
-/// A number this long is a bug's without being called one.
-const CLEAR: usize = 5;
+/// A number of at least this many digits needs no `bug` before it.
+const MIN_BARE_DIGITS: usize = 5;
 
-/// A number, and what may call it a bug's.
+/// A number, with the prefix that marks it as a bug.
 ///
-/// The original is `(bug|b=|(?=\b#?\d{5,})|^(?=\d))\s*#?(\d+)\b`. The conditions of its third and fourth branch and of its
-/// end are checked in [`bug_numbers`]: every match holds one whole run of digits and ends with it, so the runs can be
-/// judged one after another. `\s` is the original's, to which the information separators are white space too.
+/// The predecessor's expression is `(bug|b=|(?=\b#?\d{5,})|^(?=\d))\s*#?(\d+)\b`. [`bug_numbers`] checks the conditions of its
+/// third and fourth branch and of its end: every match holds one whole run of digits and ends with it, so each run can be
+/// judged alone. `\s` is Python's, which includes the information separators.
 static NUMBER: LazyLock<Option<Regex>> = pattern!(r"(?i)(bug|b=)?[\s\x1c-\x1f]*#?([0-9]+)");
 
-/// The bug numbers that `text` speaks of, in the order of their first mention: what follows `bug` or `b=`, a number of
-/// five digits or more that stands alone, and a number at the very beginning.
+/// The bug numbers in `text`, each once, in the order of their first occurrence: a number after `bug` or `b=`, a
+/// free-standing number of five digits or more, and a number at the very beginning.
 pub fn bug_numbers(text: &str) -> Vec<u64> {
-    let mut found = Vec::new();
+    let mut numbers = Vec::new();
     for captures in NUMBER.iter().flat_map(|regex| regex.captures_iter(text)) {
         let Some(digits) = captures.get(2) else {
             continue;
         };
-        let called = captures.get(1).is_some();
-        let clear = digits.len() >= CLEAR && !word_before(text, digits.start());
-        if word_after(text, digits.end()) || !(called || clear || digits.start() == 0) {
+        let has_prefix = captures.get(1).is_some();
+        let is_bare = digits.len() >= MIN_BARE_DIGITS && !word_before(text, digits.start());
+        if word_after(text, digits.end()) || !(has_prefix || is_bare || digits.start() == 0) {
             continue;
         }
-        // What does not fit is too large as well.
-        if let Some(number) = digits
-            .as_str()
-            .parse()
-            .ok()
-            .filter(|&number| number < TOO_LARGE)
-            && !found.contains(&number)
+        // A number that overflows is too large as well.
+        if let Ok(number) = digits.as_str().parse::<u64>()
+            && number < TOO_LARGE
+            && !numbers.contains(&number)
         {
-            found.push(number);
+            numbers.push(number);
         }
     }
-    found
+    numbers
 }
 
 #[cfg(test)]
@@ -59,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn bug_numbers_match_vectors_of_the_original() {
+    fn bug_numbers_match_vectors_of_the_predecessor() {
         let vectors: Vec<Vector> = serde_json::from_str(include_str!(
             "../tests/fixtures/telemetry/parse_bugs-vectors.json"
         ))
@@ -76,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn megabyte_of_digits_is_rejected_in_linear_time() {
+    fn megabyte_without_bug_number_takes_linear_time() {
         for text in [
             "1".repeat(1 << 20),
             " ".repeat(1 << 20),
@@ -88,8 +85,8 @@ mod tests {
         assert_eq!(bug_numbers(&format!("bug {}7", "0".repeat(1000))), [7]);
     }
 
-    /// The original's regular expression as a backtracking matcher reads it: position after position, branch after branch.
-    fn literally(text: &str) -> Vec<u64> {
+    /// The predecessor's regular expression, read like a backtracking matcher does: position by position, branch by branch.
+    fn backtracking(text: &str) -> Vec<u64> {
         let text: Vec<char> = text.chars().collect();
         let word = |at: usize| {
             text.get(at)
@@ -144,7 +141,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
         #[test]
-        fn digit_runs_match_regular_expression_of_the_original(
+        fn bug_numbers_match_backtracking_reading_of_the_regular_expression(
             pieces in prop::collection::vec(
                 prop::sample::select(vec![
                     "bug", "BUG", "b=", "b", "=", "#", " ", "\t", "\u{1c}", "\u{a0}", "1", "12", "12345", "007", "_", "x",
@@ -154,7 +151,7 @@ mod tests {
             )
         ) {
             let text = pieces.concat();
-            prop_assert_eq!(bug_numbers(&text), literally(&text), "{:?}", text);
+            prop_assert_eq!(bug_numbers(&text), backtracking(&text), "{:?}", text);
         }
     }
 }

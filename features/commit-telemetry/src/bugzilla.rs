@@ -1,9 +1,9 @@
-//! Where a changeset was reviewed, by its bug.
+//! The review system of a changeset, by its bug.
 //!
-//! Bugzilla's refusals tell something too. A bug that may not be seen, or that is not there, counts as none, as it always
-//! did: an answer 401, or one below 500 with an `error` in it. Another answer 4xx says nothing, so the system is unknown. The
-//! original took an outage (5xx, no answer) for "unknown" as well, and the figures stayed wrong; here the push waits
-//! until Bugzilla is back.
+//! Bugzilla's error answers decide too. As in the predecessor, a bug that is private or missing counts as no bug: an answer
+//! with status 401, or with a status below 500 and an `error` in its body. For any other 4xx the system is unknown. The
+//! predecessor also took an outage (5xx, no answer) as "unknown", and its figures stayed wrong; here the push waits until
+//! Bugzilla is back.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -16,29 +16,31 @@ use url::Url;
 
 use crate::{
     ReviewSystem, TelemetryError,
-    call::{Answer, Caller, read_json},
+    http::{Answer, HttpClient, decode_json},
 };
 
-/// The longest answer that is read, in bytes. A bug has some hundred attachments at most, and they come without their data.
+/// The longest answer, in bytes. A bug has some hundred attachments at most, and they come without their data.
 const MAX_ANSWER: usize = 32 << 20;
-/// How many bugs' answers are kept.
-const KEPT: u64 = 10_000;
-/// How long an answer is kept: the changesets of a bug come together, and a bug goes on.
-const FRESH: Duration = Duration::from_secs(600);
+/// The most bugs in the cache.
+const CACHE_SIZE: u64 = 10_000;
+/// The lifetime of a cached result: the changesets of a bug come together, and a bug changes.
+const CACHE_TTL: Duration = Duration::from_secs(600);
 /// The type of an attachment that stands for a revision on Phabricator.
 const PHABRICATOR: &str = "text/x-phabricator-request";
+/// Bugzilla's error code for an address that its API does not have.
+const NO_SUCH_METHOD: i64 = 32614;
 
-/// A Bugzilla. Clones share the answers that are kept.
+/// A client of Bugzilla's REST API. Clones share the cache.
 #[derive(Clone)]
 pub struct Bugzilla {
     api: Url,
-    caller: Caller,
-    /// Who asks for a bug that is being asked for waits for that answer. Failures are not kept.
-    known: Cache<u64, ReviewSystem>,
+    http: HttpClient,
+    /// Concurrent lookups of a bug share one request. Failures are not cached.
+    cache: Cache<u64, ReviewSystem>,
 }
 
 impl fmt::Debug for Bugzilla {
-    /// An address may hold a password, so only the host is shown.
+    /// Shows only the host: an address may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bugzilla")
             .field("host", &self.api.host_str())
@@ -83,51 +85,58 @@ struct Change {
 }
 
 impl Change {
-    /// Whether somebody granted a review. Flags that were set at once stand in one change.
+    /// Whether it grants a review. Flags that were set together are in one change.
     fn grants_review(&self) -> bool {
         self.field_name == "flagtypes.name"
             && self.added.split(',').any(|flag| flag.trim() == "review+")
     }
 }
 
-/// What Bugzilla says of a bug.
-enum Said<T> {
-    This(T),
-    /// Nothing, which tells the review system nevertheless.
-    Nothing(ReviewSystem),
+/// Bugzilla's answer about a bug.
+enum BugAnswer<T> {
+    Found(T),
+    /// An error answer that determines the review system.
+    Error(ReviewSystem),
+}
+
+/// An error body. The presence of `error` makes it one, whatever its value.
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(rename = "error")]
+    _error: Value,
+    #[serde(default)]
+    code: Option<i64>,
 }
 
 impl Bugzilla {
     /// A client of the REST API at `api`, such as `https://bugzilla.mozilla.org/rest`. `http` must not follow redirects.
     pub fn new(api: Url, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
-        let known = Cache::builder()
-            .max_capacity(KEPT)
-            .time_to_live(FRESH)
+        let cache = Cache::builder()
+            .max_capacity(CACHE_SIZE)
+            .time_to_live(CACHE_TTL)
             .build();
         Self {
             api,
-            caller: Caller::new(http, clock),
-            known,
+            http: HttpClient::new(http, clock),
+            cache,
         }
     }
 
-    /// Where the changesets of a bug were reviewed.
+    /// The review system of the changesets of a bug.
     pub async fn review_system(&self, bug: u64) -> Result<ReviewSystem, TelemetryError> {
-        self.known
-            .try_get_with(bug, self.ask(bug))
+        self.cache
+            .try_get_with(bug, self.load(bug))
             .await
             .map_err(TelemetryError::Bugzilla)
     }
 
-    async fn ask(&self, bug: u64) -> Result<ReviewSystem, TelemetryError> {
-        let attachments: Attachments = match self
-            .get(bug, "attachment", Some("exclude_fields=data"))
-            .await?
-        {
-            Said::This(attachments) => attachments,
-            Said::Nothing(system) => return Ok(system),
+    async fn load(&self, bug: u64) -> Result<ReviewSystem, TelemetryError> {
+        let query = Some("exclude_fields=data");
+        let attachments: Attachments = match self.get(bug, "attachment", query).await? {
+            BugAnswer::Found(attachments) => attachments,
+            BugAnswer::Error(system) => return Ok(system),
         };
-        // It answers with the one bug that was asked for.
+        // The answer holds only the requested bug.
         let valid = || {
             attachments
                 .bugs
@@ -142,8 +151,8 @@ impl Bugzilla {
             return Ok(ReviewSystem::Unknown);
         }
         let histories: Histories = match self.get(bug, "history", None).await? {
-            Said::This(histories) => histories,
-            Said::Nothing(system) => return Ok(system),
+            BugAnswer::Found(histories) => histories,
+            BugAnswer::Error(system) => return Ok(system),
         };
         let mut changes = histories
             .bugs
@@ -160,54 +169,40 @@ impl Bugzilla {
     async fn get<T: DeserializeOwned>(
         &self,
         bug: u64,
-        what: &str,
+        resource: &str,
         query: Option<&str>,
-    ) -> Result<Said<T>, TelemetryError> {
-        let call = format!("the {what} of bug {bug} on bugzilla");
+    ) -> Result<BugAnswer<T>, TelemetryError> {
+        let call = format!("the {resource} of bug {bug} on bugzilla");
         let mut url = self.api.clone();
-        url.set_path(&format!(
-            "{}/bug/{bug}/{what}",
-            self.api.path().trim_end_matches('/')
-        ));
+        let api = self.api.path().trim_end_matches('/');
+        url.set_path(&format!("{api}/bug/{bug}/{resource}"));
         url.set_query(query);
         let get = || async {
-            let answer = Answer::of(&call, self.caller.http.get(url.clone())).await?;
+            let answer = Answer::receive(&call, self.http.get(&url)).await?;
             let status = answer.status();
             if !status.is_success() && !status.is_client_error() {
                 return Err(answer.unexpected());
             }
             Ok((status, answer.body(MAX_ANSWER).await?))
         };
-        let (status, body) = self.caller.retried(get).await?;
-        let refusal = serde_json::from_slice::<Refusal>(&body).ok();
-        if refusal
+        let (status, body) = self.http.with_retries(get).await?;
+        let error = serde_json::from_slice::<ErrorBody>(&body).ok();
+        if error
             .as_ref()
-            .is_some_and(|refusal| refusal.code == Some(NO_SUCH_METHOD))
+            .is_some_and(|error| error.code == Some(NO_SUCH_METHOD))
         {
-            // The address of the API is wrong, which says nothing of the bug.
-            return Err(TelemetryError::Status {
+            // The configured address is wrong; that says nothing about the bug.
+            return Err(TelemetryError::UnexpectedStatus {
                 call,
                 status: status.as_u16(),
             });
         }
-        if status == StatusCode::UNAUTHORIZED || refusal.is_some() {
-            return Ok(Said::Nothing(ReviewSystem::NoBug));
+        if status == StatusCode::UNAUTHORIZED || error.is_some() {
+            return Ok(BugAnswer::Error(ReviewSystem::NoBug));
         }
         if !status.is_success() {
-            return Ok(Said::Nothing(ReviewSystem::Unknown));
+            return Ok(BugAnswer::Error(ReviewSystem::Unknown));
         }
-        read_json(&call, &body).map(Said::This)
+        decode_json(&call, &body).map(BugAnswer::Found)
     }
 }
-
-/// A refusal in Bugzilla's words. It is one by its `error`, whatever that is.
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(rename = "error")]
-    _error: Value,
-    #[serde(default)]
-    code: Option<i64>,
-}
-
-/// What Bugzilla says of an address that it does not know.
-const NO_SUCH_METHOD: i64 = 32614;

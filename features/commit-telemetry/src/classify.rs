@@ -1,8 +1,8 @@
-//! Which review system the author of a changeset used: the rules that need nothing but the changeset.
+//! The rules that derive a changeset's review system from the changeset alone.
 //!
-//! All of them look at the summary, the first line of the description; what stands below it says nothing. They are those
-//! of Mozilla's commit telemetry before this one. [`Rules::Classic`] applies exactly those, so that figures of then and now
-//! can be compared; [`Rules::Current`] also knows how Git and its users write back-outs.
+//! All of them read only the summary, the first line of the description, and apply in the order of the predecessor.
+//! [`Rules::Classic`] is exactly the predecessor's set, so that its figures stay comparable. [`Rules::Current`] also
+//! recognizes back-outs as Git and its users write them.
 
 use std::sync::LazyLock;
 
@@ -22,43 +22,43 @@ pub enum ReviewSystem {
     Phabricator,
     /// Reviewed as a patch on Bugzilla.
     Bmo,
-    /// Needs no review: it was backed out, uplifted, or comes from where it was reviewed.
+    /// Needs no review: a back-out, an uplift, or a change that was reviewed at its origin.
     ReviewUnneeded,
-    /// Nothing to review: a merge, or a change by a program.
+    /// Has nothing to review: a merge, or a change by a program.
     NotApplicable,
-    /// It says that it has no bug, or nobody may see its bug.
+    /// Is marked `no bug`, or its bug is not public.
     NoBug,
-    /// Nothing tells.
+    /// Cannot be determined.
     Unknown,
 }
 
-/// Which back-outs the rules recognize.
+/// The set of back-outs that [`classify`] recognizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rules {
-    /// `Revert "Bug 5 - …"` and the other forms that are in use since the repositories moved to Git, too.
+    /// The classic forms, `Revert "Bug 5 - …"`, and the other forms in use since the repositories moved to Git.
     #[default]
     Current,
-    /// Only the forms that the original recognized: its figures can be compared with these.
+    /// Only the predecessor's forms.
     Classic,
 }
 
-/// What a changeset says of its review.
+/// The result of [`classify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evidence {
-    /// It tells the review system.
-    Clear(ReviewSystem),
-    /// The bug of this number tells.
+pub enum Classification {
+    /// The changeset determines its review system.
+    System(ReviewSystem),
+    /// The bug of this number determines it.
     Bug(u64),
 }
 
-/// The author of what is synchronized from web-platform-tests, where it was reviewed.
+/// The author of commits synchronized from web-platform-tests, where they were reviewed.
 const WPT_SYNC: &str = "moz-wptsync-bot <wptsync@mozilla.com>";
-/// By which a changeset says that a program made it.
+/// The marker of a changeset that a program made.
 const IGNORE: &str = "# ignore-this-changeset";
 
 static CLASSIC_BACKOUT: LazyLock<Option<Regex>> = pattern!("(?i)^back(ed|ing|) out ");
-/// `Backed out …`, `Backout …`; and `Revert` with what is reverted: a quoted summary, a bug, a revision, or changesets. A
-/// summary that begins with `Revert` and goes on in prose (`Revert to the old layout`) may be any change.
+/// `Backed out …`, `Backout …`, and `Revert` followed by its object: a quoted summary, a bug, a revision, or changesets. A
+/// summary that continues `Revert` as prose (`Revert to the old layout`) may be any change.
 static BACKOUT: LazyLock<Option<Regex>> = pattern!(concat!(
     r"(?i)^(back(ed|ing|s)?[\s-]?out\b",
     r#"|revert(ed|ing|s)?\s+(["'“”‘’«]|bugs?\b|D[0-9]+\b|([0-9]+\s+)?(changesets?|commits?|revisions?)\b|[0-9a-f]{7,40}\b))"#,
@@ -66,51 +66,50 @@ static BACKOUT: LazyLock<Option<Regex>> = pattern!(concat!(
 static NO_BUG: LazyLock<Option<Regex>> = pattern!("(?i)no bug");
 static APPROVAL: LazyLock<Option<Regex>> = pattern!("(?i)a=");
 
-impl Evidence {
-    /// Applies the rules, the first that fits, to a changeset's description, its author (`Name <address>`), and the number of
-    /// its parents.
-    pub fn of(rules: Rules, description: &str, author: &str, parents: usize) -> Self {
-        let summary = summary(description);
-        let backout = match rules {
-            Rules::Current => &BACKOUT,
-            Rules::Classic => &CLASSIC_BACKOUT,
-        };
-        if matches(backout, summary) {
-            Self::Clear(ReviewSystem::ReviewUnneeded)
-        } else if summary.contains(IGNORE) || parents > 1 {
-            Self::Clear(ReviewSystem::NotApplicable)
-        } else if says_no_bug(summary) {
-            Self::Clear(ReviewSystem::NoBug)
-        } else if is_approved(summary) || author == WPT_SYNC {
-            Self::Clear(ReviewSystem::ReviewUnneeded)
-        } else if let Some(&bug) = bug_numbers(summary).first() {
-            Self::Bug(bug)
-        } else {
-            Self::Clear(ReviewSystem::Unknown)
-        }
+/// Applies the first matching rule to a changeset's description, its author (`Name <address>`) and its number of parents.
+pub fn classify(rules: Rules, description: &str, author: &str, parents: usize) -> Classification {
+    let summary = summary(description);
+    let backout = match rules {
+        Rules::Current => &BACKOUT,
+        Rules::Classic => &CLASSIC_BACKOUT,
+    };
+    if matches(backout, summary) {
+        Classification::System(ReviewSystem::ReviewUnneeded)
+    } else if summary.contains(IGNORE) || parents > 1 {
+        Classification::System(ReviewSystem::NotApplicable)
+    } else if has_no_bug_marker(summary) {
+        Classification::System(ReviewSystem::NoBug)
+    } else if is_approved(summary) || author == WPT_SYNC {
+        Classification::System(ReviewSystem::ReviewUnneeded)
+    } else if let Some(&bug) = bug_numbers(summary).first() {
+        Classification::Bug(bug)
+    } else {
+        Classification::System(ReviewSystem::Unknown)
     }
 }
 
-/// The first line of a description, which ends at whatever Python takes for a line's end. Empty, if that is where it begins.
+/// The first line of a description, up to any line end that Python's `splitlines` knows.
 fn summary(description: &str) -> &str {
-    let ends = |c| matches!(c, '\n'..='\r' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
-    description.split(ends).next().unwrap_or_default()
+    let is_line_end =
+        |c| matches!(c, '\n'..='\r' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    description.split(is_line_end).next().unwrap_or_default()
 }
 
 /// `\bno bug\b`
-fn says_no_bug(summary: &str) -> bool {
-    let alone = |(start, end)| !word_before(summary, start) && !word_after(summary, end);
-    found(&NO_BUG, summary).any(alone)
+fn has_no_bug_marker(summary: &str) -> bool {
+    positions(&NO_BUG, summary)
+        .any(|(start, end)| !word_before(summary, start) && !word_after(summary, end))
 }
 
-/// `\ba=\w+\b`: the flag of those who approve what is uplifted, or landed in a closed tree. The original also looks for
-/// `\[wpt PR [0-9]+\].* a=testonly`, which has the flag in it.
+/// `\ba=\w+\b`: the approval of an uplift, or of landing in a closed tree. The predecessor also matches
+/// `\[wpt PR [0-9]+\].* a=testonly`, which contains such a flag.
 fn is_approved(summary: &str) -> bool {
-    let flag = |(start, end)| !word_before(summary, start) && word_after(summary, end);
-    found(&APPROVAL, summary).any(flag)
+    positions(&APPROVAL, summary)
+        .any(|(start, end)| !word_before(summary, start) && word_after(summary, end))
 }
 
-fn found<'a>(
+/// Start and end of each match.
+fn positions<'a>(
     pattern: &'a Option<Regex>,
     text: &'a str,
 ) -> impl Iterator<Item = (usize, usize)> + 'a {
@@ -126,17 +125,17 @@ mod tests {
 
     const DEV: &str = "Dev <d@example.com>";
 
-    fn of(description: &str) -> Evidence {
-        Evidence::of(Rules::Current, description, DEV, 1)
+    fn current(description: &str) -> Classification {
+        classify(Rules::Current, description, DEV, 1)
     }
 
-    fn classic(description: &str) -> Evidence {
-        Evidence::of(Rules::Classic, description, DEV, 1)
+    fn classic(description: &str) -> Classification {
+        classify(Rules::Classic, description, DEV, 1)
     }
 
     #[test]
     fn rule_1_backout_needs_no_review() {
-        let unneeded = Evidence::Clear(ReviewSystem::ReviewUnneeded);
+        let unneeded = Classification::System(ReviewSystem::ReviewUnneeded);
         for summary in [
             "Backed out changeset abc (bug 5)",
             "backing out bug 5",
@@ -144,7 +143,7 @@ mod tests {
             "back out  bug 5",
         ] {
             assert_eq!(
-                (of(summary), classic(summary)),
+                (current(summary), classic(summary)),
                 (unneeded, unneeded),
                 "{summary}"
             );
@@ -156,18 +155,18 @@ mod tests {
             "Backouts of bug 5",
         ] {
             assert_eq!(
-                (of(summary), classic(summary)),
-                (Evidence::Bug(5), Evidence::Bug(5)),
+                (current(summary), classic(summary)),
+                (Classification::Bug(5), Classification::Bug(5)),
                 "{summary}"
             );
         }
         for rules in [Rules::Current, Rules::Classic] {
-            assert_eq!(Evidence::of(rules, "Backed out bug 5", DEV, 2), unneeded);
+            assert_eq!(classify(rules, "Backed out bug 5", DEV, 2), unneeded);
         }
     }
 
     #[test]
-    fn rule_1_git_backout_needs_no_review_unless_classic() {
+    fn rule_1_git_backout_needs_no_review_with_current_rules() {
         for summary in [
             "Revert \"Bug 5 - x r=a\" for causing build bustages",
             "Revert \"x\" (Bug 5)",
@@ -188,11 +187,11 @@ mod tests {
             "Backed out: bug 5",
         ] {
             assert_eq!(
-                of(summary),
-                Evidence::Clear(ReviewSystem::ReviewUnneeded),
+                current(summary),
+                Classification::System(ReviewSystem::ReviewUnneeded),
                 "{summary}"
             );
-            assert_eq!(classic(summary), Evidence::Bug(5), "{summary}");
+            assert_eq!(classic(summary), Classification::Bug(5), "{summary}");
         }
     }
 
@@ -208,8 +207,8 @@ mod tests {
             "Revert D-Bus changes, bug 5",
         ] {
             assert_eq!(
-                (of(summary), classic(summary)),
-                (Evidence::Bug(5), Evidence::Bug(5)),
+                (current(summary), classic(summary)),
+                (Classification::Bug(5), Classification::Bug(5)),
                 "{summary}"
             );
         }
@@ -218,16 +217,16 @@ mod tests {
     #[test]
     fn rule_2_automated_change_is_not_reviewed() {
         assert_eq!(
-            of("Bug 5 - reformat # ignore-this-changeset"),
-            Evidence::Clear(ReviewSystem::NotApplicable)
+            current("Bug 5 - reformat # ignore-this-changeset"),
+            Classification::System(ReviewSystem::NotApplicable)
         );
         assert_eq!(
-            of("Bug 5 - reformat #ignore-this-changeset"),
-            Evidence::Bug(5)
+            current("Bug 5 - reformat #ignore-this-changeset"),
+            Classification::Bug(5)
         );
         assert_eq!(
-            of("Bug 5 - reformat\n\n# ignore-this-changeset"),
-            Evidence::Bug(5),
+            current("Bug 5 - reformat\n\n# ignore-this-changeset"),
+            Classification::Bug(5),
             "only the summary counts"
         );
     }
@@ -241,10 +240,10 @@ mod tests {
                 "No bug - merge",
                 "Bug 5",
             ] {
-                let evidence = Evidence::of(Rules::Current, description, DEV, parents);
+                let classification = classify(Rules::Current, description, DEV, parents);
                 assert_eq!(
-                    evidence,
-                    Evidence::Clear(ReviewSystem::NotApplicable),
+                    classification,
+                    Classification::System(ReviewSystem::NotApplicable),
                     "{description}"
                 );
             }
@@ -261,8 +260,8 @@ mod tests {
             "no bug\u{301}",
         ] {
             assert_eq!(
-                of(summary),
-                Evidence::Clear(ReviewSystem::NoBug),
+                current(summary),
+                Classification::System(ReviewSystem::NoBug),
                 "{summary}"
             );
         }
@@ -274,7 +273,7 @@ mod tests {
             "no_bug 5",
             "no bug① bug 5",
         ] {
-            assert_eq!(of(summary), Evidence::Bug(5), "{summary}");
+            assert_eq!(current(summary), Classification::Bug(5), "{summary}");
         }
     }
 
@@ -288,8 +287,8 @@ mod tests {
             "Bug 5 a=①",
         ] {
             assert_eq!(
-                of(summary),
-                Evidence::Clear(ReviewSystem::ReviewUnneeded),
+                current(summary),
+                Classification::System(ReviewSystem::ReviewUnneeded),
                 "{summary}"
             );
         }
@@ -300,7 +299,7 @@ mod tests {
             "Bug 5 - x _a=b",
             "Bug 5 - x a =b",
         ] {
-            assert_eq!(of(summary), Evidence::Bug(5), "{summary}");
+            assert_eq!(current(summary), Classification::Bug(5), "{summary}");
         }
     }
 
@@ -312,38 +311,41 @@ mod tests {
             "Bug 5 [wpt PR 1] a=testonlyx",
         ] {
             assert_eq!(
-                of(summary),
-                Evidence::Clear(ReviewSystem::ReviewUnneeded),
+                current(summary),
+                Classification::System(ReviewSystem::ReviewUnneeded),
                 "{summary}"
             );
         }
         for summary in ["Bug 5 [wpt PR 1] x", "Bug 5 [wpt PR 1] testonly"] {
-            assert_eq!(of(summary), Evidence::Bug(5), "{summary}");
+            assert_eq!(current(summary), Classification::Bug(5), "{summary}");
         }
         assert_eq!(
-            Evidence::of(Rules::Current, "Bug 5", WPT_SYNC, 1),
-            Evidence::Clear(ReviewSystem::ReviewUnneeded)
+            classify(Rules::Current, "Bug 5", WPT_SYNC, 1),
+            Classification::System(ReviewSystem::ReviewUnneeded)
         );
         assert_eq!(
-            Evidence::of(
+            classify(
                 Rules::Current,
                 "Bug 5",
                 "moz-wptsync-bot <wptsync@example.com>",
                 1
             ),
-            Evidence::Bug(5)
+            Classification::Bug(5)
         );
     }
 
     #[test]
     fn rule_5_first_bug_decides_and_none_is_unknown() {
-        assert_eq!(of("fix typo"), Evidence::Clear(ReviewSystem::Unknown));
         assert_eq!(
-            of("fix typo\n\nBug 5"),
-            Evidence::Clear(ReviewSystem::Unknown),
+            current("fix typo"),
+            Classification::System(ReviewSystem::Unknown)
+        );
+        assert_eq!(
+            current("fix typo\n\nBug 5"),
+            Classification::System(ReviewSystem::Unknown),
             "only the summary counts"
         );
-        assert_eq!(of("Bug 7 and bug 5"), Evidence::Bug(7));
+        assert_eq!(current("Bug 7 and bug 5"), Classification::Bug(7));
     }
 
     #[test]
@@ -356,13 +358,13 @@ mod tests {
             "\u{2028}Backed out x",
         ] {
             assert_eq!(
-                of(description),
-                Evidence::Clear(ReviewSystem::Unknown),
+                current(description),
+                Classification::System(ReviewSystem::Unknown),
                 "{description:?}"
             );
             assert_eq!(
-                Evidence::of(Rules::Current, description, DEV, 3),
-                Evidence::Clear(ReviewSystem::NotApplicable)
+                classify(Rules::Current, description, DEV, 3),
+                Classification::System(ReviewSystem::NotApplicable)
             );
         }
         for end in [
@@ -374,13 +376,16 @@ mod tests {
     }
 
     #[test]
-    fn megabyte_line_is_read_to_its_end() {
+    fn megabyte_summary_is_classified_by_its_end() {
         let long = "no bugs a= ".repeat(100_000);
-        assert_eq!(of(&long), Evidence::Clear(ReviewSystem::Unknown));
-        assert_eq!(of(&format!("{long} bug 5")), Evidence::Bug(5));
         assert_eq!(
-            of(&format!("{long} no bug")),
-            Evidence::Clear(ReviewSystem::NoBug)
+            current(&long),
+            Classification::System(ReviewSystem::Unknown)
+        );
+        assert_eq!(current(&format!("{long} bug 5")), Classification::Bug(5));
+        assert_eq!(
+            current(&format!("{long} no bug")),
+            Classification::System(ReviewSystem::NoBug)
         );
     }
 }

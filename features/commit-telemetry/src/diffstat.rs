@@ -1,27 +1,26 @@
-//! How much a changeset changes: a `raw-rev` of hgweb, counted as it streams by.
+//! The size of a changeset's change: a streaming parser of hgweb's `raw-rev` that counts what `hg diff --git --stat` counts.
 //!
-//! What is counted is what `hg diff --git --stat` counts. A few bytes of each line are held, so a line of any length takes no
-//! memory.
+//! The parser holds a few bytes of each line, so a line of any length takes no memory.
 //!
-//! Two things look like a diff and are none:
+//! Two parts resemble a diff and are none:
 //!
-//! * Lines of files: a removed `-- x` reads `--- x`, and files hold diffs. So the ranges of a hunk (`@@ -1,3 +1,4 @@`) say
-//!   how many lines are its own, and whatever they hold, they are no headers.
-//! * The description, which `raw-rev` prints as it is between its header and the diff. Nothing in the text itself tells
-//!   where it ends, but `json-rev` tells the description, and with it how many lines it has. They are counted rather than
-//!   compared, since the server may print another encoding than it uses in JSON; no encoding of Mercurial's adds or takes a
-//!   line. What follows has to be an empty line and a diff, else the diff is not counted at all: a wrong number helps nobody.
+//! * Content: a removed `-- x` reads `--- x`, and files contain diffs. The ranges of a hunk (`@@ -1,3 +1,4 @@`) give the number
+//!   of its lines, and none of those is a header, whatever it contains.
+//! * The description, which `raw-rev` prints verbatim between its header and the diff, without a mark at its end. `json-rev`
+//!   has the description, and so its number of lines. The parser counts the lines and does not compare them, because the
+//!   server may use another encoding than in JSON; no encoding of Mercurial adds or removes a line. An empty line and a diff
+//!   must follow, else the diff is not counted at all: no number is better than a wrong one.
 //!
-//! There is one difference. `hg diff --stat` takes a carriage return in the middle of a line for its end, so that what
-//! follows it counts once more if it begins with `+` or `-`. Here, as in the diff itself, lines end with a line feed.
+//! There is one difference. `hg diff --stat` takes a carriage return within a line as its end, so that the rest of the line
+//! counts again if it begins with `+` or `-`. Here, as in the diff itself, lines end with a line feed.
 
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// How much of a line is held, in bytes. Headers that the parser reads are shorter.
-const HELD: usize = 200;
-/// The lines of the header of `raw-rev`, by what they begin with. The last one names the parents, all of them, or is empty.
+/// The most bytes of a line that are held. The headers that the parser reads are shorter.
+const MAX_HELD: usize = 200;
+/// The prefixes of the lines of the header of `raw-rev`. The last line names all parents, or is empty.
 const HEADER: [&[u8]; 5] = [
     b"# HG changeset patch",
     b"# User ",
@@ -30,50 +29,50 @@ const HEADER: [&[u8]; 5] = [
     b"",
 ];
 
-/// How much a changeset changes.
+/// The size of a changeset's change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Diffstat {
-    /// How many files were touched. A renamed file is one.
+    /// The number of changed files. A renamed file counts once.
     pub changed_files: u64,
-    /// How many lines were added.
+    /// The number of added lines.
     pub additions: u64,
-    /// How many lines were removed.
+    /// The number of removed lines.
     pub deletions: u64,
 }
 
-/// Why a diff cannot be counted.
+/// The reason why a diff cannot be counted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DiffFault {
-    /// The answer does not begin as every changeset does.
+    /// The header is not that of a changeset.
     #[error("line {line} of its header is not as hgweb writes it")]
     Header {
         /// The line, from 1.
         line: usize,
     },
-    /// No diff begins where the description ends.
+    /// No diff follows the lines of the description.
     #[error("its description does not end where its length says")]
     Description,
-    /// A hunk without a file, or with ranges that cannot be read.
-    #[error("its hunk number {hunk} has a header that cannot be read")]
+    /// A hunk has no file, or invalid ranges.
+    #[error("its hunk number {hunk} has an invalid header")]
     HunkHeader {
         /// The hunk, from 1.
         hunk: u64,
     },
-    /// A hunk that is not as long as its header says.
+    /// A hunk is not as long as its header says.
     #[error("its hunk number {hunk} is not as long as it says")]
     HunkLength {
         /// The hunk, from 1.
         hunk: u64,
     },
-    /// It ended too soon.
-    #[error("it is cut short")]
-    CutShort,
+    /// The answer ends too early.
+    #[error("it is truncated")]
+    Truncated,
 }
 
-/// Where the next line stands.
+/// The position of the next line.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum State {
     /// In the header, at this line of it.
     Header(usize),
     /// In the description, with this number of its lines to come.
@@ -84,135 +83,136 @@ enum Place {
     Start,
     /// In the header of a file, or in a binary one.
     File,
-    /// After a hunk that is whole.
+    /// After a complete hunk.
     AfterHunk,
     /// In a hunk, with these numbers of lines of the old and of the new file to come.
     Hunk { old: u64, new: u64 },
 }
 
-/// Counts a `raw-rev` that comes in pieces.
+/// Counts a `raw-rev` that arrives in chunks.
 #[derive(Debug)]
 pub struct DiffstatParser {
-    place: Place,
-    lines_of_description: usize,
+    state: State,
+    description_lines: usize,
+    /// The beginning of the current line.
     line: Vec<u8>,
     hunks: u64,
     stat: Diffstat,
 }
 
 impl DiffstatParser {
-    /// A parser of the changeset with this description, as `json-rev` tells it.
+    /// A parser for the changeset with this description, as `json-rev` has it.
     pub fn new(description: &[u8]) -> Self {
         Self {
-            place: Place::Header(0),
-            lines_of_description: 1 + description.iter().filter(|&&byte| byte == b'\n').count(),
-            line: Vec::with_capacity(HELD),
+            state: State::Header(0),
+            description_lines: 1 + description.iter().filter(|&&byte| byte == b'\n').count(),
+            line: Vec::with_capacity(MAX_HELD),
             hunks: 0,
             stat: Diffstat::default(),
         }
     }
 
-    /// Takes the next piece.
-    pub fn feed(&mut self, mut piece: &[u8]) -> Result<(), DiffFault> {
-        while let Some(end) = memchr(b'\n', piece) {
-            self.hold(&piece[..end]);
+    /// Parses the next chunk.
+    pub fn feed(&mut self, mut chunk: &[u8]) -> Result<(), DiffFault> {
+        while let Some(end) = memchr(b'\n', chunk) {
+            self.hold(&chunk[..end]);
             self.end_line()?;
-            piece = &piece[end + 1..];
+            chunk = &chunk[end + 1..];
         }
-        self.hold(piece);
+        self.hold(chunk);
         Ok(())
     }
 
-    /// The figures, after the last piece.
+    /// The counts, after the last chunk.
     pub fn finish(self) -> Result<Diffstat, DiffFault> {
-        match self.place {
+        match self.state {
             // hgweb ends every line, the last one too.
-            Place::Start | Place::File | Place::AfterHunk if self.line.is_empty() => Ok(self.stat),
-            _ => Err(DiffFault::CutShort),
+            State::Start | State::File | State::AfterHunk if self.line.is_empty() => Ok(self.stat),
+            _ => Err(DiffFault::Truncated),
         }
     }
 
     fn hold(&mut self, part: &[u8]) {
-        let room = HELD - self.line.len();
+        let room = MAX_HELD - self.line.len();
         self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
 
     fn end_line(&mut self) -> Result<(), DiffFault> {
-        self.place = self.next_place()?;
+        self.state = self.next_state()?;
         self.line.clear();
         Ok(())
     }
 
-    fn next_place(&mut self) -> Result<Place, DiffFault> {
+    fn next_state(&mut self) -> Result<State, DiffFault> {
         let line = self.line.as_slice();
-        Ok(match self.place {
-            // The templates of hgweb put an empty line before all.
-            Place::Header(0) if line.is_empty() => Place::Header(0),
-            Place::Header(at) => match HEADER.get(at) {
-                Some(begin) if !line.starts_with(begin) => {
+        Ok(match self.state {
+            // The templates of hgweb begin with an empty line.
+            State::Header(0) if line.is_empty() => State::Header(0),
+            State::Header(at) => match HEADER.get(at) {
+                Some(prefix) if !line.starts_with(prefix) => {
                     return Err(DiffFault::Header { line: at + 1 });
                 }
-                Some(_) if at + 1 < HEADER.len() => Place::Header(at + 1),
-                _ => Place::Description(self.lines_of_description),
+                Some(_) if at + 1 < HEADER.len() => State::Header(at + 1),
+                _ => State::Description(self.description_lines),
             },
-            Place::Description(left) if left > 1 => Place::Description(left - 1),
-            Place::Description(_) => Place::Gap,
-            Place::Gap if line.is_empty() => Place::Start,
-            Place::Gap => return Err(DiffFault::Description),
-            Place::Start if line.is_empty() => Place::Start,
-            Place::Start | Place::File | Place::AfterHunk if is_file(line) => {
+            State::Description(left) if left > 1 => State::Description(left - 1),
+            State::Description(_) => State::Gap,
+            State::Gap if line.is_empty() => State::Start,
+            State::Gap => return Err(DiffFault::Description),
+            State::Start if line.is_empty() => State::Start,
+            State::Start | State::File | State::AfterHunk if is_file_header(line) => {
                 self.stat.changed_files += 1;
-                Place::File
+                State::File
             }
-            Place::File | Place::AfterHunk if line.starts_with(b"@@ ") => {
+            State::File | State::AfterHunk if line.starts_with(b"@@ ") => {
                 self.hunks += 1;
                 let (old, new) = ranges(line).ok_or(DiffFault::HunkHeader { hunk: self.hunks })?;
-                inside(old, new)
+                within_hunk(old, new)
             }
-            Place::Start => return Err(DiffFault::Description),
-            Place::File => Place::File,
-            // No newline at the end of the file, and the end of all.
-            Place::AfterHunk if line.is_empty() || line.starts_with(b"\\") => Place::AfterHunk,
-            Place::AfterHunk => return Err(DiffFault::HunkLength { hunk: self.hunks }),
-            Place::Hunk { old, new } => {
+            State::Start => return Err(DiffFault::Description),
+            State::File => State::File,
+            // "\ No newline at end of file", and the empty line at the end of the answer.
+            State::AfterHunk if line.is_empty() || line.starts_with(b"\\") => State::AfterHunk,
+            State::AfterHunk => return Err(DiffFault::HunkLength { hunk: self.hunks }),
+            State::Hunk { old, new } => {
+                let wrong_length = DiffFault::HunkLength { hunk: self.hunks };
                 let (removed, added) = match line.first() {
                     Some(b'-') => (1, 0),
                     Some(b'+') => (0, 1),
                     Some(b' ') => (1, 1),
-                    // No newline at the end of the file.
+                    // "\ No newline at end of file"
                     Some(b'\\') => (0, 0),
-                    _ => return Err(DiffFault::HunkLength { hunk: self.hunks }),
+                    _ => return Err(wrong_length),
                 };
-                let too_long = DiffFault::HunkLength { hunk: self.hunks };
                 let (Some(old), Some(new)) = (old.checked_sub(removed), new.checked_sub(added))
                 else {
-                    return Err(too_long);
+                    return Err(wrong_length);
                 };
                 if removed != added {
                     self.stat.deletions += removed;
                     self.stat.additions += added;
                 }
-                inside(old, new)
+                within_hunk(old, new)
             }
         })
     }
 }
 
-/// Where the next line stands when these numbers of lines of a hunk are to come.
-fn inside(old: u64, new: u64) -> Place {
+/// The state in a hunk with these numbers of lines to come.
+fn within_hunk(old: u64, new: u64) -> State {
     if (old, new) == (0, 0) {
-        Place::AfterHunk
+        State::AfterHunk
     } else {
-        Place::Hunk { old, new }
+        State::Hunk { old, new }
     }
 }
 
-/// Whether the changes of a file begin here: as Git writes it, or as Mercurial does where hgweb is not set to.
-fn is_file(line: &[u8]) -> bool {
+/// Whether the changes of a file begin here, in Git's format, or in Mercurial's where hgweb is configured so.
+fn is_file_header(line: &[u8]) -> bool {
     line.starts_with(b"diff --git ") || line.starts_with(b"diff -r ")
 }
 
-/// How many lines a hunk has of the old and of the new file: `@@ -1,3 +1,4 @@`, where `,1` may be left out.
+/// The numbers of lines of a hunk in the old and in the new file: `@@ -1,3 +1,4 @@`, where `,1` may be omitted.
 fn ranges(line: &[u8]) -> Option<(u64, u64)> {
     let text = std::str::from_utf8(
         line.strip_prefix(b"@@ -")?
@@ -312,7 +312,7 @@ mod tests {
             count("diff --git a/x b/x\n@@ -0,0 +1,2 @@\n+a\r+b\r-c\r\n+d\r\n"),
             stat(1, 2, 0)
         );
-        // Mercurial takes them out of descriptions, other programs that write changesets do not.
+        // Mercurial removes them from descriptions; other programs that write changesets do not.
         let description = "Bug 5\r\rmore\r\n\rend";
         let text =
             format!("{HEADER_TEXT}{description}\n\ndiff --git a/x b/x\n@@ -0,0 +1,1 @@\n+a\n\n");
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn mercurial_style_headers_count_as_files() {
+    fn mercurial_file_headers_are_counted() {
         assert_eq!(
             count(
                 "diff -r 123 -r 456 a b.txt\n--- a/a b.txt\n+++ b/a b.txt\n@@ -0,0 +1,1 @@\n+x\n"
@@ -335,7 +335,7 @@ mod tests {
         let diff = "diff --git a/y b/y\n@@ -0,0 +1,1 @@\n+x\n";
         let text = format!("{HEADER_TEXT}{description}\n\n{diff}\n");
         assert_eq!(parse(description, text.as_bytes()), stat(1, 1, 0));
-        // A description of other length is not believed.
+        // The description of the request has another number of lines.
         for wrong in [
             "Bug 5\n\nMore",
             &format!("{description}\n"),
@@ -365,25 +365,25 @@ mod tests {
         for cut in 0..diff - 1 {
             assert_eq!(
                 parse("Bug 5", &whole.as_bytes()[..cut]),
-                Err(DiffFault::CutShort),
+                Err(DiffFault::Truncated),
                 "cut at {cut}"
             );
         }
         let hunk = whole.find("+a").unwrap();
         assert_eq!(
             parse("Bug 5", &whole.as_bytes()[..hunk + 3]),
-            Err(DiffFault::CutShort)
+            Err(DiffFault::Truncated)
         );
         let header = whole.trim_end().to_owned() + "\ndiff --git a/y b/y";
         assert_eq!(
             parse("Bug 5", header.as_bytes()),
-            Err(DiffFault::CutShort),
+            Err(DiffFault::Truncated),
             "within the header of the next file"
         );
     }
 
     #[test]
-    fn foreign_content_is_not_counted_as_diff() {
+    fn content_other_than_a_changeset_is_rejected() {
         for text in [
             "<html>\n",
             "error: no such thing\n",
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_line_needs_bounded_memory() {
+    fn endless_line_takes_bounded_memory() {
         let mut parser = DiffstatParser::new(b"Bug 5");
         parser
             .feed(
@@ -424,7 +424,7 @@ mod tests {
         for _ in 0..1000 {
             parser.feed(&[b'x'; 100_000]).unwrap();
         }
-        assert!(parser.line.capacity() <= HELD);
+        assert!(parser.line.capacity() <= MAX_HELD);
         parser.feed(b"\n\n").unwrap();
         assert_eq!(parser.finish(), stat(1, 1, 0));
     }

@@ -1,4 +1,4 @@
-//! The ingestion edge: where pings are sent.
+//! The ingestion edge of telemetry.mozilla.org, which receives the pings.
 
 use std::{fmt, sync::Arc};
 
@@ -11,15 +11,14 @@ use url::Url;
 
 use crate::{
     Ping, TelemetryError,
-    call::{Answer, Caller, short},
+    http::{Answer, HttpClient, sanitized},
 };
 
 /// The schema of the pings, as the ingestion publishes it.
 const SCHEMA: &str = include_str!("hgpush.1.schema.json");
-/// What it is called.
 const SCHEMA_NAME: &str = "hgpush.1";
 
-/// Where the pings go: `<base>/<namespace>/<doctype>/<version>/<id>`.
+/// The parts of a ping's address: `<base>/<namespace>/<doctype>/<version>/<id>`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct EdgeSettings {
     /// The address of the ingestion, such as `https://incoming.telemetry.mozilla.org/submit`.
@@ -32,18 +31,18 @@ pub struct EdgeSettings {
     pub version: String,
 }
 
-/// The ingestion edge. It answers before it has looked into a ping, and drops what does not fit its schema, so that is
-/// found out here.
+/// A client of the ingestion edge. The edge responds before it validates a ping, and drops an invalid one silently, so this
+/// client validates first.
 #[derive(Clone)]
 pub struct Edge {
     /// The address without the ping's id.
     address: Url,
     schema: Arc<Validator>,
-    caller: Caller,
+    http: HttpClient,
 }
 
 impl fmt::Debug for Edge {
-    /// An address may hold a password, so only the host is shown.
+    /// Shows only the host: an address may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Edge")
             .field("host", &self.address.host_str())
@@ -58,42 +57,41 @@ impl Edge {
         http: reqwest::Client,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TelemetryError> {
-        let setup = |problem: String| TelemetryError::Setup { problem };
-        let mut address = settings.base.clone();
+        let invalid = |problem: String| TelemetryError::InvalidSettings { problem };
         let names = [&settings.namespace, &settings.doctype, &settings.version];
         if names
             .iter()
             .any(|name| matches!(name.as_str(), "" | "." | ".."))
         {
-            return Err(setup(
+            return Err(invalid(
                 "the ping's namespace, doctype and version need names".to_owned(),
             ));
         }
+        let mut address = settings.base.clone();
         address
             .path_segments_mut()
-            .map_err(|()| setup("the telemetry edge needs an http address".to_owned()))?
+            .map_err(|()| invalid("the telemetry edge needs an http address".to_owned()))?
             .pop_if_empty()
             .extend(names);
-        let wrong = |problem: String| {
-            setup(format!(
+        let unusable = |problem: String| {
+            invalid(format!(
                 "the schema {SCHEMA_NAME} cannot be used: {problem}"
             ))
         };
         let schema: Value =
-            serde_json::from_str(SCHEMA).map_err(|problem| wrong(problem.to_string()))?;
+            serde_json::from_str(SCHEMA).map_err(|error| unusable(error.to_string()))?;
         let schema = jsonschema::options()
             .offline()
             .build(&schema)
-            .map_err(|problem| wrong(problem.to_string()))?;
+            .map_err(|error| unusable(error.to_string()))?;
         Ok(Self {
             address,
             schema: Arc::new(schema),
-            caller: Caller::new(http, clock),
+            http: HttpClient::new(http, clock),
         })
     }
 
-    /// Where a ping is sent.
-    pub fn address_of(&self, ping: &Ping) -> Url {
+    fn address_of(&self, ping: &Ping) -> Url {
         let mut address = self.address.clone();
         if let Ok(mut segments) = address.path_segments_mut() {
             segments.push(&ping.changeset_id.ping_id().to_string());
@@ -101,66 +99,58 @@ impl Edge {
         address
     }
 
-    /// Sends a ping, after a look at whether it fits the schema. To send it again does no harm: its id is the changeset's.
+    /// Validates a ping against the schema and sends it. Repeats are harmless: the ping has the id of its changeset.
     pub async fn send(&self, ping: &Ping) -> Result<(), TelemetryError> {
         let body = self.check(ping)?.to_string();
         let address = self.address_of(ping);
-        let call = format!(
-            "the ping of changeset {} to the telemetry edge",
-            ping.changeset_id
-        );
+        let node = &ping.changeset_id;
+        let call = format!("the ping of changeset {node} to the telemetry edge");
         let send = || async {
-            let request = self
-                .caller
-                .http
-                .put(address.clone())
-                .header("Content-Type", "application/json");
-            let answer = Answer::of(&call, request.body(body.clone())).await?;
-            match answer.status() {
-                StatusCode::OK => Ok(()),
-                status => match advice(status.as_u16()) {
-                    Some(advice) => {
-                        let node = ping.changeset_id.to_string();
-                        Err(TelemetryError::Refused {
-                            node,
-                            status: status.as_u16(),
-                            advice,
-                        })
-                    }
-                    None => Err(answer.unexpected()),
-                },
+            let request = self.http.put(&address);
+            let request = request
+                .header("Content-Type", "application/json")
+                .body(body.clone());
+            let answer = Answer::receive(&call, request).await?;
+            let status = answer.status();
+            if status == StatusCode::OK {
+                return Ok(());
             }
+            Err(match advice(status.as_u16()) {
+                Some(advice) => TelemetryError::Rejected {
+                    node: node.to_string(),
+                    status: status.as_u16(),
+                    advice,
+                },
+                None => answer.unexpected(),
+            })
         };
-        self.caller.retried(send).await
+        self.http.with_retries(send).await
     }
 
-    /// The ping as JSON that fits the schema.
+    /// The ping as valid JSON.
     pub(crate) fn check(&self, ping: &Ping) -> Result<Value, TelemetryError> {
-        let unfit = |place: String, problem: String| {
-            let node = ping.changeset_id.to_string();
-            TelemetryError::Unfit {
-                node,
-                schema: SCHEMA_NAME,
-                place,
-                problem: short(&problem),
-            }
+        let violation = |place: String, problem: String| TelemetryError::SchemaViolation {
+            node: ping.changeset_id.to_string(),
+            schema: SCHEMA_NAME,
+            place,
+            problem: sanitized(&problem),
         };
-        let json =
-            serde_json::to_value(ping).map_err(|error| unfit(String::new(), error.to_string()))?;
-        match self.schema.validate(&json) {
-            Ok(()) => Ok(json),
-            Err(error) => Err(unfit(error.instance_path().to_string(), error.to_string())),
-        }
+        let json = serde_json::to_value(ping)
+            .map_err(|error| violation(String::new(), error.to_string()))?;
+        self.schema
+            .validate(&json)
+            .map_err(|error| violation(error.instance_path().to_string(), error.to_string()))?;
+        Ok(json)
     }
 }
 
-/// What to do about an answer that will not change. The ingestion documents these.
+/// The remedy for a status that is permanent according to the ingestion's documentation.
 fn advice(status: u16) -> Option<&'static str> {
     Some(match status {
-        400 => "it takes the request for no ping: check the namespace, doctype and version",
-        404 => "it does not know the namespace: check TMO_PING_NAMESPACE and TMO_BASE_URL",
-        405 => "it takes no PUT there: check TMO_BASE_URL",
-        411 => "it misses the length: is there a proxy between that drops it?",
+        400 => "the request is malformed: check the namespace, doctype and version",
+        404 => "the namespace is unknown: check TMO_PING_NAMESPACE and TMO_BASE_URL",
+        405 => "PUT is not allowed there: check TMO_BASE_URL",
+        411 => "the request has no length: does a proxy drop it?",
         413 => "it is too large",
         414 => "its address is too long: check TMO_BASE_URL and the names of the ping",
         _ => return None,

@@ -1,4 +1,4 @@
-//! Why there is no ping, or why it was not sent.
+//! Errors on the way from a push to its pings, and the time of the next try.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,168 +7,166 @@ use thiserror::Error;
 
 use crate::{DiffFault, Node};
 
-/// How long a push is deferred while a service does not answer.
+/// The deferral of a push while a service is away.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(30);
-/// The bounds of the pause that a service asks for.
+/// The bounds of a pause that a service requests.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// See [`SHORTEST_PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// Why there is no ping, or why it was not sent.
+/// The reason why a ping was not made or not sent. `call` names a request and its server.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// The repository has no changeset of this name (404).
+    /// The repository does not have the changeset (404).
     #[error("no such changeset: {revision} is not in {repository}")]
     NoSuchChangeset {
-        /// What was asked for.
+        /// The requested revision.
         revision: String,
         /// The address of the repository.
         repository: String,
     },
-    /// There was no whole answer, several times.
+    /// The server sent no complete answer, several times.
     #[error("cannot reach the server for {call}")]
     Unreachable {
-        /// The request and its server.
+        /// The request.
         call: String,
         /// The last failure.
         #[source]
         source: reqwest::Error,
     },
-    /// There was no sign of life for too long while an answer was awaited, several times.
-    #[error("the server was silent for {} s at {call}", after.as_secs())]
-    Silent {
-        /// The request and its server.
+    /// The server sent no data for too long, several times.
+    #[error("{call}: no data received for {} s", after.as_secs())]
+    Timeout {
+        /// The request.
         call: String,
-        /// For how long.
+        /// The time without data.
         after: Duration,
     },
-    /// The server failed (5xx) or has too much to do (429), several times.
+    /// The server failed (5xx) or is overloaded (429), several times.
     #[error("the server failed with http status {status} at {call}")]
-    Server {
-        /// The request and its server.
+    ServerError {
+        /// The request.
         call: String,
         /// The last status.
         status: u16,
-        /// How long it wants to be left alone, where it says so.
+        /// The pause that the server requests.
         retry_after: Option<Duration>,
     },
-    /// The answer has a status that means nothing here.
-    #[error(
-        "{call} was answered with http status {status}: is that the address of the right server?"
-    )]
-    Status {
-        /// The request and its server.
+    /// The request is not known to have such a status.
+    #[error("unexpected http status {status} for {call}: is that the address of the right server?")]
+    UnexpectedStatus {
+        /// The request.
         call: String,
         /// The status.
         status: u16,
     },
-    /// The answer is longer than anything that could be used.
+    /// The answer exceeds its limit.
     #[error("the answer to {call} is longer than {limit} bytes")]
     TooLarge {
-        /// The request and its server.
+        /// The request.
         call: String,
-        /// The longest that is read, in bytes.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// The answer is not what is known to be given.
-    #[error("the answer to {call} cannot be read: {problem}")]
+    /// The answer does not have the expected form.
+    #[error("cannot decode the answer to {call}: {problem}")]
     Undecodable {
-        /// The request and its server.
+        /// The request.
         call: String,
-        /// The field, and what is wrong with it.
+        /// The field and its problem.
         problem: String,
     },
-    /// A diff that cannot be counted.
-    #[error("the diff of changeset {node} cannot be counted")]
+    /// The diff of a changeset does not have the expected form.
+    #[error("cannot count the diff of changeset {node}")]
     Diff {
         /// The changeset.
         node: Node,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: DiffFault,
     },
-    /// An address that is not asked.
-    #[error("{url} is not asked: it is not below {below}")]
-    Elsewhere {
+    /// A message names an address outside the allowed server or repository.
+    #[error("{url} is not requested: it is not below {allowed}")]
+    ForeignUrl {
         /// The address.
         url: String,
-        /// What it would have to be below.
-        below: String,
+        /// The address that it has to be below.
+        allowed: String,
     },
-    /// Bugzilla could not be asked, by somebody who asked the same at the same time perhaps.
+    /// A request to Bugzilla failed. Concurrent lookups of a bug share the request and its failure.
     #[error(transparent)]
     Bugzilla(Arc<TelemetryError>),
-    /// The ping is not what the ingestion takes: it would be dropped there, and nobody told.
+    /// The ping violates the schema. The ingestion would accept it and drop it silently.
     #[error("the ping of changeset {node} does not fit the schema {schema}, at {place}: {problem}")]
-    Unfit {
+    SchemaViolation {
         /// The changeset.
         node: String,
-        /// The schema.
+        /// The name of the schema.
         schema: &'static str,
-        /// Where in the ping, as a JSON pointer.
+        /// The field of the ping, as a JSON pointer.
         place: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// The ingestion does not take the ping, and never will.
+    /// The ingestion rejects the ping, and would do so each time.
     #[error(
-        "the telemetry edge does not take the ping of changeset {node} (http status {status}): {advice}"
+        "the telemetry edge rejected the ping of changeset {node} (http status {status}): {advice}"
     )]
-    Refused {
+    Rejected {
         /// The changeset.
         node: String,
         /// The status.
         status: u16,
-        /// What to do.
+        /// The remedy.
         advice: &'static str,
     },
-    /// A message of Pulse is not what those of its exchange are.
-    #[error("the message of {exchange} with routing key {key} is no use: {problem}")]
-    Useless {
-        /// Its exchange.
+    /// A message of Pulse does not have the form of its exchange.
+    #[error("cannot decode the message of {exchange} with routing key {key}: {problem}")]
+    MalformedMessage {
+        /// The exchange.
         exchange: String,
-        /// Its routing key.
+        /// The routing key.
         key: String,
-        /// The field, and what is wrong with it.
+        /// The field and its problem.
         problem: String,
     },
-    /// A push is not through.
+    /// Some changesets of a push have no ping.
     #[error(
         "{failed} of {changesets} changesets of push {push} to {repository} are without a ping, changeset {node} first"
     )]
-    Push {
+    IncompletePush {
         /// The number of the push.
         push: u64,
         /// The repository.
         repository: String,
-        /// How many changesets it has.
+        /// The number of its changesets.
         changesets: usize,
-        /// How many of them failed so far.
+        /// The number of changesets that failed so far.
         failed: usize,
-        /// Whether its servers answered for other changesets meanwhile.
-        others_are_well: bool,
-        /// The changeset whose failure this is.
+        /// Whether the servers answered for other changesets of the push.
+        others_succeed: bool,
+        /// The changeset that decides about the next try.
         node: Node,
         /// Its failure.
         #[source]
         source: Box<TelemetryError>,
     },
-    /// A ping that was only to be shown.
-    #[error("cannot show the ping of changeset {node}")]
-    Unshown {
+    /// The output of a dry run failed.
+    #[error("cannot print the ping of changeset {node}")]
+    PrintFailed {
         /// The changeset.
         node: Node,
-        /// What the output says.
+        /// The failure of the output.
         #[source]
         source: std::io::Error,
     },
-    /// The program cannot be set up.
+    /// The settings of the edge cannot be used.
     #[error("{problem}")]
-    Setup {
-        /// What is wrong, and what to do.
+    InvalidSettings {
+        /// The problem and its remedy.
         problem: String,
     },
-    /// Something cannot be sent or recorded.
+    /// The bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
 }
@@ -176,82 +174,84 @@ pub enum TelemetryError {
 impl Retryable for TelemetryError {
     fn retry(&self) -> Retry {
         match self {
-            // No push is to blame for an outage.
             Self::Unreachable { source, .. } if source.is_builder() => Retry::Never,
-            Self::Unreachable { .. } | Self::Silent { .. } => Retry::Defer(OUTAGE_PAUSE),
-            Self::Server { retry_after, .. } => Retry::Defer(
+            // An outage counts as no attempt of the push.
+            Self::Unreachable { .. } | Self::Timeout { .. } => Retry::Defer(OUTAGE_PAUSE),
+            Self::ServerError { retry_after, .. } => Retry::Defer(
                 retry_after
                     .unwrap_or(OUTAGE_PAUSE)
                     .clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
             ),
-            // Whatever stands between here and the server may say such things for a while, and a mirror of a repository may
-            // be told of a push a moment before it has it.
-            Self::Status { .. }
+            // A proxy may answer like this for a while, and a mirror of a repository may receive a push a moment after its
+            // message.
+            Self::UnexpectedStatus { .. }
             | Self::Undecodable { .. }
             | Self::Diff { .. }
             | Self::NoSuchChangeset { .. } => Retry::Backoff,
             Self::TooLarge { .. }
-            | Self::Elsewhere { .. }
-            | Self::Unfit { .. }
-            | Self::Refused { .. }
-            | Self::Useless { .. }
-            | Self::Unshown { .. }
-            | Self::Setup { .. } => Retry::Never,
+            | Self::ForeignUrl { .. }
+            | Self::SchemaViolation { .. }
+            | Self::Rejected { .. }
+            | Self::MalformedMessage { .. }
+            | Self::PrintFailed { .. }
+            | Self::InvalidSettings { .. } => Retry::Never,
             Self::Bugzilla(error) => error.retry(),
-            // A changeset at which its server fails each time must not hold its push without end.
-            Self::Push {
+            // A changeset at which its server fails each time must not defer its push without end.
+            Self::IncompletePush {
                 source,
-                others_are_well,
+                others_succeed,
                 ..
             } => match source.retry() {
-                Retry::Defer(_) if *others_are_well => Retry::Backoff,
-                disposition => disposition,
+                Retry::Defer(_) if *others_succeed => Retry::Backoff,
+                retry => retry,
             },
             Self::Bus(error) => error.retry(),
         }
     }
 }
 
-/// The ping is larger than the ingestion takes.
-const TOO_LARGE: u16 = 413;
+/// The status for a ping that is larger than the ingestion accepts.
+const PAYLOAD_TOO_LARGE: u16 = 413;
 
 impl TelemetryError {
-    /// Whether it is about the message, the changeset or the ping alone, so that neither time nor another setting helps.
+    /// Whether the message, the changeset or the ping itself is the cause, so that neither time nor other settings help.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Useless { .. } | Self::Unfit { .. } | Self::TooLarge { .. } => true,
-            Self::Refused { status, .. } => *status == TOO_LARGE,
+            Self::MalformedMessage { .. }
+            | Self::SchemaViolation { .. }
+            | Self::TooLarge { .. } => true,
+            Self::Rejected { status, .. } => *status == PAYLOAD_TOO_LARGE,
             Self::Bugzilla(error) => error.is_final(),
-            Self::Push { source, .. } => source.is_final(),
+            Self::IncompletePush { source, .. } => source.is_final(),
             _ => false,
         }
     }
 
-    /// Whether the repository does not have the changeset: not yet, or not any more.
-    pub fn is_missing(&self) -> bool {
+    /// Whether the repository lacks the changeset: it has not arrived yet, or was stripped.
+    pub fn is_missing_changeset(&self) -> bool {
         match self {
             Self::NoSuchChangeset { .. } => true,
-            Self::Push { source, .. } => source.is_missing(),
+            Self::IncompletePush { source, .. } => source.is_missing_changeset(),
             _ => false,
         }
     }
 
-    /// How long a server wants to be left alone, if it said so.
-    pub(crate) fn asked_pause(&self) -> Option<Duration> {
+    /// The pause that a server requests.
+    pub(crate) fn requested_pause(&self) -> Option<Duration> {
         match self {
-            Self::Server { retry_after, .. } => *retry_after,
-            Self::Bugzilla(error) => error.asked_pause(),
-            Self::Push { source, .. } => source.asked_pause(),
+            Self::ServerError { retry_after, .. } => *retry_after,
+            Self::Bugzilla(error) => error.requested_pause(),
+            Self::IncompletePush { source, .. } => source.requested_pause(),
             _ => None,
         }
     }
 
-    /// Whether the same call may succeed a second later.
-    pub(crate) fn may_pass(&self) -> bool {
+    /// Whether the same request may succeed seconds later.
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { source, .. } => !source.is_builder(),
-            Self::Silent { .. }
-            | Self::Server {
+            Self::Timeout { .. }
+            | Self::ServerError {
                 retry_after: None, ..
             } => true,
             _ => false,

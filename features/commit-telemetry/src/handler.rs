@@ -1,8 +1,8 @@
-//! Pushes, as Pulse tells of them.
+//! The handler of push messages.
 //!
-//! A push is one message, and its changesets are worked on side by side. The message is done when each of them has its
-//! ping accepted. So whatever dies in between, a push is worked on again as a whole; pings that were sent are sent once more
-//! under the same id, and the ingestion drops them.
+//! A message has one push, and its changesets are processed concurrently. The message is done when the ping of each
+//! changeset was accepted. After a crash the whole push is processed again; pings that were sent are sent again under the
+//! same id, and the ingestion drops them.
 
 use async_trait::async_trait;
 use bus::{Context, Handler, Outcome, Retry, Retryable};
@@ -14,14 +14,14 @@ use serde_json::Value;
 use tracing::{debug, info, warn};
 use url::Url;
 
-use crate::{Node, Repository, Telemetry, TelemetryError, call::located};
+use crate::{Node, Repository, Telemetry, TelemetryError, http::decode};
 
-/// The messages that tell of pushes.
+/// The type of messages about pushes.
 const CHANGEGROUP: &str = "changegroup.1";
-/// How many changesets of a push are worked on at once.
-const AT_ONCE: usize = 8;
+/// The number of changesets of a push that are processed concurrently.
+const CONCURRENCY: usize = 8;
 
-/// Handles messages of `exchange/hgpushes/v2`: sends the ping of each changeset that was pushed.
+/// Handles messages of `exchange/hgpushes/v2`: sends the ping of each pushed changeset.
 pub struct PushHandler {
     telemetry: Telemetry,
     server: Url,
@@ -29,8 +29,8 @@ pub struct PushHandler {
 }
 
 impl PushHandler {
-    /// Sends pings by `telemetry` for pushes to the repositories of `server` (only scheme, host and port of it count). A
-    /// message that names another server is refused: a publisher must not choose the server that gets our requests.
+    /// Handles pushes to the repositories of `server` (only its scheme, host and port matter). A message that names another
+    /// server is rejected: a publisher must not choose the server that receives our requests.
     pub fn new(telemetry: Telemetry, server: Url) -> Self {
         Self {
             telemetry,
@@ -39,8 +39,8 @@ impl PushHandler {
         }
     }
 
-    /// Counts the changesets that are begun (`job.items`), and times the messages that the bus brings (`job.time`).
-    pub fn counted_by(self, statsd: StatsD) -> Self {
+    /// Counts changesets (`job.items`), and reports the duration of messages from the bus (`job.time`).
+    pub fn with_statsd(self, statsd: StatsD) -> Self {
         Self {
             statsd: Some(statsd),
             ..self
@@ -56,7 +56,7 @@ struct Body {
 #[derive(Deserialize)]
 struct Payload {
     r#type: String,
-    /// What it is depends on the type.
+    /// Its form depends on the type.
     #[serde(default)]
     data: Value,
 }
@@ -67,137 +67,128 @@ struct Changegroup {
     pushlog_pushes: Vec<Push>,
 }
 
-/// A push, as its message tells.
 #[derive(Deserialize)]
 struct Push {
     pushid: u64,
     push_json_url: Url,
 }
 
-fn useless(message: &PulseMessage, problem: String) -> TelemetryError {
-    let PulseMessage { routing, .. } = message;
-    TelemetryError::Useless {
-        exchange: routing.exchange.clone(),
-        key: routing.key.clone(),
+fn malformed(message: &PulseMessage, problem: String) -> TelemetryError {
+    TelemetryError::MalformedMessage {
+        exchange: message.routing.exchange.clone(),
+        key: message.routing.key.clone(),
         problem,
     }
 }
 
 impl PushHandler {
-    /// The push that a message tells of. `None`, if it tells of something else.
+    /// The push of a message. `None` for a message without exactly one push.
     fn push_in(
         &self,
         message: &PulseMessage,
     ) -> Result<Option<(Repository, Push)>, TelemetryError> {
-        let useless = |problem| useless(message, problem);
+        let malformed = |problem| malformed(message, problem);
         let mut json = serde_json::Deserializer::from_slice(&message.body);
-        let Body { payload } = located(&mut json).map_err(useless)?;
-        json.end().map_err(|error| useless(error.to_string()))?;
+        let Body { payload } = decode(&mut json).map_err(malformed)?;
+        json.end().map_err(|error| malformed(error.to_string()))?;
         if payload.r#type != CHANGEGROUP {
             debug!(
                 r#type = payload.r#type,
-                "ignored, a message of Mercurial that tells of no push"
+                "ignoring a message that is not about a push"
             );
             return Ok(None);
         }
         let Changegroup {
             repo_url: repository,
             mut pushlog_pushes,
-        } = located(payload.data).map_err(|problem| useless(format!("payload.data.{problem}")))?;
+        } = decode(payload.data).map_err(|problem| malformed(format!("payload.data.{problem}")))?;
         if repository.url().origin() != self.server.origin() {
-            let below = self.server.origin().ascii_serialization();
-            return Err(TelemetryError::Elsewhere {
+            return Err(TelemetryError::ForeignUrl {
                 url: repository.to_string(),
-                below,
+                allowed: self.server.origin().ascii_serialization(),
             });
         }
         match pushlog_pushes.len() {
-            0 => debug!(%repository, "ignored, a message without a push"),
+            0 => debug!(%repository, "ignoring a message without a push"),
             1 => return Ok(pushlog_pushes.pop().map(|push| (repository, push))),
             pushes => {
-                warn!(%repository, pushes, "ignored, a message with more than one push: no such thing is known")
+                warn!(%repository, pushes, "ignoring a message with {pushes} pushes (expected exactly one)");
             }
         }
         Ok(None)
     }
 
-    async fn changeset(&self, repository: &Repository, node: &Node) -> Result<(), TelemetryError> {
+    async fn process_changeset(
+        &self,
+        repository: &Repository,
+        node: &Node,
+    ) -> Result<(), TelemetryError> {
         if let Some(statsd) = &self.statsd {
             statsd.count("job.items");
         }
         let ping = self.telemetry.ping_for(repository, node.as_str()).await?;
         self.telemetry.send(&ping).await?;
         let sent = self.telemetry.sends();
-        debug!(%repository, %node, system = ?ping.review_system_used, sent, "the ping is made");
+        debug!(%repository, %node, system = ?ping.review_system_used, sent, "made the ping of a changeset");
         Ok(())
     }
 
-    /// Does what is to be done for a message: when this returns `Ok`, the ping of each changeset that it tells of is accepted.
+    /// Processes a message. `Ok` means that the ping of each of its changesets was accepted.
     pub async fn process(&self, message: &PulseMessage) -> Result<(), TelemetryError> {
         let Some((repository, push)) = self.push_in(message)? else {
             return Ok(());
         };
-        if !repository.holds(&push.push_json_url) {
+        if !repository.contains(&push.push_json_url) {
             let problem =
                 format!("payload.data.pushlog_pushes[0].push_json_url: is not below {repository}");
-            return Err(useless(message, problem));
+            return Err(malformed(message, problem));
         }
         let nodes = self
             .telemetry
             .hgweb()
             .push(&repository, push.pushid, &push.push_json_url)
             .await?;
-        let (changesets, of) = (nodes.len(), &repository);
-        let mut results = stream::iter(nodes)
+        let push = push.pushid;
+        let changesets = nodes.len();
+        let results = self.process_changesets(&repository, nodes).await;
+        let Some((node, source)) = results.decisive else {
+            match self.telemetry.sends() {
+                true => info!(%repository, push, changesets, "sent the pings of a push"),
+                false => {
+                    info!(%repository, push, changesets, "printed the pings of a push, sent none");
+                }
+            }
+            return Ok(());
+        };
+        Err(TelemetryError::IncompletePush {
+            push,
+            repository: repository.to_string(),
+            changesets,
+            failed: results.failed,
+            others_succeed: results.succeeded > 0 && results.outages < CONCURRENCY,
+            node,
+            source: Box::new(source),
+        })
+    }
+
+    async fn process_changesets(&self, repository: &Repository, nodes: Vec<Node>) -> Results {
+        let mut pending = stream::iter(nodes)
             .map(|node| async move {
-                self.changeset(of, &node)
+                self.process_changeset(repository, &node)
                     .await
                     .map_err(|error| (node, error))
             })
-            .buffer_unordered(AT_ONCE);
-        let (mut well, mut failed, mut away) = (0, 0, 0);
-        let mut worst: Option<(Node, TelemetryError)> = None;
-        while let Some(result) = results.next().await {
-            let Err((node, error)) = result else {
-                well += 1;
-                continue;
-            };
-            failed += 1;
-            let hope = Hope::of(&error);
-            if worst
-                .as_ref()
-                .is_none_or(|(_, known)| hope > Hope::of(known))
-            {
-                worst = Some((node, error));
-            }
-            // A server is away, and the others would find that out one by one. But one that fails at a single changeset
-            // does not keep the others from their pings.
-            away += usize::from(hope == Hope::Later);
-            if away == AT_ONCE {
+            .buffer_unordered(CONCURRENCY);
+        let mut results = Results::default();
+        while let Some(result) = pending.next().await {
+            results.add(result);
+            // A server is away, and the other changesets would find that out one by one. A server that fails at a single
+            // changeset does not keep the others from their pings.
+            if results.outages == CONCURRENCY {
                 break;
             }
         }
-        let push = push.pushid;
-        match worst {
-            None => {
-                match self.telemetry.sends() {
-                    true => info!(%repository, push, changesets, "sent the pings of a push"),
-                    false => {
-                        info!(%repository, push, changesets, "showed the pings of a push, sent none")
-                    }
-                }
-                Ok(())
-            }
-            Some((node, source)) => Err(TelemetryError::Push {
-                push,
-                repository: repository.to_string(),
-                changesets,
-                failed,
-                others_are_well: well > 0 && away < AT_ONCE,
-                node,
-                source: Box::new(source),
-            }),
-        }
+        results
     }
 }
 
@@ -207,40 +198,68 @@ impl Handler<PulseMessage> for PushHandler {
 
     async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, TelemetryError> {
         let begun = cx.clock().now();
-        let outcome = self.process(&message).await;
+        let result = self.process(&message).await;
         if let Some(statsd) = &self.statsd {
-            statsd.time(
-                "job.time",
-                cx.clock().now().duration_since(begun).unsigned_abs(),
-            );
+            let duration = cx.clock().now().duration_since(begun).unsigned_abs();
+            statsd.time("job.time", duration);
         }
-        outcome?;
+        result?;
         Ok(Outcome::Done)
     }
 }
 
-/// What can still be hoped for a changeset that failed. The push takes the failure with the most hope, so that no changeset
-/// that could get its ping goes without.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Hope {
-    /// Nothing helps.
-    Never,
-    /// Another setting may help.
-    Settings,
-    /// Its repository may learn of it.
-    Known,
-    Again,
-    Later,
+/// The results of a push's changesets.
+#[derive(Default)]
+struct Results {
+    succeeded: usize,
+    failed: usize,
+    /// The number of failures because a server is away.
+    outages: usize,
+    /// The first failure with the best prospect.
+    decisive: Option<(Node, TelemetryError)>,
 }
 
-impl Hope {
+impl Results {
+    fn add(&mut self, result: Result<(), (Node, TelemetryError)>) {
+        let Err((node, error)) = result else {
+            self.succeeded += 1;
+            return;
+        };
+        self.failed += 1;
+        let prospect = Prospect::of(&error);
+        self.outages += usize::from(prospect == Prospect::Outage);
+        if self
+            .decisive
+            .as_ref()
+            .is_none_or(|(_, known)| prospect > Prospect::of(known))
+        {
+            self.decisive = Some((node, error));
+        }
+    }
+}
+
+/// The prospect of a failed changeset to get its ping, from the worst to the best. The best one decides about the retry of
+/// the push, so that each changeset that can get its ping gets it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Prospect {
+    /// No retry helps.
+    Hopeless,
+    /// Other settings may help.
+    Settings,
+    /// The changeset may still arrive in its repository.
+    Missing,
+    Retry,
+    Outage,
+}
+
+impl Prospect {
     fn of(error: &TelemetryError) -> Self {
         match error.retry() {
-            Retry::Never if error.is_final() => Self::Never,
+            Retry::Never if error.is_final() => Self::Hopeless,
             Retry::Never => Self::Settings,
-            Retry::Backoff | Retry::After(_) if error.is_missing() => Self::Known,
-            Retry::Backoff | Retry::After(_) => Self::Again,
-            Retry::Defer(_) | Retry::Hold(_) => Self::Later,
+            Retry::Backoff | Retry::After(_) if error.is_missing_changeset() => Self::Missing,
+            Retry::Backoff | Retry::After(_) => Self::Retry,
+            Retry::Defer(_) | Retry::Hold(_) => Self::Outage,
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What hgweb tells of changesets and pushes.
+//! Changesets and pushes on hgweb.
 //!
-//! Addresses come from messages, so they are not trusted: what is asked is always a command below the address of a
-//! repository, and the address of a push is taken only if it is below its repository too. Redirects are not followed.
+//! Addresses come from messages and are not trusted: a request is always a command below the address of a repository, and
+//! the address of a push must be below its repository too. The client follows no redirects.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -15,17 +15,17 @@ use url::Url;
 
 use crate::{
     Diffstat, DiffstatParser, Node, Repository, TelemetryError,
-    call::{Answer, Caller, read_json},
-    skim::Skim,
+    http::{Answer, HttpClient, decode_json},
+    json_filter::JsonFieldFilter,
 };
 
-/// The longest answer about pushes that is read, in bytes: a push of 100,000 changesets takes 5 MB.
+/// The longest answer about pushes, in bytes: a push of 100,000 changesets takes 5 MB.
 const MAX_PUSHES: usize = 64 << 20;
-/// The most that is kept of an answer about a changeset, in bytes. Its description is nearly all of it.
+/// The most bytes of an answer about a changeset that are kept. Nearly all of them are its description.
 const MAX_KEPT: usize = 16 << 20;
-/// The longest answer about a changeset that is read, in bytes: it holds the whole diff.
+/// The longest answer about a changeset, in bytes: it contains the whole diff.
 const MAX_STREAM: u64 = 16 << 30;
-/// The fields of `json-rev` that are of use.
+/// The fields of `json-rev` that [`Changeset`] has.
 const WANTED: &[&str] = &[
     "node",
     "desc",
@@ -35,10 +35,10 @@ const WANTED: &[&str] = &[
     "landingsystem",
 ];
 
-/// Mercurial's web servers.
+/// A client of Mercurial's web servers.
 #[derive(Clone)]
 pub struct Hgweb {
-    caller: Caller,
+    http: HttpClient,
 }
 
 impl fmt::Debug for Hgweb {
@@ -47,23 +47,24 @@ impl fmt::Debug for Hgweb {
     }
 }
 
-/// A changeset, as `json-rev` tells it.
+/// A changeset, as `json-rev` describes it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Changeset {
     /// Its id.
     pub node: Node,
-    /// Its description, in whatever encoding its author used.
+    /// Its description, in the encoding that its author used.
     #[serde(rename = "desc", deserialize_with = "bytes")]
     pub description: Vec<u8>,
-    /// Its author, likewise.
+    /// Its author, in the same encoding.
     #[serde(rename = "user", deserialize_with = "bytes")]
     pub author: Vec<u8>,
-    /// Its parents. None, if it is the first.
+    /// Its parents; empty for the first changeset.
     pub parents: Vec<Node>,
-    /// When it was pushed: seconds since 1970, and the offset of a time zone in seconds. Only a server with a pushlog tells.
+    /// The time of its push: seconds since 1970, and the offset of a time zone in seconds. Only servers with a pushlog send
+    /// it.
     #[serde(default)]
     pub pushdate: Option<(f64, f64)>,
-    /// What landed it. Only Mozilla's servers tell.
+    /// The program that landed it. Only Mozilla's servers send it.
     #[serde(default)]
     pub landingsystem: Option<String>,
 }
@@ -76,13 +77,12 @@ struct Pushes {
     pushes: BTreeMap<u64, Push>,
 }
 
-/// A push.
 #[derive(Debug, Deserialize)]
 struct Push {
     changesets: Vec<Node>,
 }
 
-/// A part of a pushlog.
+/// A range of a pushlog.
 #[derive(Debug)]
 pub struct Pushlog {
     /// The number of the repository's newest push.
@@ -95,11 +95,11 @@ impl Hgweb {
     /// A client. `http` must not follow redirects.
     pub fn new(http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
         Self {
-            caller: Caller::new(http, clock),
+            http: HttpClient::new(http, clock),
         }
     }
 
-    /// The changeset that the repository knows by this name: its id, or the beginning of it.
+    /// The changeset with this id, or with this prefix of its id.
     pub async fn changeset(
         &self,
         repository: &Repository,
@@ -115,28 +115,20 @@ impl Hgweb {
         let call = url.to_string();
         let get = || async {
             let mut answer = self.get(&call, &url).await?.ok_or_else(missing)?;
-            let (mut skim, mut read) = (Skim::new(WANTED), 0);
+            let mut filter = JsonFieldFilter::new(WANTED);
+            let mut received = 0;
             while let Some(chunk) = answer.chunk().await? {
-                read += chunk.len() as u64;
-                skim.feed(&chunk);
-                if read > MAX_STREAM || skim.kept().len() > MAX_KEPT {
-                    let limit = if read > MAX_STREAM {
-                        MAX_STREAM
-                    } else {
-                        MAX_KEPT as u64
-                    };
-                    return Err(TelemetryError::TooLarge {
-                        call: call.clone(),
-                        limit,
-                    });
-                }
+                received += chunk.len() as u64;
+                check_limit(&call, received, MAX_STREAM)?;
+                filter.feed(&chunk);
+                check_limit(&call, filter.kept().len() as u64, MAX_KEPT as u64)?;
             }
-            read_json(&call, skim.kept())
+            decode_json(&call, filter.kept())
         };
-        self.caller.retried(get).await
+        self.http.with_retries(get).await
     }
 
-    /// How much a changeset changes, against its first parent.
+    /// The size of a changeset's change, against its first parent.
     pub async fn diffstat(
         &self,
         repository: &Repository,
@@ -157,45 +149,40 @@ impl Hgweb {
         };
         let get = || async {
             let mut answer = self.get(&call, &url).await?.ok_or_else(missing)?;
-            let (mut parser, mut read) = (DiffstatParser::new(&changeset.description), 0);
+            let mut parser = DiffstatParser::new(&changeset.description);
+            let mut received = 0;
             while let Some(chunk) = answer.chunk().await? {
-                read += chunk.len() as u64;
-                if read > MAX_STREAM {
-                    return Err(TelemetryError::TooLarge {
-                        call: call.clone(),
-                        limit: MAX_STREAM,
-                    });
-                }
+                received += chunk.len() as u64;
+                check_limit(&call, received, MAX_STREAM)?;
                 parser.feed(&chunk).map_err(fault)?;
             }
             parser.finish().map_err(fault)
         };
-        self.caller.retried(get).await
+        self.http.with_retries(get).await
     }
 
-    /// The changesets of a push, by the address that its message gives for it (`push_json_url`).
+    /// The changesets of a push, from the address in its message (`push_json_url`).
     pub async fn push(
         &self,
         repository: &Repository,
         push: u64,
         url: &Url,
     ) -> Result<Vec<Node>, TelemetryError> {
-        if !repository.holds(url) {
-            return Err(TelemetryError::Elsewhere {
+        if !repository.contains(url) {
+            return Err(TelemetryError::ForeignUrl {
                 url: url.to_string(),
-                below: repository.to_string(),
+                allowed: repository.to_string(),
             });
         }
         let call = format!("push {push} at {url}");
         let mut pushes = self.pushes(&call, url).await?.pushes;
-        let absent = || TelemetryError::Undecodable {
-            call: call.clone(),
-            problem: format!("pushes.{push}: is not there"),
-        };
-        Ok(pushes.remove(&push).ok_or_else(absent)?.changesets)
+        match pushes.remove(&push) {
+            Some(push) => Ok(push.changesets),
+            None => Err(undecodable(&call, format!("pushes.{push}: missing"))),
+        }
     }
 
-    /// The pushes with numbers from `after`, exclusively, to `end`, inclusively. Some may be missing.
+    /// The pushes with numbers from `after`, exclusively, to `end`, inclusively. Numbers may be missing.
     pub async fn pushlog(
         &self,
         repository: &Repository,
@@ -205,13 +192,12 @@ impl Hgweb {
         let url = repository.pushlog(after, end);
         let call = url.to_string();
         let Pushes { lastpushid, pushes } = self.pushes(&call, &url).await?;
-        let wrong = |problem: &str| TelemetryError::Undecodable {
-            call: call.clone(),
-            problem: problem.to_owned(),
-        };
-        let newest = lastpushid.ok_or_else(|| wrong("lastpushid: is not there"))?;
+        let newest = lastpushid.ok_or_else(|| undecodable(&call, "lastpushid: missing"))?;
         if pushes.keys().any(|&push| push <= after || end < push) {
-            return Err(wrong("pushes: holds one that was not asked for"));
+            return Err(undecodable(
+                &call,
+                "pushes: a push outside the requested range",
+            ));
         }
         Ok(Pushlog {
             newest,
@@ -224,22 +210,22 @@ impl Hgweb {
 
     async fn pushes(&self, call: &str, url: &Url) -> Result<Pushes, TelemetryError> {
         let get = || async {
-            let answer = Answer::of(call, self.caller.http.get(url.clone())).await?;
+            let answer = Answer::receive(call, self.http.get(url)).await?;
             if answer.status() != StatusCode::OK {
                 return Err(answer.unexpected());
             }
             answer.body(MAX_PUSHES).await
         };
-        read_json(call, &self.caller.retried(get).await?)
+        decode_json(call, &self.http.with_retries(get).await?)
     }
 
-    /// `None` is 404.
+    /// `None` for 404.
     async fn get<'a>(
         &self,
         call: &'a str,
         url: &Url,
     ) -> Result<Option<Answer<'a>>, TelemetryError> {
-        let answer = Answer::of(call, self.caller.http.get(url.clone())).await?;
+        let answer = Answer::receive(call, self.http.get(url)).await?;
         match answer.status() {
             StatusCode::OK => Ok(Some(answer)),
             StatusCode::NOT_FOUND => Ok(None),
@@ -248,8 +234,25 @@ impl Hgweb {
     }
 }
 
-/// Bytes that Mercurial wrote as a JSON string. Where they are no UTF-8, each is written as a surrogate from U+DC80 to
-/// U+DCFF, which no text can hold; they become the bytes again that they were.
+fn undecodable(call: &str, problem: impl Into<String>) -> TelemetryError {
+    TelemetryError::Undecodable {
+        call: call.to_owned(),
+        problem: problem.into(),
+    }
+}
+
+fn check_limit(call: &str, bytes: u64, limit: u64) -> Result<(), TelemetryError> {
+    if bytes > limit {
+        return Err(TelemetryError::TooLarge {
+            call: call.to_owned(),
+            limit,
+        });
+    }
+    Ok(())
+}
+
+/// The bytes that Mercurial wrote as a JSON string. It writes each byte that is not UTF-8 as a surrogate from U+DC80 to
+/// U+DCFF, which no text can contain; this restores them.
 fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     struct Bytes;
 
@@ -268,7 +271,7 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error
     deserializer.deserialize_bytes(Bytes)
 }
 
-/// U+DC80 to U+DCFF are ED B2 80 to ED B3 BF, as far as surrogates can be written.
+/// Replaces the surrogates U+DC80 to U+DCFF, written as ED B2 80 to ED B3 BF, by the bytes 80 to FF.
 fn without_surrogates(mut bytes: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len());
     while let Some(at) = memchr::memchr(0xed, bytes) {

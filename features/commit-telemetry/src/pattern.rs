@@ -1,11 +1,11 @@
-//! Regular expressions of this program, and where words end.
+//! Compiled-in regular expressions, and Python's word boundaries.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 use tracing::error;
 
-/// A regular expression of ours. One that cannot be read, which tests would show, matches nothing.
+/// A compiled-in regular expression. An invalid one, which the tests would find, matches nothing.
 macro_rules! pattern {
     ($pattern:expr) => {
         std::sync::LazyLock::new(|| crate::pattern::compile($pattern))
@@ -15,30 +15,30 @@ pub(crate) use pattern;
 
 pub(crate) fn compile(pattern: &str) -> Option<Regex> {
     Regex::new(pattern)
-        .inspect_err(|problem| error!("a pattern of this program is wrong: {problem}"))
+        .inspect_err(|error| {
+            error!(pattern, %error, "cannot compile a built-in regular expression; it matches nothing")
+        })
         .ok()
 }
 
-/// What is a part of a word to the original.
 static WORD: LazyLock<Option<Regex>> = pattern!(r"^[\p{L}\p{N}_]");
 
-/// Whether the text matches; a pattern that could not be read matches nothing.
 pub(crate) fn matches(pattern: &Option<Regex>, text: &str) -> bool {
     pattern.as_ref().is_some_and(|regex| regex.is_match(text))
 }
 
-/// Whether a part of a word stands right before the place `at`.
+/// Whether the character right before byte `at` is a word character.
 pub(crate) fn word_before(text: &str, at: usize) -> bool {
     text[..at].chars().next_back().is_some_and(is_word)
 }
 
-/// Whether a part of a word stands right after the place `at`.
+/// Whether the character at byte `at` is a word character.
 pub(crate) fn word_after(text: &str, at: usize) -> bool {
     text[at..].chars().next().is_some_and(is_word)
 }
 
-/// What `\w` is to Python: letters, numbers of all kinds, and the low line. It differs from the `\w` of `regex` (and so
-/// would `\b`) in marks and in numbers like ①.
+/// Python's `\w`: letters, numbers of all kinds, and the underscore. The `\w` of `regex` (and so its `\b`) differs for
+/// combining marks and for numbers like ①.
 fn is_word(c: char) -> bool {
     if c.is_ascii() {
         c.is_ascii_alphanumeric() || c == '_'

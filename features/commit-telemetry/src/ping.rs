@@ -11,20 +11,20 @@ pub struct Ping {
     /// The changeset.
     #[serde(rename = "changesetID")]
     pub changeset_id: Node,
-    /// How much it changes. Only told of what was reviewed, on Phabricator or on Bugzilla.
+    /// The size of its change; only for changesets that were reviewed on Phabricator or Bugzilla.
     pub diffstat: Option<Diffstat>,
     /// The program that landed it, such as `lando`.
     pub landing_system: Option<String>,
-    /// Where it was reviewed.
+    /// The result of the classification.
     pub review_system_used: ReviewSystem,
     /// The repository to which it was pushed.
     pub repository: Repository,
-    /// When it was pushed, in seconds since 1970 plus the offset of the pushlog's time zone, as this ping always had it.
+    /// The time of the push, in seconds since 1970 plus the offset of the pushlog's time zone. The predecessor sent this sum.
     pub push_date: i64,
 }
 
 impl ReviewSystem {
-    /// Whether pings of this system tell how much was changed.
+    /// Whether pings of this system have a diffstat.
     pub(crate) fn has_diffstat(self) -> bool {
         matches!(self, Self::Phabricator | Self::Bmo)
     }

@@ -1,24 +1,24 @@
-//! From a changeset to its ping.
+//! The steps from a changeset to its ping.
 
 use std::{fmt, io, sync::Arc};
 
 use crate::{
-    Bugzilla, Changeset, Edge, Evidence, Hgweb, Node, Ping, Repository, ReviewSystem, Rules,
-    TelemetryError,
+    Bugzilla, Changeset, Classification, Edge, Hgweb, Node, Ping, Repository, ReviewSystem, Rules,
+    TelemetryError, classify,
 };
 
-/// Shows a ping to somebody.
-pub type Show = Arc<dyn Fn(&Ping) -> io::Result<()> + Send + Sync>;
+/// Prints a ping instead of sending it.
+pub type PrintPing = Arc<dyn Fn(&Ping) -> io::Result<()> + Send + Sync>;
 
-/// The three servers that are needed, and what is done with them. Clones share what Bugzilla answered.
+/// Makes and sends pings. Clones share Bugzilla's cache.
 #[derive(Clone)]
 pub struct Telemetry {
     hgweb: Hgweb,
     bugzilla: Bugzilla,
     edge: Edge,
     rules: Rules,
-    /// Who is shown the pings, if they are not sent.
-    show: Option<Show>,
+    /// Set in a dry run.
+    print: Option<PrintPing>,
 }
 
 impl fmt::Debug for Telemetry {
@@ -28,59 +28,54 @@ impl fmt::Debug for Telemetry {
             bugzilla,
             edge,
             rules,
-            show: _,
+            print: _,
         } = self;
-        let mut parts = f.debug_struct("Telemetry");
-        parts
+        f.debug_struct("Telemetry")
             .field("hgweb", hgweb)
             .field("bugzilla", bugzilla)
-            .field("edge", edge);
-        parts.field("rules", rules).field("sends", &self.sends());
-        parts.finish_non_exhaustive()
+            .field("edge", edge)
+            .field("rules", rules)
+            .field("sends", &self.sends())
+            .finish_non_exhaustive()
     }
 }
 
 impl Telemetry {
-    /// Asks and sends by these clients.
+    /// Telemetry with the default rules.
     pub fn new(hgweb: Hgweb, bugzilla: Bugzilla, edge: Edge) -> Self {
         Self {
             hgweb,
             bugzilla,
             edge,
             rules: Rules::default(),
-            show: None,
+            print: None,
         }
     }
 
-    /// Classifies by these rules.
-    pub fn classified_by(self, rules: Rules) -> Self {
+    /// Sets the rules of the classification.
+    pub fn with_rules(self, rules: Rules) -> Self {
         Self { rules, ..self }
     }
 
-    /// Shows the pings that it would send, and sends none.
-    pub fn only_shown(self, show: Show) -> Self {
+    /// Prints each ping instead of sending it.
+    pub fn dry_run(self, print: PrintPing) -> Self {
         Self {
-            show: Some(show),
+            print: Some(print),
             ..self
         }
     }
 
-    /// Whether pings are sent, and not only shown.
+    /// Whether pings are sent. False in a dry run.
     pub fn sends(&self) -> bool {
-        self.show.is_none()
+        self.print.is_none()
     }
 
-    /// The servers of the repositories.
+    /// The client of the repositories' servers.
     pub fn hgweb(&self) -> &Hgweb {
         &self.hgweb
     }
 
-    /// Where pings are sent.
-    pub fn edge(&self) -> &Edge {
-        &self.edge
-    }
-
-    /// The ping of the changeset that the repository knows by this name: its id, or the beginning of it.
+    /// The ping of the changeset with this id, or with this prefix of its id.
     pub async fn ping_for(
         &self,
         repository: &Repository,
@@ -91,15 +86,14 @@ impl Telemetry {
             call: format!("changeset {revision} of {repository}"),
             problem: problem.to_owned(),
         };
-        if Node::try_from(revision.to_owned()).is_ok_and(|asked| asked != changeset.node) {
-            return Err(undecodable("node: is another than was asked for"));
+        if Node::try_from(revision.to_owned()).is_ok_and(|node| node != changeset.node) {
+            return Err(undecodable("node: not the requested one"));
         }
-        let pushdate = || {
+        let (seconds, offset) = changeset.pushdate.ok_or_else(|| {
             undecodable(
-                "pushdate: is not there: the repository has no pushlog, or not of this changeset",
+                "pushdate: missing: the pushlog of the repository does not have the changeset",
             )
-        };
-        let (seconds, offset) = changeset.pushdate.ok_or_else(pushdate)?;
+        })?;
         let review_system_used = self.review_system(&changeset).await?;
         let diffstat = match review_system_used.has_diffstat() {
             true => Some(self.hgweb.diffstat(repository, &changeset).await?),
@@ -111,27 +105,27 @@ impl Telemetry {
             landing_system: changeset.landingsystem,
             review_system_used,
             repository: repository.clone(),
-            // Whole seconds; what does not fit is no date, and the schema says so.
+            // Whole seconds. The schema rejects what is no date.
             push_date: (seconds + offset) as i64,
         })
     }
 
     async fn review_system(&self, changeset: &Changeset) -> Result<ReviewSystem, TelemetryError> {
-        let text = |bytes| String::from_utf8_lossy(bytes);
-        let (description, author) = (text(&changeset.description), text(&changeset.author));
-        match Evidence::of(self.rules, &description, &author, changeset.parents.len()) {
-            Evidence::Clear(system) => Ok(system),
-            Evidence::Bug(bug) => self.bugzilla.review_system(bug).await,
+        let description = String::from_utf8_lossy(&changeset.description);
+        let author = String::from_utf8_lossy(&changeset.author);
+        match classify(self.rules, &description, &author, changeset.parents.len()) {
+            Classification::System(system) => Ok(system),
+            Classification::Bug(bug) => self.bugzilla.review_system(bug).await,
         }
     }
 
-    /// Sends a ping. It is accepted when this returns `Ok`; to send it again does no harm.
+    /// Sends a ping, or prints it in a dry run. `Ok` means that the ingestion accepted it. Repeats are harmless.
     pub async fn send(&self, ping: &Ping) -> Result<(), TelemetryError> {
-        let Some(show) = &self.show else {
+        let Some(print) = &self.print else {
             return self.edge.send(ping).await;
         };
         self.edge.check(ping)?;
-        show(ping).map_err(|source| TelemetryError::Unshown {
+        print(ping).map_err(|source| TelemetryError::PrintFailed {
             node: ping.changeset_id.clone(),
             source,
         })

@@ -2,16 +2,16 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail, ensure};
-use commit_telemetry::{Backfill, Ended, NotDone, Place, Span};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use commit_telemetry::{Backfill, ChangesetResult, PushRange, RetryError};
 use futures::StreamExt;
 use jiff::Timestamp;
 use runtime::{Clock, Shutdown, SystemClock};
 
 use super::{
     Console, GRACE, Settings,
+    checkpoint::{Checkpoint, CheckpointFile, Failure, command},
     console::Progress,
-    stopped::{Failure, StateFile, Stopped, command},
     wiring,
 };
 use crate::{
@@ -20,13 +20,12 @@ use crate::{
     signals,
 };
 
-/// How many changesets are worked on at once: each asks one server after another.
-const AT_ONCE: usize = 32;
-/// The command stops after this number of changesets in a row without a ping: an operator must find their common
-/// reason. The next run begins with them.
-const MOST_FAILED: usize = 100;
-/// How often it is kept how far it is.
-const KEEP: Duration = Duration::from_secs(1);
+/// The number of changesets that are processed concurrently; each sends one request after another.
+const CONCURRENCY: usize = 32;
+/// The command stops after this number of consecutive failures, which have a common cause that an operator must find. The
+/// next run begins with them.
+const MAX_CONSECUTIVE_FAILURES: usize = 100;
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs `events telemetry backfill-pushlog`.
 pub(super) async fn backfill(
@@ -34,57 +33,50 @@ pub(super) async fn backfill(
     settings: &Settings<'_>,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let (start, end, repository) = (options.start, options.end, &options.repository);
+    let start = options.start;
+    let repository = &options.repository;
     ensure!(
-        start < end,
-        "nothing comes after push {start} up to push {end}: START is the push before the first one"
+        start < options.end,
+        "there is no push after {start} up to {}: START is the push before the first one",
+        options.end
     );
     let config = settings.read()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let telemetry = wiring::telemetry(&config, &clock)?;
-    let telemetry = if options.no_send {
-        telemetry.only_shown(console.show())
-    } else {
-        telemetry
-    };
+    let mut telemetry = wiring::telemetry(&config, &clock)?;
+    if options.no_send {
+        telemetry = telemetry.dry_run(console.ping_printer());
+    }
     let file = (!options.no_send)
-        .then(|| StateFile::of(options, settings.variables))
+        .then(|| CheckpointFile::of(options, settings.variables))
         .transpose()?;
-    let earlier = if options.resume {
-        file.as_ref().map(StateFile::load).transpose()?.flatten()
-    } else {
-        None
+    let earlier = match &file {
+        Some(file) if options.resume => file.load()?,
+        _ => None,
     };
     if options.resume && earlier.is_none() {
-        console.say(&format!(
-            "no earlier run of this is known that did not end: it begins after push {start}"
+        console.print(&format!(
+            "no earlier run to resume; beginning after push {start}"
         ));
     }
-    let mut stopped = earlier.unwrap_or(Stopped {
-        place: Place {
-            push: start,
-            changesets: 0,
-        },
-        failed: Vec::new(),
-    });
+    let mut checkpoint = earlier.unwrap_or_else(|| Checkpoint::behind(start));
 
     let shutdown = Shutdown::new();
     let backfill = Backfill::new(&telemetry, repository, clock.as_ref(), &shutdown);
     let newest = backfill.newest().await.map_err(reason)?;
-    let end = end.min(newest);
-    let pushes = end.saturating_sub(stopped.place.push);
+    let end = options.end.min(newest);
+    let pushes = end.saturating_sub(checkpoint.cursor.push);
     if pushes == 0 {
-        file.as_ref().map_or(Ok(()), StateFile::forget)?;
-        console.say(&format!(
+        console.print(&format!(
             "nothing is left to do: the newest push of {repository} is {newest}"
         ));
-        return ending(&stopped.failed, console);
+        return finish(file.as_ref(), &checkpoint, console);
     }
-    let first = stopped.place.push + 1;
-    let what = format!("the pings of {pushes} pushes ({first} to {end}) to {repository}");
     if !options.no_send {
+        let first = checkpoint.cursor.push + 1;
         let host = config.edge.base.host_str().unwrap_or_default();
-        confirm_sending(&format!("{what} to {host}"), options.yes)?;
+        let what =
+            format!("the pings of {pushes} pushes ({first} to {end}) to {repository} to {host}");
+        confirm_sending(&what, options.yes)?;
     }
     signals::watch(
         shutdown.clone(),
@@ -93,163 +85,156 @@ pub(super) async fn backfill(
     )
     .context("cannot watch for signals")?;
 
-    let span = Span {
-        from: stopped.place,
+    let range = PushRange {
+        from: checkpoint.cursor,
         end,
-        at_once: AT_ONCE,
+        concurrency: CONCURRENCY,
     };
     let run = Run {
         backfill: &backfill,
         shutdown: &shutdown,
         file: file.as_ref(),
-        kept: Timestamp::MIN,
-        before_the_row: stopped.clone(),
-        row: 0,
+        saved: Timestamp::MIN,
+        before_failures: checkpoint.clone(),
+        consecutive_failures: 0,
     };
-    let outcome = run
-        .until_the_end(span, &mut stopped, console.progress(pushes)?)
-        .await;
+    let progress = console.progress(pushes)?;
+    let outcome = run.run(range, &mut checkpoint, progress).await;
     if matches!(outcome, Ok(Outcome::Complete)) {
-        file.as_ref().map_or(Ok(()), StateFile::forget)?;
-        return ending(&stopped.failed, console);
+        return finish(file.as_ref(), &checkpoint, console);
     }
+    list(&checkpoint.failures, console);
+    let push = checkpoint.cursor.push;
     let Some(file) = &file else {
-        list(&stopped.failed, console);
-        return outcome.and_then(|_| {
-            bail!(
-                "stopped after push {}; nothing was sent",
-                stopped.place.push
-            )
-        });
+        outcome?;
+        bail!("stopped after push {push}; nothing was sent");
     };
-    list(&stopped.failed, console);
-    if let Err(error) = file.save(&stopped) {
-        console.say(&format!("where to go on is not kept: {error:#}"));
+    if let Err(error) = file.save(&checkpoint) {
+        console.print(&format!("{error:#}"));
     }
-    let (push, command, path) = (stopped.place.push, command(options)?, file.path().display());
-    let on = format!(
-        "everything up to push {push} is done, which is kept in {path}. Go on with\n  {command}"
+    let remedy = format!(
+        "everything up to push {push} is done, as saved in {}. Resume with\n  {}",
+        file.path().display(),
+        command(options)?
     );
     match outcome {
-        Ok(_) => bail!("stopped: {on}"),
-        Err(error) => Err(error.context(format!("{on}\nIt ended because"))),
+        Ok(_) => bail!("stopped: {remedy}"),
+        Err(error) => Err(error.context(format!("{remedy}\nThe run failed"))),
     }
 }
 
-/// How a run ended that nothing kept from it.
+/// The end of a run without an error.
 enum Outcome {
     Complete,
-    Stopped,
+    Interrupted,
 }
 
 struct Run<'a> {
     backfill: &'a Backfill<'a>,
     shutdown: &'a Shutdown,
-    file: Option<&'a StateFile>,
-    kept: Timestamp,
-    /// How many have failed since the last one that did not.
-    row: usize,
-    /// How far it was before them.
-    before_the_row: Stopped,
+    file: Option<&'a CheckpointFile>,
+    /// The time of the last checkpoint.
+    saved: Timestamp,
+    consecutive_failures: usize,
+    /// The checkpoint before the consecutive failures.
+    before_failures: Checkpoint,
 }
 
 impl Run<'_> {
-    /// Works on the span until it is done, a signal, or something that keeps it from going on.
-    async fn until_the_end(
+    /// Processes the range until it is complete, a signal interrupts it, or an error stops it.
+    async fn run(
         mut self,
-        span: Span,
-        stopped: &mut Stopped,
+        range: PushRange,
+        checkpoint: &mut Checkpoint,
         mut progress: Progress<'_>,
     ) -> anyhow::Result<Outcome> {
         let mut failure = None;
-        let mut all = pin!(self.backfill.run(span));
+        let mut results = pin!(self.backfill.run(range));
         loop {
             let next = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                next = all.next() => next,
+                next = results.next() => next,
             };
             match next {
                 None => break,
-                Some(Ok(ended)) => {
-                    self.ended(&ended, stopped)?;
-                    if ended.last {
+                Some(Ok(result)) => {
+                    self.add(&result, checkpoint)?;
+                    if result.is_last_of_push {
                         progress.push();
                     }
-                    if self.row >= MOST_FAILED {
-                        *stopped = self.before_the_row;
-                        let last = ended
-                            .failure
-                            .map(anyhow::Error::from)
-                            .unwrap_or_else(|| anyhow::anyhow!("unknown"));
-                        return Err(last.context(format!(
-                            "{MOST_FAILED} changesets in a row failed, the last one with"
+                    if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES
+                        && let Some(last) = result.failure
+                    {
+                        *checkpoint = self.before_failures;
+                        return Err(anyhow::Error::from(last).context(format!(
+                            "{MAX_CONSECUTIVE_FAILURES} consecutive changesets failed, the last one with"
                         )));
                     }
                 }
-                Some(Err(error)) => failure = failure.or(Some(error.into())),
+                Some(Err(error)) => failure = failure.or(Some(error)),
             }
         }
         match failure {
-            Some(failure) => Err(failure),
-            None if self.shutdown.is_stopping() && stopped.place.push < span.end => {
-                Ok(Outcome::Stopped)
+            Some(failure) => Err(failure.into()),
+            None if self.shutdown.is_stopping() && checkpoint.cursor.push < range.end => {
+                Ok(Outcome::Interrupted)
             }
             None => Ok(Outcome::Complete),
         }
     }
 
-    fn ended(&mut self, ended: &Ended, stopped: &mut Stopped) -> anyhow::Result<()> {
-        stopped.place = ended.place;
-        // What is done again is listed by its last outcome.
-        stopped
-            .failed
-            .retain(|failure| failure.node != ended.node.as_str());
-        stopped.failed.extend(Failure::of(ended));
-        if ended.failure.is_none() {
-            self.row = 0;
-            self.before_the_row.clone_from(stopped);
+    fn add(&mut self, result: &ChangesetResult, checkpoint: &mut Checkpoint) -> anyhow::Result<()> {
+        checkpoint.add(result);
+        if result.failure.is_none() {
+            self.consecutive_failures = 0;
+            self.before_failures.clone_from(checkpoint);
         } else {
-            self.row += 1;
+            self.consecutive_failures += 1;
         }
         let now = SystemClock.now();
         if let Some(file) = self.file
-            && now.duration_since(self.kept).unsigned_abs() >= KEEP
+            && now.duration_since(self.saved).unsigned_abs() >= CHECKPOINT_INTERVAL
         {
-            file.save(stopped)?;
-            self.kept = now;
+            file.save(checkpoint)?;
+            self.saved = now;
         }
         Ok(())
     }
 }
 
-fn reason(not_done: NotDone) -> anyhow::Error {
-    match not_done {
-        NotDone::Failed(error) | NotDone::Away(error) => error.into(),
-        NotDone::Stopped => anyhow::anyhow!("stopped"),
+fn reason(error: RetryError) -> anyhow::Error {
+    match error {
+        RetryError::Failed(error) | RetryError::Outage(error) => error.into(),
+        RetryError::Shutdown => anyhow!("stopped"),
     }
 }
 
-fn list(failed: &[Failure], console: &Console) {
-    let mut failed: Vec<_> = failed.iter().collect();
-    failed.sort_by_key(|failure| failure.push);
-    for Failure { push, node, reason } in failed {
-        console.say(&format!(
+fn list(failures: &[Failure], console: &Console) {
+    let mut failures: Vec<_> = failures.iter().collect();
+    failures.sort_by_key(|failure| failure.push);
+    for Failure { push, node, reason } in failures {
+        console.print(&format!(
             "push {push}: changeset {node} has no ping: {reason}"
         ));
     }
 }
 
-/// What a run that came to its end says.
-fn ending(failed: &[Failure], console: &Console) -> anyhow::Result<()> {
-    list(failed, console);
-    match failed.len() {
+/// Ends a complete run: removes its checkpoint and lists its failures.
+fn finish(
+    file: Option<&CheckpointFile>,
+    checkpoint: &Checkpoint,
+    console: &Console,
+) -> anyhow::Result<()> {
+    if let Some(file) = file {
+        file.remove()?;
+    }
+    list(&checkpoint.failures, console);
+    match checkpoint.failures.len() {
         0 => Ok(()),
-        count => {
-            bail!(
-                "{} without a ping; a push N is done again with START N-1 and END N",
-                counted(count, "changeset")
-            )
-        }
+        count => bail!(
+            "{} without a ping; to send push N again, use START N-1 and END N",
+            counted(count, "changeset")
+        ),
     }
 }

@@ -1,4 +1,4 @@
-//! The terminal: a bar, and the lines that go around it.
+//! The terminal: a progress bar, and the lines above it.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use commit_telemetry::{Ping, Show};
+use commit_telemetry::{Ping, PrintPing};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use jiff::Timestamp;
 use runtime::sanitize;
@@ -15,20 +15,20 @@ use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::Subscriber
 
 use crate::operate::table::span;
 
-/// How often a line tells how far it is, where no bar can be shown.
-const LINES: Duration = Duration::from_secs(10);
-/// How often the bar tells how late it is.
+/// The interval of progress lines, where standard error is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// The interval at which the bar is drawn without progress.
 const TICK: Duration = Duration::from_millis(500);
 const BAR: &str = "{wide_bar} {line}";
 
-/// Where log lines, pings and the bar go, without disturbing one another.
+/// Writes log lines, pings and the bar so that they do not overwrite one another.
 #[derive(Clone)]
 pub(super) struct Console {
     bars: MultiProgress,
 }
 
 impl Console {
-    /// Log lines of this process go to standard error from now on.
+    /// Also installs the logger of the process, which writes to standard error.
     pub(super) fn new(debug: bool) -> anyhow::Result<Self> {
         let console = Self {
             bars: MultiProgress::new(),
@@ -46,8 +46,8 @@ impl Console {
         Ok(console)
     }
 
-    /// Prints each ping on a line of its own.
-    pub(super) fn show(&self) -> Show {
+    /// Prints each ping on a line of standard output.
+    pub(super) fn ping_printer(&self) -> PrintPing {
         let console = self.clone();
         Arc::new(move |ping: &Ping| {
             let line = serde_json::to_string(ping)?;
@@ -58,29 +58,29 @@ impl Console {
         })
     }
 
-    /// Says something that is no log line.
-    pub(super) fn say(&self, text: &str) {
-        // A terminal that is gone needs no words.
+    /// Prints a line on standard error that is no log line.
+    pub(super) fn print(&self, text: &str) {
+        // The terminal may be closed.
         let _ = self
             .bars
             .suspend(|| writeln!(io::stderr(), "{}", sanitize::plain(text)));
     }
 
-    /// Shows how far it is: a bar on a terminal, else a line now and then.
+    /// Shows the progress: a bar on a terminal, else a line each [`LINE_INTERVAL`].
     pub(super) fn progress(&self, pushes: u64) -> anyhow::Result<Progress<'_>> {
         let bar = io::stderr()
             .is_terminal()
             .then(|| self.bars.add(ProgressBar::new(pushes)));
         if let Some(bar) = &bar {
-            let told = |state: &ProgressState, words: &mut dyn std::fmt::Write| {
-                // A bar without words is no failure.
-                let _ = words.write_str(&line(
+            let text = |state: &ProgressState, output: &mut dyn std::fmt::Write| {
+                // The bar is shown without its text.
+                let _ = output.write_str(&line(
                     state.pos(),
                     state.len().unwrap_or_default(),
                     state.elapsed(),
                 ));
             };
-            bar.set_style(ProgressStyle::with_template(BAR)?.with_key("line", told));
+            bar.set_style(ProgressStyle::with_template(BAR)?.with_key("line", text));
             bar.enable_steady_tick(TICK);
         }
         let now = SystemClock.now();
@@ -90,32 +90,33 @@ impl Console {
             pushes,
             done: 0,
             begun: now,
-            said: now,
+            printed: now,
         })
     }
 }
 
-/// How far it is.
+/// The progress of a backfill. Prints a last line when it is dropped.
 pub(super) struct Progress<'a> {
     console: &'a Console,
     bar: Option<ProgressBar>,
     pushes: u64,
     done: u64,
     begun: Timestamp,
-    said: Timestamp,
+    /// The time of the last line.
+    printed: Timestamp,
 }
 
 impl Progress<'_> {
-    /// One more push is done.
+    /// Counts a push.
     pub(super) fn push(&mut self) {
         self.done += 1;
         if let Some(bar) = &self.bar {
             return bar.inc(1);
         }
         let now = SystemClock.now();
-        if now.duration_since(self.said).unsigned_abs() >= LINES {
-            self.said = now;
-            self.console.say(&line(
+        if now.duration_since(self.printed).unsigned_abs() >= LINE_INTERVAL {
+            self.printed = now;
+            self.console.print(&line(
                 self.done,
                 self.pushes,
                 now.duration_since(self.begun).unsigned_abs(),
@@ -130,7 +131,7 @@ impl Drop for Progress<'_> {
             bar.finish_and_clear();
         }
         let took = SystemClock.now().duration_since(self.begun).unsigned_abs();
-        self.console.say(&line(self.done, self.pushes, took));
+        self.console.print(&line(self.done, self.pushes, took));
     }
 }
 
@@ -141,7 +142,7 @@ fn line(done: u64, pushes: u64, took: Duration) -> String {
     format!("{done}/{pushes} pushes, {rate:.1}/s, {left} left")
 }
 
-/// Writes log lines above the bar.
+/// The writer of log lines.
 pub(super) struct AboveTheBar(MultiProgress);
 
 impl Write for AboveTheBar {
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_tells_how_far_how_fast_and_how_long_it_takes() {
+    fn progress_line_has_count_speed_and_remaining_time() {
         assert_eq!(
             line(500, 2000, Duration::from_secs(10)),
             "500/2000 pushes, 50.0/s, 30 s left"

@@ -1,6 +1,6 @@
-//! Messages that no later run could work off: a file keeps them, so that the queue is rid of them.
+//! The file of dead letters: messages that no later run could process, with one JSON object a line.
 //!
-//! One JSON object a line. The file is bounded: what does not fit stays in the queue, and nothing is lost.
+//! The file is bounded. A message that does not fit stays in the queue, and nothing is lost.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -19,23 +19,22 @@ use serde::Serialize;
 use super::state;
 use crate::config::Variables;
 
-/// The variable that names the file.
-const FILE: &str = "TELEMETRY_DEAD_LETTERS";
-/// The most bytes of the file.
-const MOST_BYTES: u64 = 16 << 20;
-/// The most bytes of a message's body that are kept. Those of pushes have a few hundred.
-const MOST_BODY: usize = 1 << 20;
+/// The variable with the path of the file.
+const VARIABLE: &str = "TELEMETRY_DEAD_LETTERS";
+/// The maximum size of the file, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+/// The most bytes of a message's body in the file. Those of pushes have a few hundred.
+const MAX_BODY: usize = 1 << 20;
 
-/// The file of messages that cannot be worked off.
+/// The file of dead letters.
 pub(super) struct DeadLetters {
-    /// None where neither a setting nor the user's state directory names one.
+    /// `None` if neither a setting nor the environment gives one.
     path: Option<PathBuf>,
 }
 
-/// A message in the file.
+/// A line of the file.
 #[derive(Serialize)]
 struct DeadLetter<'a> {
-    /// When it was kept.
     time: Timestamp,
     reason: &'a str,
     exchange: &'a str,
@@ -47,7 +46,7 @@ struct DeadLetter<'a> {
     body: Body<'a>,
 }
 
-/// The body, or its first [`MOST_BODY`] bytes.
+/// The body, or its first [`MAX_BODY`] bytes.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Body<'a> {
@@ -57,17 +56,17 @@ enum Body<'a> {
 }
 
 impl DeadLetters {
-    /// The file that the option or [`FILE`] names, else one in the state directory of the user.
+    /// The file of the option, else of [`VARIABLE`], else the default in the user's state directory.
     pub(super) fn of(option: Option<&Path>, variables: Variables<'_>) -> Self {
         let named = option
             .map(PathBuf::from)
-            .or_else(|| variables(FILE).map(PathBuf::from));
+            .or_else(|| variables(VARIABLE).map(PathBuf::from));
         Self {
             path: named.or_else(|| state::file("telemetry/dead-letters.jsonl", variables).ok()),
         }
     }
 
-    /// Names the file in texts.
+    /// The path, for messages.
     pub(super) fn name(&self) -> String {
         self.path
             .as_ref()
@@ -75,12 +74,11 @@ impl DeadLetters {
             .unwrap_or_default()
     }
 
-    /// Keeps a message. When this returns `Ok`, it is on the disk.
-    pub(super) fn keep(&self, message: &PulseMessage, reason: &str) -> anyhow::Result<()> {
-        let path = self
-            .path
-            .as_ref()
-            .with_context(|| format!("no file is set: set {FILE}, or HOME"))?;
+    /// Adds a message. `Ok` means that it is on the disk.
+    pub(super) fn add(&self, message: &PulseMessage, reason: &str) -> anyhow::Result<()> {
+        let path = self.path.as_ref().with_context(|| {
+            format!("cannot find the file of dead letters: set {VARIABLE}, or HOME")
+        })?;
         let line = line(message, reason, SystemClock.now())?;
         let append = || {
             if let Some(folder) = path.parent() {
@@ -98,23 +96,23 @@ impl DeadLetters {
         match append().with_context(|| format!("cannot write to {}", path.display()))? {
             true => Ok(()),
             false => bail!(
-                "{} would have more than {} MB: read what it holds, and move it away",
+                "{} would exceed {} MB: read it, then move or remove it",
                 path.display(),
-                MOST_BYTES >> 20
+                MAX_FILE >> 20
             ),
         }
     }
 }
 
-/// Appends a line, or nothing. False if there is no room for it.
+/// Appends a whole line, or nothing. False if it does not fit.
 fn append(file: &mut File, line: &[u8]) -> io::Result<bool> {
     let before = file.metadata()?.len();
-    if before + line.len() as u64 > MOST_BYTES {
+    if before + line.len() as u64 > MAX_FILE {
         return Ok(false);
     }
     let written = file.write_all(line).and_then(|()| file.sync_data());
     if written.is_err() {
-        // A part of a line would make the next one unreadable.
+        // A partial line would corrupt the next one.
         file.set_len(before)?;
     }
     written.map(|()| true)
@@ -122,7 +120,7 @@ fn append(file: &mut File, line: &[u8]) -> io::Result<bool> {
 
 fn line(message: &PulseMessage, reason: &str, time: Timestamp) -> serde_json::Result<Vec<u8>> {
     let PulseMessage { routing, body } = message;
-    let kept = &body[..body.len().min(MOST_BODY)];
+    let kept = &body[..body.len().min(MAX_BODY)];
     let letter = DeadLetter {
         time,
         reason,
@@ -169,12 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_kept_whole_whatever_their_bytes() {
+    fn dead_letters_keep_bodies_of_any_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new/folder/letters");
         let letters = DeadLetters::of(Some(&path), &|_| None);
-        letters.keep(&message(b"{\"a\":\n1"), "it is cut").unwrap();
-        letters.keep(&message(b"\xff\xfe"), "no text").unwrap();
+        letters.add(&message(b"{\"a\":\n1"), "it is cut").unwrap();
+        letters.add(&message(b"\xff\xfe"), "no text").unwrap();
         let lines = lines(&letters);
         assert_eq!(
             (&lines[0]["body"], &lines[0]["reason"]),
@@ -194,32 +192,31 @@ mod tests {
         let path = directory.path().join("letters");
         let letters = DeadLetters::of(Some(&path), &|_| None);
         letters
-            .keep(&message(&vec![b'x'; MOST_BODY + 5]), "long")
+            .add(&message(&vec![b'x'; MAX_BODY + 5]), "long")
             .unwrap();
         let kept = &lines(&letters)[0];
-        assert_eq!(kept["body"].as_str().unwrap().len(), MOST_BODY);
-        assert_eq!(kept["bytes"], MOST_BODY + 5);
-        let full =
-            std::iter::repeat_with(|| letters.keep(&message(&vec![b'x'; MOST_BODY]), "long"));
+        assert_eq!(kept["body"].as_str().unwrap().len(), MAX_BODY);
+        assert_eq!(kept["bytes"], MAX_BODY + 5);
+        let full = std::iter::repeat_with(|| letters.add(&message(&vec![b'x'; MAX_BODY]), "long"));
         let error = full.take(20).find_map(Result::err).unwrap();
-        assert!(error.to_string().contains("more than 16 MB"), "{error}");
-        assert!(fs::metadata(&path).unwrap().len() <= MOST_BYTES);
-        assert_eq!(lines(&letters).len(), 15, "no half line is left");
+        assert!(error.to_string().contains("exceed 16 MB"), "{error}");
+        assert!(fs::metadata(&path).unwrap().len() <= MAX_FILE);
+        assert_eq!(lines(&letters).len(), 15, "there is no partial line");
     }
 
     #[test]
-    fn the_option_wins_over_the_variable_and_that_over_the_state_directory() {
+    fn option_wins_over_variable_and_variable_over_state_directory() {
         let home = |name: &str| (name == "HOME").then(|| "/home/ann".to_owned());
         let both =
-            |name: &str| home(name).or_else(|| (name == FILE).then(|| "/var/kept".to_owned()));
+            |name: &str| home(name).or_else(|| (name == VARIABLE).then(|| "/var/kept".to_owned()));
         let path =
             |option, variables: Variables<'_>| DeadLetters::of(option, variables).path.unwrap();
         assert_eq!(path(Some(Path::new("/a")), &both), Path::new("/a"));
         assert_eq!(path(None, &both), Path::new("/var/kept"));
-        let usual = "/home/ann/.local/state/code-review-events/telemetry/dead-letters.jsonl";
-        assert_eq!(path(None, &home), Path::new(usual));
+        let default = "/home/ann/.local/state/code-review-events/telemetry/dead-letters.jsonl";
+        assert_eq!(path(None, &home), Path::new(default));
         let none = DeadLetters::of(None, &|_| None)
-            .keep(&message(b""), "")
+            .add(&message(b""), "")
             .unwrap_err();
         assert!(
             none.to_string().contains("set TELEMETRY_DEAD_LETTERS"),

@@ -1,14 +1,14 @@
 //! `events telemetry process-queue-messages`.
 //!
-//! There is no bus between Pulse and the work here. A message is acknowledged when the ping of each changeset was
-//! accepted, so whatever dies before leaves it in the queue. One that can never be worked off is acknowledged when a
-//! [file](DeadLetters) has it. Any other that fails stays in the queue for a later run.
+//! No bus stores the messages of Pulse here. A message is acknowledged when the ping of each of its changesets was accepted,
+//! so a crash before leaves it in the queue. A message that can never be processed is acknowledged when the
+//! [file](DeadLetters) of dead letters has it. Any other message that fails stays in the queue for a later run.
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bus::Backoff;
-use commit_telemetry::{NotDone, Patience, PushHandler, TelemetryError};
+use commit_telemetry::{OutageRetry, PushHandler, RetryError, TelemetryError};
 use futures::{StreamExt, stream, stream::FuturesUnordered};
 use pulse::{Inbox, PulseError, PulseMessage, Taken};
 use runtime::{Clock, Shutdown, SystemClock, error_chain};
@@ -18,18 +18,19 @@ use tracing::{error, info, warn};
 use super::{Console, GRACE, Settings, dead_letters::DeadLetters, wiring};
 use crate::{cli::ProcessQueueMessages, config::HgPushesConfig, operate::counted, signals};
 
-/// How many pushes are worked on at once.
-const AT_ONCE: usize = 4;
-/// How many messages RabbitMQ sends ahead. Those that fail are kept unacknowledged, so there is room for them.
-const AHEAD: u16 = 200;
-/// The command stops after this number of failed pushes: an operator must find their common reason first.
-const MOST_FAILED: usize = 100;
-/// The most messages that a run without sending reads. Pulse keeps no longer queue.
-const MOST_SHOWN: usize = 10_000;
-/// How often a connection is tried for without `--follow`: for five minutes.
-const PATIENT: u32 = 10;
-/// The waits while RabbitMQ does not answer.
-const AWAY: Backoff = Backoff {
+/// The number of pushes that are processed concurrently.
+const CONCURRENCY: usize = 4;
+/// The number of unacknowledged messages that RabbitMQ sends. Messages that fail stay unacknowledged, so there is room for
+/// them.
+const PREFETCH: u16 = 200;
+/// The command stops after this number of failed pushes, which have a common cause that an operator must find.
+const MAX_FAILURES: usize = 100;
+/// The most messages of a dry run. Pulse allows no longer queue.
+const MAX_PREVIEW: usize = 10_000;
+/// The tries to reconnect without `--follow`: they take five minutes.
+const RECONNECT_TRIES: u32 = 10;
+/// The waits between tries to reconnect.
+const RECONNECT_BACKOFF: Backoff = Backoff {
     first: Duration::from_secs(1),
     factor: 2,
     cap: Duration::from_secs(60),
@@ -45,238 +46,239 @@ pub(super) async fn process(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let telemetry = wiring::telemetry(&config, &clock)?;
     if options.no_send {
-        // Neither is it counted: figures are of what was sent.
-        let handler = wiring::push_handler(&config, telemetry.only_shown(console.show()), None);
-        return look(&handler, &pushes, options.timeout).await;
+        // Without StatsD, which counts what was sent.
+        let telemetry = telemetry.dry_run(console.ping_printer());
+        let handler = wiring::push_handler(&config, telemetry, None);
+        return preview(&handler, &pushes, options.timeout).await;
     }
     let dead_letters = DeadLetters::of(options.dead_letters.as_deref(), settings.variables);
     let begun = clock.now();
     let statsd = wiring::statsd(&config).await;
     let handler = wiring::push_handler(&config, telemetry, statsd.as_ref());
     let shutdown = Shutdown::new();
-    let patience = Patience::new(clock.as_ref(), &shutdown);
+    let retry = OutageRetry::new(clock.as_ref(), &shutdown);
     signals::watch(
         shutdown.clone(),
         Duration::from_secs(GRACE),
         Arc::clone(&clock),
     )
     .context("cannot watch for signals")?;
-    let work = Work {
+    let run = Run {
         handler: &handler,
         pushes: &pushes,
-        patience: &patience,
+        retry: &retry,
         shutdown: &shutdown,
         dead_letters: &dead_letters,
         options,
     };
-    let outcome = work.run().await;
+    let result = run.run().await;
     if let Some(statsd) = statsd {
         statsd.time("job.time", clock.now().duration_since(begun).unsigned_abs());
     }
-    outcome
+    result
 }
 
-async fn subscribe(pushes: &HgPushesConfig, ahead: u16) -> Result<Inbox, PulseError> {
+async fn subscribe(pushes: &HgPushesConfig, prefetch: u16) -> Result<Inbox, PulseError> {
     Inbox::open(
         pushes.pulse.clone(),
         &pushes.queue,
         wiring::hgpushes(pushes),
-        ahead,
+        prefetch,
     )
     .await
 }
 
-/// Shows the pings of all that waits. The messages are given back before they are worked on, so nobody misses them for long.
-async fn look(
+/// Prints the pings of all messages in the queue. The messages return to the queue before they are processed, so other
+/// consumers miss them only for a moment.
+async fn preview(
     handler: &PushHandler,
     pushes: &HgPushesConfig,
     silence: Duration,
 ) -> anyhow::Result<()> {
     let mut inbox = subscribe(pushes, 0).await?;
     let mut messages: Vec<PulseMessage> = Vec::new();
-    while messages.len() < MOST_SHOWN
+    while messages.len() < MAX_PREVIEW
         && let Ok(taken) = timeout(silence, inbox.next()).await
     {
         messages.push(taken?.message);
     }
     inbox.close().await;
-    info!(
-        "checking {}, which stay in the queue",
-        counted(messages.len(), "message")
-    );
-    let outcomes = stream::iter(&messages)
+    let count = counted(messages.len(), "message");
+    info!("checking {count}, which stay in the queue");
+    let failures: Vec<TelemetryError> = stream::iter(&messages)
         .map(|message| handler.process(message))
-        .buffer_unordered(AT_ONCE);
-    let failed: Vec<TelemetryError> = outcomes
-        .filter_map(|outcome| std::future::ready(outcome.err()))
+        .buffer_unordered(CONCURRENCY)
+        .filter_map(|result| std::future::ready(result.err()))
         .collect()
         .await;
-    for failure in &failed {
+    for failure in &failures {
         let consequence = if failure.is_final() {
-            "a run that sends would keep the message aside"
+            "a run that sends would move it to the file of dead letters"
         } else {
-            "the message would stay"
+            "it would stay in the queue"
         };
         error!(
             error = error_chain(failure),
-            "cannot work off a message: {consequence}"
+            "cannot process a message; {consequence}"
         );
     }
-    match failed.len() {
-        0 => {
-            info!(
-                "checked {}, sent nothing",
-                counted(messages.len(), "message")
-            );
-            Ok(())
-        }
-        count => bail!("{} cannot be worked off", counted(count, "message")),
+    if !failures.is_empty() {
+        bail!("cannot process {}", counted(failures.len(), "message"));
     }
+    info!("checked {count}, sent nothing");
+    Ok(())
 }
 
-/// Works off the queue.
-struct Work<'a> {
+/// A run that sends.
+struct Run<'a> {
     handler: &'a PushHandler,
     pushes: &'a HgPushesConfig,
-    patience: &'a Patience<'a>,
+    retry: &'a OutageRetry<'a>,
     shutdown: &'a Shutdown,
     dead_letters: &'a DeadLetters,
     options: &'a ProcessQueueMessages,
 }
 
-/// How a message left the queue.
+/// The way of a message out of the queue.
 enum Settled {
     Done,
-    /// The file of dead letters has it.
-    Kept,
+    DeadLettered,
 }
 
-impl Work<'_> {
+/// The numbers of messages by their results.
+#[derive(Default)]
+struct Counts {
+    done: usize,
+    dead_lettered: usize,
+    consecutive_dead_letters: usize,
+    failed: usize,
+}
+
+impl Run<'_> {
     async fn run(&self) -> anyhow::Result<()> {
-        // What is wrong with the settings shows here.
-        let mut inbox = subscribe(self.pushes, AHEAD).await?;
-        info!("reading messages from {}", self.pushes.queue);
-        let (mut done, mut kept, mut failed) = (0, 0, 0);
-        let mut kept_in_a_row = 0;
-        let mut under_way = FuturesUnordered::new();
-        // One at most: the connection that is opened again, while what is under way goes on.
-        let mut opening = FuturesUnordered::new();
+        // Wrong settings fail here, before any work.
+        let mut inbox = subscribe(self.pushes, PREFETCH).await?;
+        info!(
+            queue = self.pushes.queue,
+            "reading messages from {}", self.pushes.queue
+        );
+        let mut counts = Counts::default();
+        let mut in_flight = FuturesUnordered::new();
+        // One future at most: it reconnects while the messages in flight are processed.
+        let mut reconnecting = FuturesUnordered::new();
         loop {
-            let stopping = self.shutdown.is_stopping() || failed + kept_in_a_row >= MOST_FAILED;
-            if stopping && under_way.is_empty() {
+            let stopping = self.shutdown.is_stopping() || counts.has_common_cause();
+            if stopping && in_flight.is_empty() {
                 break;
             }
-            let room = !stopping && under_way.len() < AT_ONCE && opening.is_empty();
-            let idle = !self.options.follow && under_way.is_empty();
+            let has_room = !stopping && in_flight.len() < CONCURRENCY && reconnecting.is_empty();
+            let is_idle = !self.options.follow && in_flight.is_empty();
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                Some(outcome) = under_way.next() => match outcome {
-                    Ok(Settled::Done) => (done, kept_in_a_row) = (done + 1, 0),
-                    Ok(Settled::Kept) => (kept, kept_in_a_row) = (kept + 1, kept_in_a_row + 1),
-                    Err(NotDone::Stopped) => {}
-                    Err(NotDone::Away(failure)) => {
-                        self.shutdown.stop();
-                        failed += 1;
-                        error!("given up for now: {}", error_chain(&failure));
-                    }
-                    Err(NotDone::Failed(failure)) => {
-                        failed += 1;
-                        error!("a message stays in the queue: {}", error_chain(&failure));
-                    }
-                },
+                Some(result) = in_flight.next() => self.add(result, &mut counts),
                 () = self.shutdown.stopping(), if !stopping => {}
-                taken = inbox.next(), if room => match taken {
-                    Ok(taken) => under_way.push(self.work(taken)),
-                    Err(error) => opening.push(self.again(error)),
+                taken = inbox.next(), if has_room => match taken {
+                    Ok(taken) => in_flight.push(self.process(taken)),
+                    Err(error) => reconnecting.push(self.reconnect(error)),
                 },
-                Some(opened) = opening.next() => if let Some(opened) = opened? {
-                    inbox = opened;
+                Some(reconnected) = reconnecting.next() => if let Some(reconnected) = reconnected? {
+                    inbox = reconnected;
                 },
-                () = SystemClock.sleep(self.options.timeout), if idle && room => break,
+                () = SystemClock.sleep(self.options.timeout), if is_idle && has_room => break,
             }
         }
-        drop(under_way);
+        drop(in_flight);
         inbox.close().await;
-        info!("{} done", counted(done, "message"));
-        let kept = (kept > 0).then(|| {
-            let file = self.dead_letters.name();
-            format!(
-                "{} could never be worked off: kept in {file}, and taken off the queue",
-                counted(kept, "message")
-            )
-        });
-        let stay = (failed > 0).then(|| {
-            format!(
-                "{} could not be worked off, and left in the queue for a later run",
-                counted(failed, "message")
-            )
-        });
-        match [kept, stay].into_iter().flatten().collect::<Vec<_>>() {
-            failures if failures.is_empty() => Ok(()),
-            failures => bail!("{}", failures.join("; ")),
+        info!("{} done", counted(counts.done, "message"));
+        counts.into_result(&self.dead_letters.name())
+    }
+
+    fn add(&self, result: Result<Settled, RetryError>, counts: &mut Counts) {
+        match result {
+            Ok(Settled::Done) => {
+                counts.done += 1;
+                counts.consecutive_dead_letters = 0;
+            }
+            Ok(Settled::DeadLettered) => {
+                counts.dead_lettered += 1;
+                counts.consecutive_dead_letters += 1;
+            }
+            Err(RetryError::Shutdown) => {}
+            Err(RetryError::Outage(failure)) => {
+                self.shutdown.stop();
+                counts.failed += 1;
+                error!(
+                    error = error_chain(&failure),
+                    "a service stays away; stopping"
+                );
+            }
+            Err(RetryError::Failed(failure)) => {
+                counts.failed += 1;
+                error!(
+                    error = error_chain(&failure),
+                    "cannot process a message; it stays in the queue"
+                );
+            }
         }
     }
 
-    async fn work(&self, taken: Taken) -> Result<Settled, NotDone> {
+    async fn process(&self, taken: Taken) -> Result<Settled, RetryError> {
         let settled = loop {
-            match self
-                .patience
-                .until_done(|| self.handler.process(&taken.message))
-                .await
-            {
-                Err(NotDone::Away(_)) if self.options.follow => {}
-                Err(NotDone::Failed(error)) if never(&taken, &error) => {
-                    break self.keep(&taken, error)?;
+            let result = self.retry.run(|| self.handler.process(&taken.message));
+            match result.await {
+                Err(RetryError::Outage(_)) if self.options.follow => {}
+                Err(RetryError::Failed(error)) if is_permanent(&taken, &error) => {
+                    break self.dead_letter(&taken, error)?;
                 }
-                Err(not_done) => return Err(not_done),
+                Err(error) => return Err(error),
                 Ok(()) => break Settled::Done,
             }
         };
         if !taken.acknowledge().await {
-            // Then its pings are sent again too, and dropped as the repetitions that they are.
-            warn!("the connection was lost before a message could be acknowledged: it comes again");
+            // Its pings are sent again too, and dropped as duplicates.
+            warn!("cannot acknowledge a message: the connection was lost; it is delivered again");
         }
         Ok(settled)
     }
 
-    fn keep(&self, taken: &Taken, failure: TelemetryError) -> Result<Settled, NotDone> {
+    fn dead_letter(&self, taken: &Taken, failure: TelemetryError) -> Result<Settled, RetryError> {
         let reason = error_chain(&failure);
         let file = self.dead_letters.name();
-        match self.dead_letters.keep(&taken.message, &reason) {
+        match self.dead_letters.add(&taken.message, &reason) {
             Ok(()) => {
                 error!(
                     file,
                     error = reason,
-                    "a message can never be worked off: kept it in a file, took it off the queue"
+                    "a message can never be processed; moved it from the queue to the file of dead letters"
                 );
-                Ok(Settled::Kept)
+                Ok(Settled::DeadLettered)
             }
             Err(problem) => {
                 error!(
                     error = error_chain(problem.as_ref()),
-                    "cannot keep a message aside"
+                    "cannot add a message to the file of dead letters"
                 );
-                Err(NotDone::Failed(failure))
+                Err(RetryError::Failed(failure))
             }
         }
     }
 
-    /// Connects again: for some minutes, and for as long as it takes when it is to follow. The messages that were under way
-    /// come again. `None` when it is to stop.
-    async fn again(&self, lost: PulseError) -> anyhow::Result<Option<Inbox>> {
+    /// Reconnects: without end with `--follow`, else with [`RECONNECT_TRIES`]. Pulse delivers the messages in flight again.
+    /// `None` during shutdown.
+    async fn reconnect(&self, lost: PulseError) -> anyhow::Result<Option<Inbox>> {
         warn!(
             error = error_chain(&lost),
-            "pulse cannot be read, it is tried until it can"
+            "cannot read from pulse; reconnecting"
         );
         for attempt in 1.. {
             tokio::select! {
-                () = SystemClock.sleep(AWAY.after(attempt, &SystemClock)) => {}
+                () = SystemClock.sleep(RECONNECT_BACKOFF.after(attempt, &SystemClock)) => {}
                 () = self.shutdown.stopping() => break,
             }
-            match subscribe(self.pushes, AHEAD).await {
-                Ok(opened) => return Ok(Some(opened)),
-                Err(error) if attempt == PATIENT && !self.options.follow => {
+            match subscribe(self.pushes, PREFETCH).await {
+                Ok(inbox) => return Ok(Some(inbox)),
+                Err(error) if attempt == RECONNECT_TRIES && !self.options.follow => {
                     return Err(error.into());
                 }
                 Err(_) => {}
@@ -286,8 +288,36 @@ impl Work<'_> {
     }
 }
 
-/// Whether no later run could work it off either. A changeset that its repository still does not have when its message comes
-/// again was stripped from it.
-fn never(taken: &Taken, error: &TelemetryError) -> bool {
-    error.is_final() || (taken.redelivered && error.is_missing())
+impl Counts {
+    /// Whether the failures are so frequent that they have a common cause.
+    fn has_common_cause(&self) -> bool {
+        self.failed + self.consecutive_dead_letters >= MAX_FAILURES
+    }
+
+    /// The result of the command, with the `file` of dead letters.
+    fn into_result(self, file: &str) -> anyhow::Result<()> {
+        let mut problems = Vec::new();
+        if self.dead_lettered > 0 {
+            let count = counted(self.dead_lettered, "message");
+            problems.push(format!(
+                "{count} can never be processed: moved from the queue to {file}"
+            ));
+        }
+        if self.failed > 0 {
+            let count = counted(self.failed, "message");
+            problems.push(format!(
+                "{count} could not be processed: left in the queue for a later run"
+            ));
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        bail!("{}", problems.join("; "))
+    }
+}
+
+/// Whether no later run could process the message either. A changeset that its repository lacks at the second delivery too
+/// was stripped.
+fn is_permanent(taken: &Taken, error: &TelemetryError) -> bool {
+    error.is_final() || (taken.redelivered && error.is_missing_changeset())
 }

@@ -51,13 +51,13 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn every_push_has_its_pings_once_through_failures_and_an_interruption() {
+async fn interrupted_backfill_with_failures_sends_each_ping_once() {
     each_once(1_000).await;
 }
 
 #[tokio::test]
 #[ignore = "slow: ./dev test --all"]
-async fn ten_thousand_pushes_have_too() {
+async fn interrupted_backfill_of_ten_thousand_pushes_sends_each_ping_once() {
     each_once(10_000).await;
 }
 
@@ -74,11 +74,11 @@ async fn each_once(pushes: u64) {
     command.signal(Signal::SIGINT);
     let status = command.ended().await;
     assert_eq!(status.code(), Some(1), "{}", command.log());
-    let again = format!(
+    let resume = format!(
         "events telemetry backfill-pushlog {} 0 {end} --resume --yes",
         peer.repository()
     );
-    assert!(command.log().contains(&again), "{}", command.log());
+    assert!(command.log().contains(&resume), "{}", command.log());
     assert!(
         command
             .log()
@@ -87,24 +87,20 @@ async fn each_once(pushes: u64) {
         command.log()
     );
     let before = peer.accepted().len();
-    assert!(before < all.len(), "it was stopped in the middle");
+    assert!(before < all.len(), "it is interrupted before its end");
 
     let said = stage.backfill(&["0", &end, "--yes", "--resume"]).await;
     assert_eq!(said.code, Some(0), "{}", said.err);
     let world = peer.world();
     assert_eq!(world.accepted.keys().cloned().collect::<BTreeSet<_>>(), all);
     let repeated = world.accepted.values().filter(|&&times| times > 1).count();
-    assert_eq!(repeated, 0, "what was in flight had ended");
+    assert_eq!(repeated, 0, "pings in flight are not sent again");
     assert!((16..=32).contains(&world.most), "{} at once", world.most);
-    assert!(
-        said.err.contains(" pushes, "),
-        "how far it is: {}",
-        said.err
-    );
+    assert!(said.err.contains(" pushes, "), "no progress: {}", said.err);
 }
 
 #[tokio::test]
-async fn after_a_kill_only_the_last_second_is_repeated_and_nothing_is_lost() {
+async fn killed_backfill_resumes_from_its_checkpoint_and_loses_nothing() {
     let stage = Stage::new(400).await;
     let peer = &stage.peer;
     peer.world().latency = Duration::from_millis(100);
@@ -113,9 +109,9 @@ async fn after_a_kill_only_the_last_second_is_repeated_and_nothing_is_lost() {
         .directory
         .path()
         .join(".local/state/code-review-events/backfill");
-    let kept = || std::fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some());
-    until("how far it is to be kept", &command, || {
-        kept() && peer.accepted().len() > 100
+    let saved = || std::fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some());
+    until("a checkpoint", &command, || {
+        saved() && peer.accepted().len() > 100
     })
     .await;
     command.signal(Signal::SIGKILL);
@@ -124,7 +120,7 @@ async fn after_a_kill_only_the_last_second_is_repeated_and_nothing_is_lost() {
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(!said.err.contains("no earlier run"), "{}", said.err);
     assert_eq!(peer.accepted(), pings(101..=400));
-    assert!(!kept(), "the run came to its end");
+    assert!(!saved(), "the checkpoint is removed");
 }
 
 #[tokio::test]
@@ -155,7 +151,7 @@ async fn pings_are_sent_only_after_confirmation() {
     assert_eq!(stage.peer.accepted(), BTreeSet::new());
     assert!(
         !stage.directory.path().join(".local").exists(),
-        "nothing is kept of it"
+        "a dry run writes no checkpoint"
     );
 
     for (arguments, expected) in [
@@ -175,7 +171,7 @@ async fn pings_are_sent_only_after_confirmation() {
 }
 
 #[tokio::test]
-async fn a_terminal_is_asked_and_has_a_bar() {
+async fn terminal_gets_a_question_and_a_progress_bar() {
     let stage = Stage::new(30).await;
     // `script` gives its child a terminal.
     let line = format!(
@@ -217,7 +213,7 @@ async fn a_terminal_is_asked_and_has_a_bar() {
 }
 
 #[tokio::test]
-async fn a_changeset_that_fails_permanently_is_listed_at_the_end_and_the_others_go_on() {
+async fn changeset_that_fails_permanently_is_listed_and_blocks_no_others() {
     let stage = Stage::new(300).await;
     let missing = nodes(150)[1].clone();
     stage.peer.world().missing.insert(missing.clone());
@@ -239,7 +235,7 @@ async fn a_changeset_that_fails_permanently_is_listed_at_the_end_and_the_others_
 }
 
 #[tokio::test]
-async fn a_dry_run_that_is_stopped_says_so_and_keeps_nothing() {
+async fn interrupted_dry_run_reports_it_and_writes_no_checkpoint() {
     let stage = Stage::new(2_000).await;
     stage.peer.world().latency = Duration::from_millis(100);
     let mut command = stage.start(&["0", "2000", "--no-send"]);
@@ -258,7 +254,7 @@ async fn a_dry_run_that_is_stopped_says_so_and_keeps_nothing() {
     );
     assert!(
         !stage.directory.path().join(".local").exists(),
-        "nothing is kept of it"
+        "a dry run writes no checkpoint"
     );
     assert_eq!(stage.peer.accepted(), BTreeSet::new());
 }

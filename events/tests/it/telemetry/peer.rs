@@ -19,26 +19,26 @@ use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// The bug whose changesets were reviewed on Phabricator.
+/// The bug of the changesets that were reviewed on Phabricator.
 const REVIEWED: u64 = 1_400_077;
 
 #[derive(Default)]
 pub struct World {
-    /// How many pushes there are, with numbers from 1.
+    /// The number of pushes; their numbers begin with 1.
     pub pushes: u64,
-    /// How long each answer takes.
+    /// The time until each answer.
     pub latency: Duration,
-    /// One of this number of requests fails, one way or another.
+    /// One of this number of requests fails, in varying ways.
     pub fail_every: Option<usize>,
-    /// Changesets that are never found.
+    /// Changesets that the repository lacks.
     pub missing: BTreeSet<String>,
     /// Pings get no answer.
     pub silent: bool,
-    /// How often each ping was accepted, by its id.
+    /// The number of times that each ping was accepted, by its id.
     pub accepted: BTreeMap<String, u32>,
-    /// Pings that came while nobody answered.
+    /// Pings that got no answer.
     pub unheard: BTreeSet<String>,
-    /// Requests about changesets that are being answered, and the most there were.
+    /// The numbers of concurrent requests about changesets, now and at most.
     under_way: usize,
     pub most: usize,
     requests: usize,
@@ -86,12 +86,12 @@ impl Peer {
         format!("{}/mozilla-central", self.root)
     }
 
-    /// Which pings were accepted, each once or more.
+    /// The pings that were accepted once or more.
     pub fn accepted(&self) -> BTreeSet<String> {
         self.world().accepted.keys().cloned().collect()
     }
 
-    /// The body of the message that Pulse has of a push.
+    /// The body of the message of a push on Pulse.
     pub fn message(&self, push: u64) -> Value {
         let repository = self.repository();
         let after = push - 1;
@@ -158,8 +158,8 @@ impl World {
             "pushes are asked for in bounded steps"
         );
         let push = |push| {
-            let told = json!({"changesets": nodes(push), "date": 1_795_228_689_u64 + push, "user": "ann@example.com"});
-            (push.to_string(), told)
+            let push_json = json!({"changesets": nodes(push), "date": 1_795_228_689_u64 + push, "user": "ann@example.com"});
+            (push.to_string(), push_json)
         };
         let pushes: serde_json::Map<String, Value> = (start + 1..=end).map(push).collect();
         json!({"lastpushid": self.pushes, "pushes": pushes})

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn settings_stand_in_a_file_the_environment_wins_and_every_fault_is_reported_at_once() {
+async fn environment_wins_over_file_and_every_fault_is_reported_at_once() {
     let deployment = Deployment::with_queue().await;
     deployment.push([1]).await;
     let file: PathBuf = deployment.directory.path().join(".env");
@@ -55,11 +55,11 @@ async fn settings_stand_in_a_file_the_environment_wins_and_every_fault_is_report
 }
 
 #[tokio::test]
-async fn the_example_of_a_file_can_be_read_as_it_is() {
+async fn example_file_is_valid() {
     let directory = tempfile::tempdir().unwrap();
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../dotenv.example.txt");
     std::fs::copy(example, directory.path().join(".env")).unwrap();
-    // Nobody is at home there, which is found out after the settings were read.
+    // Nothing listens there; the command connects after it has read its settings.
     let nobody = [
         ("PULSE_HOST".to_owned(), "127.0.0.1".to_owned()),
         ("PULSE_PORT".to_owned(), "1".to_owned()),

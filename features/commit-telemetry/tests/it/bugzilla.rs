@@ -1,4 +1,4 @@
-//! What is made of Bugzilla's answers.
+//! Review systems from answers of Bugzilla.
 
 use bus::{Retry, Retryable};
 use commit_telemetry::{ReviewSystem, TelemetryError};
@@ -26,7 +26,7 @@ fn history(name: &str) -> Value {
 #[tokio::test]
 async fn review_system_of_recorded_bugs_is_found() {
     let peers = Peers::start().await;
-    for (number, (attached, told, expected)) in (1..).zip([
+    for (number, (attached, changes, expected)) in (1..).zip([
         (
             "attachment-phabricator",
             "history-empty",
@@ -53,11 +53,11 @@ async fn review_system_of_recorded_bugs_is_found() {
             ReviewSystem::Unknown,
         ),
     ]) {
-        peers.bug(number, attachments(attached), history(told));
+        peers.bug(number, attachments(attached), history(changes));
         assert_eq!(
             peers.bugzilla().review_system(number).await.unwrap(),
             expected,
-            "{attached}, {told}"
+            "{attached}, {changes}"
         );
     }
 }
@@ -94,12 +94,12 @@ async fn rule_6_refusal_by_bugzilla_means_no_bug() {
     assert_eq!(
         bugzilla.review_system(1_400_009).await.unwrap(),
         ReviewSystem::NoBug,
-        "nobody may see it"
+        "it is private"
     );
     assert_eq!(
         bugzilla.review_system(1_400_077).await.unwrap(),
         ReviewSystem::NoBug,
-        "it is not there"
+        "it is missing"
     );
     let table = [
         (401, "", ReviewSystem::NoBug),
@@ -110,7 +110,7 @@ async fn rule_6_refusal_by_bugzilla_means_no_bug() {
         (404, "<html>not here</html>", ReviewSystem::Unknown),
         (403, "", ReviewSystem::Unknown),
     ];
-    for what in ["attachment", "history"] {
+    for resource in ["attachment", "history"] {
         for (number, (status, body, expected)) in (1..).zip(table) {
             peers.bug(
                 number,
@@ -118,20 +118,20 @@ async fn rule_6_refusal_by_bugzilla_means_no_bug() {
                 history("history-review-plus"),
             );
             peers.fail(
-                &format!("/bug/{number}/{what}"),
+                &format!("/bug/{number}/{resource}"),
                 Fault {
                     status,
                     ..Fault::body(body)
                 },
             );
             let system = peers.bugzilla().review_system(number).await.unwrap();
-            assert_eq!(system, expected, "{what} answered with {status} {body}");
+            assert_eq!(system, expected, "{resource}: {status} {body}");
         }
     }
 }
 
 #[tokio::test]
-async fn unknown_bugzilla_endpoint_is_infrastructure_fault() {
+async fn unknown_bugzilla_endpoint_is_an_error_of_the_server() {
     let peers = Peers::start().await;
     let body =
         r#"{"code":32614,"error":true,"message":"The requested method '/whoami' was not found."}"#;
@@ -148,7 +148,7 @@ async fn unknown_bugzilla_endpoint_is_infrastructure_fault() {
 }
 
 #[tokio::test]
-async fn outage_is_waited_for_without_classifying() {
+async fn outage_is_deferred_and_not_classified() {
     let peers = Peers::start().await;
     let bugzilla = peers.bugzilla();
     for status in [500, 502, 503, 429] {
@@ -159,7 +159,7 @@ async fn outage_is_waited_for_without_classifying() {
             "{status}: {error}"
         );
     }
-    // Also in Bugzilla's own words.
+    // Also with an error body.
     for _ in 0..4 {
         peers.fail(
             "/bug/1400001/",
@@ -173,12 +173,12 @@ async fn outage_is_waited_for_without_classifying() {
     assert_eq!(
         bugzilla.review_system(1_400_001).await.unwrap(),
         ReviewSystem::Phabricator,
-        "a failure is not kept"
+        "a failure is not cached"
     );
 }
 
 #[tokio::test]
-async fn brief_failure_is_retried_silently() {
+async fn brief_failure_is_retried() {
     let peers = Peers::start().await;
     for _ in 0..3 {
         peers.fail("/bug/1400001/", Fault::status(503));
@@ -248,7 +248,7 @@ async fn redirect_is_not_followed() {
         panic!()
     };
     assert!(
-        matches!(*error, TelemetryError::Status { status: 302, .. }),
+        matches!(*error, TelemetryError::UnexpectedStatus { status: 302, .. }),
         "{error}"
     );
     assert_eq!(peers.seen("/bug/1400001/"), []);

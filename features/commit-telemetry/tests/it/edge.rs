@@ -1,4 +1,4 @@
-//! The ingestion edge, and what it answers.
+//! Pings to the ingestion edge, and its answers.
 
 use bus::{Retry, Retryable};
 use commit_telemetry::{Ping, TelemetryError};
@@ -17,29 +17,29 @@ async fn ping(peers: &Peers) -> Ping {
 }
 
 #[tokio::test]
-async fn ping_refused_permanently_becomes_dead_letter_with_remedy() {
+async fn permanent_rejection_is_not_retried_and_has_a_remedy() {
     let peers = Peers::start().await;
     let ping = ping(&peers).await;
     for status in [400, 404, 405, 411, 413, 414] {
         peers.fail("/submit/", Fault::status(status));
         let error = peers.edge().send(&ping).await.unwrap_err();
         assert_eq!(error.retry(), Retry::Never);
-        let TelemetryError::Refused {
+        let TelemetryError::Rejected {
             node,
-            status: told,
+            status: reported,
             advice,
         } = error
         else {
             panic!("{error}")
         };
-        assert_eq!((node.as_str(), told), (NODE, status));
+        assert_eq!((node.as_str(), reported), (NODE, status));
         assert!(!advice.is_empty());
     }
-    assert_eq!(peers.seen("/submit/").len(), 6, "none was sent twice");
+    assert_eq!(peers.seen("/submit/").len(), 6, "no ping is sent twice");
 }
 
 #[tokio::test]
-async fn ping_refused_temporarily_is_deferred() {
+async fn temporary_rejection_is_deferred() {
     let peers = Peers::start().await;
     let ping = ping(&peers).await;
     for status in [500, 502, 503, 504, 429] {
@@ -47,7 +47,7 @@ async fn ping_refused_temporarily_is_deferred() {
         let error = peers.edge().send(&ping).await.unwrap_err();
         assert!(matches!(error.retry(), Retry::Defer(_)), "{error}");
     }
-    // One that says for how long is not asked again before.
+    // A server that requests a pause gets no further request before its end.
     let before = peers.seen("/submit/").len();
     peers.fail(
         "/submit/",
@@ -79,14 +79,14 @@ async fn unreachable_edge_defers_ping() {
 }
 
 #[tokio::test]
-async fn unknown_status_is_no_acceptance() {
+async fn unknown_status_is_not_an_acceptance() {
     let peers = Peers::start().await;
     let ping = ping(&peers).await;
     for status in [201, 204, 302, 401, 403] {
         peers.fail("/submit/", Fault::status(status));
         let error = peers.edge().send(&ping).await.unwrap_err();
         assert!(
-            matches!(error, TelemetryError::Status { status: told, .. } if told == status),
+            matches!(error, TelemetryError::UnexpectedStatus { status: reported, .. } if reported == status),
             "{error}"
         );
         assert_eq!(error.retry(), Retry::Backoff);
@@ -102,7 +102,7 @@ async fn ping_violating_schema_is_not_sent() {
     };
     let error = peers.edge().send(&ping).await.unwrap_err();
     assert_eq!(error.retry(), Retry::Never);
-    let TelemetryError::Unfit {
+    let TelemetryError::SchemaViolation {
         node,
         place,
         schema,

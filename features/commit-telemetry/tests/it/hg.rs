@@ -16,13 +16,13 @@ use tokio::{
     time::timeout,
 };
 
-/// How long Mercurial may take to say where it listens.
+/// The longest time until Mercurial prints its address.
 const START: Duration = Duration::from_secs(60);
-/// How long it may take for all commands of a test, in seconds.
+/// The longest time for all commands of a test, in seconds.
 const COMMANDS: &str = "110";
 
-/// A repository, and the Mercurial that runs the commands of the test in it: a command server, since to start Mercurial
-/// takes far longer than what most commands do.
+/// A repository, and a command server that runs the commands of the test in it: starting Mercurial takes far longer than
+/// most commands.
 pub(crate) struct Hg {
     directory: TempDir,
     commands: RefCell<Child>,
@@ -35,14 +35,14 @@ impl Drop for Hg {
             server.kill().unwrap();
             server.wait().unwrap();
         }
-        // The command server ends when nobody can send it commands any more.
+        // The command server ends when its input is closed.
         let commands = self.commands.get_mut();
         drop(commands.stdin.take());
         commands.wait().unwrap();
     }
 }
 
-/// A call of Mercurial, as `program` starts it, that does not depend on what the user has configured.
+/// A call of Mercurial by `program`, independent of the user's configuration.
 fn mercurial(program: &[&str], encoding: &str, directory: &Path) -> Command {
     let mut command = Command::new(program[0]);
     command
@@ -103,7 +103,7 @@ impl Hg {
         std::fs::write(path, content).unwrap();
     }
 
-    /// Runs a command, which has to succeed, and returns what it prints.
+    /// Runs a command, which must succeed, and returns its output.
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let request = arguments.join("\0");
         let mut call = b"runcommand\n".to_vec();
@@ -130,7 +130,7 @@ impl Hg {
                     );
                     return String::from_utf8_lossy(&printed).into_owned();
                 }
-                (channel, _) => panic!("{arguments:?}: nothing to say on channel {channel}"),
+                (channel, _) => panic!("{arguments:?}: unexpected message on channel {channel}"),
             }
         }
     }
@@ -145,7 +145,7 @@ impl Hg {
         self.run(&["log", "--rev=.", "--template={node}"])
     }
 
-    /// What `hg diff --git --stat` says of a changeset: its last line, such as `2 files changed, 3 insertions(+), 0 deletions(-)`.
+    /// The counts of `hg diff --git --stat` for a changeset, from its last line, such as `2 files changed, 3 insertions(+), 0 deletions(-)`.
     pub(crate) fn stat(&self, node: &str) -> Diffstat {
         let printed = self.run(&["diff", "--git", "--stat", "--change", node]);
         let Some(summary) = printed.lines().last() else {
@@ -162,11 +162,11 @@ impl Hg {
         }
     }
 
-    /// Serves the repository in this encoding, until this value ends.
+    /// Serves the repository in this encoding, until this value is dropped.
     pub(crate) async fn serve(&mut self, encoding: &str) -> Repository {
         let mut command = mercurial(&["hg"], encoding, self.directory.path());
         command.args(["serve", "--address=127.0.0.1", "--port=0", "--print-url"]);
-        // It would log to where it said its address, which nobody reads any more.
+        // By default it logs to its standard output, which is not read after the address.
         command.args(["--accesslog=/dev/null", "--errorlog=/dev/null"]);
         let mut server = command
             .stdin(Stdio::null())

@@ -1,4 +1,4 @@
-//! Answers of hgweb that are meant to break something.
+//! Malformed and hostile answers of hgweb.
 
 use bus::{Retry, Retryable};
 use commit_telemetry::{DiffFault, Hgweb, TelemetryError};
@@ -70,7 +70,7 @@ async fn invalid_utf_8_arrives_unchanged() {
         body.extend_from_slice(b"\"}");
         body
     };
-    for (written, meant) in [
+    for (written, expected) in [
         (
             &br"a\udc80\udce9\udcbf\udcffz"[..],
             &b"a\x80\xe9\xbf\xffz"[..],
@@ -80,13 +80,18 @@ async fn invalid_utf_8_arrives_unchanged() {
         (br"\ud83d\ude00", "😀".as_bytes()),
     ] {
         let changeset = changeset(&peers, json(written)).await.unwrap();
-        assert_eq!(changeset.description, meant, "{}", written.escape_ascii());
+        assert_eq!(
+            changeset.description,
+            expected,
+            "{}",
+            written.escape_ascii()
+        );
         assert_eq!(changeset.author, b"\xff");
     }
 }
 
 #[tokio::test]
-async fn endless_description_is_cut() {
+async fn description_beyond_limit_is_rejected() {
     let peers = Peers::start().await;
     let body = format!(r#"{{"node": "{NODE}", "desc": "{}""#, "x".repeat(17 << 20));
     let error = changeset(&peers, body).await.unwrap_err();
@@ -104,13 +109,13 @@ async fn endless_description_is_cut() {
 }
 
 #[tokio::test]
-async fn inconsistent_diff_is_not_counted() {
+async fn inconsistent_diff_is_rejected() {
     let peers = Peers::start().await;
     let raw = fixture("hg/raw-rev-reviewed.txt");
     for (body, expected) in [
-        (String::new(), DiffFault::CutShort),
+        (String::new(), DiffFault::Truncated),
         ("<html>\n".to_owned(), DiffFault::Header { line: 1 }),
-        (raw[..raw.len() - 10].to_owned(), DiffFault::CutShort),
+        (raw[..raw.len() - 10].to_owned(), DiffFault::Truncated),
         (
             raw.replace("Add the widget", "Add\nthe widget"),
             DiffFault::Description,
@@ -152,7 +157,7 @@ async fn redirect_is_not_followed() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, TelemetryError::Status { status: 301, .. }),
+            matches!(error, TelemetryError::UnexpectedStatus { status: 301, .. }),
             "{error}"
         );
     }
@@ -160,7 +165,7 @@ async fn redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn different_changeset_in_answer_is_refused() {
+async fn different_changeset_in_answer_is_rejected() {
     let peers = Peers::start().await;
     peers.fail(
         "/json-rev/",
@@ -172,15 +177,13 @@ async fn different_changeset_in_answer_is_refused() {
         .await
         .unwrap_err();
     assert!(
-        error
-            .to_string()
-            .ends_with("node: is another than was asked for"),
+        error.to_string().ends_with("node: not the requested one"),
         "{error}"
     );
 }
 
 #[tokio::test]
-async fn repository_without_pushlog_is_reported() {
+async fn changeset_without_push_date_is_reported() {
     let peers = Peers::start().await;
     let body = json!({"node": NODE, "desc": "No bug", "user": "y", "parents": []});
     peers.fail("/json-rev/", Fault::body(body.to_string()));
@@ -192,7 +195,7 @@ async fn repository_without_pushlog_is_reported() {
     assert!(
         error
             .to_string()
-            .contains("pushdate: is not there: the repository has no pushlog"),
+            .contains("pushdate: missing: the pushlog of the repository"),
         "{error}"
     );
 }

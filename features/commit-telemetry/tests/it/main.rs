@@ -1,4 +1,4 @@
-//! The crate against hgweb, Bugzilla and the ingestion edge: recorded ones that hold state, and a real Mercurial.
+//! The crate with hgweb, Bugzilla and the ingestion edge: fakes with recorded answers, and a real Mercurial.
 
 #![expect(
     clippy::unwrap_used,

@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Barrier, task::JoinHandle};
 use url::Url;
 
-/// Where the recorded servers were.
+/// The address of the recorded servers.
 const RECORDED: &str = "http://127.0.0.1:18088";
 
-/// A file that was recorded, from the folder of fixtures.
+/// A recorded file, from the folder of fixtures.
 pub(crate) fn fixture(name: &str) -> String {
     std::fs::read_to_string(format!(
         "{}/tests/fixtures/{name}",
@@ -39,12 +39,12 @@ pub(crate) fn json_fixture(name: &str) -> Value {
     serde_json::from_str(&fixture(name)).unwrap()
 }
 
-/// A clock on which waiting takes no time.
+/// A clock whose sleeps take no time.
 #[derive(Debug)]
-pub(crate) struct Impatient;
+pub(crate) struct InstantClock;
 
 #[async_trait]
-impl Clock for Impatient {
+impl Clock for InstantClock {
     fn now(&self) -> Timestamp {
         SystemClock.now()
     }
@@ -58,7 +58,7 @@ impl Clock for Impatient {
     }
 }
 
-/// What a fault answers instead.
+/// An answer in place of the regular one.
 #[derive(Clone)]
 pub(crate) struct Fault {
     pub(crate) status: u16,
@@ -93,15 +93,15 @@ pub(crate) struct Seen {
 
 #[derive(Default)]
 struct World {
-    /// By id: what `json-rev` and `raw-rev` answer.
+    /// The answers of `json-rev` and `raw-rev`, by id.
     changesets: BTreeMap<String, (Value, String)>,
-    /// By number: attachments and history.
+    /// Attachments and history, by number.
     bugs: HashMap<u64, (Value, Value)>,
     secure: Vec<u64>,
     seen: Vec<Seen>,
-    /// By a part of the address: what is answered instead, once each.
+    /// Answers in place of the regular ones, once each, by a part of the address.
     faults: HashMap<String, VecDeque<Fault>>,
-    /// By a part of the address: requests wait for one another until the barrier's number of them is there.
+    /// A part of the address, and the barrier at which such requests wait for one another.
     gate: Option<(&'static str, Arc<Barrier>)>,
 }
 
@@ -117,7 +117,7 @@ impl Drop for Peers {
     }
 }
 
-/// The changesets that were recorded.
+/// The recorded changesets.
 const CHANGESETS: [&str; 10] = [
     "backout",
     "ignore-this",
@@ -142,10 +142,11 @@ impl Peers {
                 .insert(node, (json, fixture(&format!("hg/raw-rev-{name}.txt"))));
         }
         let vectors = json_fixture("telemetry/classifier-vectors.json");
-        for (bug, told) in vectors["bugs"].as_object().unwrap() {
-            world
-                .bugs
-                .insert(bug.parse().unwrap(), (told[0].clone(), told[1].clone()));
+        for (bug, answers) in vectors["bugs"].as_object().unwrap() {
+            world.bugs.insert(
+                bug.parse().unwrap(),
+                (answers[0].clone(), answers[1].clone()),
+            );
         }
         let secure = vectors["unauthorized"].as_array().unwrap();
         world.secure = secure
@@ -177,14 +178,14 @@ impl Peers {
     }
 
     pub(crate) fn hgweb(&self) -> Hgweb {
-        Hgweb::new(http(), Arc::new(Impatient))
+        Hgweb::new(http(), Arc::new(InstantClock))
     }
 
     pub(crate) fn bugzilla(&self) -> Bugzilla {
         Bugzilla::new(
             Url::parse(&self.address("/rest")).unwrap(),
             http(),
-            Arc::new(Impatient),
+            Arc::new(InstantClock),
         )
     }
 
@@ -195,29 +196,29 @@ impl Peers {
             doctype: "hgpush".to_owned(),
             version: "1".to_owned(),
         };
-        Edge::new(&settings, http(), Arc::new(Impatient)).unwrap()
+        Edge::new(&settings, http(), Arc::new(InstantClock)).unwrap()
     }
 
     pub(crate) fn telemetry(&self) -> Telemetry {
         Telemetry::new(self.hgweb(), self.bugzilla(), self.edge())
     }
 
-    /// A recorded text, as if this server had been the recorded one.
+    /// A recorded text with the address of this server.
     pub(crate) fn moved(&self, recorded: &str) -> String {
         recorded.replace(RECORDED, self.root.as_str().trim_end_matches('/'))
     }
 
-    /// Changes what is known of a changeset.
+    /// Changes a field of a changeset.
     pub(crate) fn change(&self, node: &str, field: &str, value: Value) {
         self.world().changesets.get_mut(node).unwrap().0[field] = value;
     }
 
-    /// Makes a bug.
+    /// Sets the answers about a bug.
     pub(crate) fn bug(&self, number: u64, attachments: Value, history: Value) {
         self.world().bugs.insert(number, (attachments, history));
     }
 
-    /// Answers the next request whose address holds `part` with this.
+    /// Answers the next request whose address contains `part` with `fault`.
     pub(crate) fn fail(&self, part: &str, fault: Fault) {
         self.world()
             .faults
@@ -226,19 +227,19 @@ impl Peers {
             .push_back(fault);
     }
 
-    /// Answers as many requests whose address holds `part` as one call makes.
+    /// Answers all requests of one call whose address contains `part` with `status`.
     pub(crate) fn outage(&self, part: &str, status: u16) {
         for _ in 0..4 {
             self.fail(part, Fault::status(status));
         }
     }
 
-    /// Answers none of the requests whose address holds `part` before `requests` of them are waiting.
+    /// Delays requests whose address contains `part` until `requests` of them are waiting.
     pub(crate) fn gate(&self, part: &'static str, requests: usize) {
         self.world().gate = Some((part, Arc::new(Barrier::new(requests))));
     }
 
-    /// The requests whose address holds `part`.
+    /// The requests whose address contains `part`.
     pub(crate) fn seen(&self, part: &str) -> Vec<Seen> {
         self.world()
             .seen
@@ -318,16 +319,16 @@ impl World {
             ("GET", ["mozilla-central", "json-pushes"]) => {
                 (StatusCode::OK, self.pushes(query).to_string())
             }
-            ("GET", ["rest", "bug", bug, what @ ("attachment" | "history")]) => {
+            ("GET", ["rest", "bug", bug, resource @ ("attachment" | "history")]) => {
                 assert_eq!(
                     query,
-                    if *what == "attachment" {
+                    if *resource == "attachment" {
                         "exclude_fields=data"
                     } else {
                         ""
                     }
                 );
-                self.bug(bug.parse().unwrap(), what)
+                self.bug(bug.parse().unwrap(), resource)
             }
             ("PUT", ["submit", _, _, _, _]) => (StatusCode::OK, String::new()),
             _ => (StatusCode::NOT_FOUND, String::new()),
@@ -338,7 +339,7 @@ impl World {
         self.changesets
             .iter()
             .find(|(node, _)| node.starts_with(revision))
-            .map(|(_, told)| told)
+            .map(|(_, answers)| answers)
     }
 
     /// `json-pushes?version=2&startID=…&endID=…`
@@ -361,9 +362,9 @@ impl World {
         json!({"lastpushid": 8, "pushes": pushes})
     }
 
-    fn bug(&self, bug: u64, what: &str) -> (StatusCode, String) {
+    fn bug(&self, bug: u64, resource: &str) -> (StatusCode, String) {
         let recorded = |name: &str| {
-            let recorded = json_fixture(&format!("bugzilla/{what}-{name}.json"));
+            let recorded = json_fixture(&format!("bugzilla/{resource}-{name}.json"));
             let status = recorded["response"]["status"].as_u64().unwrap();
             (
                 StatusCode::from_u16(status.try_into().unwrap()).unwrap(),
@@ -373,7 +374,7 @@ impl World {
         match self.bugs.get(&bug) {
             _ if self.secure.contains(&bug) => recorded("401-102-secure"),
             None => recorded("404-101-missing"),
-            Some((attachments, _)) if what == "attachment" => (
+            Some((attachments, _)) if resource == "attachment" => (
                 StatusCode::OK,
                 json!({"bugs": {bug.to_string(): attachments}, "attachments": {}}).to_string(),
             ),

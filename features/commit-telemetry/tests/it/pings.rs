@@ -7,13 +7,13 @@ use crate::peers::{Peers, fixture};
 
 const REVIEWED: &str = "30b686e0c48bde03742fb29c17ff80e54b3712a4";
 
-/// The recorded pings, as if these peers had been the recorded ones.
+/// The recorded pings, with the address of these peers.
 pub(crate) fn recorded(peers: &Peers) -> Vec<Value> {
     let recorded = peers.moved(&fixture("telemetry/pings-from-real-committelemetry.json"));
     serde_json::from_str::<Vec<Value>>(&recorded).unwrap()
 }
 
-/// Method, path, content type and body of the pings that were sent.
+/// Method, path, content type and body of the sent pings.
 pub(crate) fn sent(peers: &Peers) -> Vec<Value> {
     let seen = peers.seen("/submit/").into_iter();
     seen.map(|seen| {
@@ -43,7 +43,7 @@ pub(crate) fn expected(peers: &Peers) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn pings_equal_those_of_the_original() {
+async fn pings_equal_those_of_the_predecessor() {
     let peers = Peers::start().await;
     let telemetry = peers.telemetry();
     for ping in recorded(&peers) {

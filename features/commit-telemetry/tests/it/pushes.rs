@@ -1,4 +1,4 @@
-//! Pushes, from Pulse to the pings.
+//! The path of a push from its message to its pings.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ const PUSHES: Queue<PulseMessage> = Queue::new(
     },
 );
 
-/// The messages of the recorded repository, in the order of their pushes.
+/// The recorded messages, in the order of their pushes.
 const MESSAGES: [&str; 8] = [
     "reviewed",
     "backout",
@@ -61,7 +61,7 @@ impl Stage {
         }
     }
 
-    /// The body of a recorded message, as if these peers had been the recorded ones.
+    /// The body of a recorded message, with the address of these peers.
     fn message(&self, name: &str) -> Value {
         let recorded = self
             .peers
@@ -69,7 +69,7 @@ impl Stage {
         serde_json::from_str::<Value>(&recorded).unwrap()["body"].clone()
     }
 
-    async fn give(&self, body: impl ToString) {
+    async fn deliver(&self, body: impl ToString) {
         let routing = Routing {
             exchange: "exchange/hgpushes/v2".to_owned(),
             key: "mozilla-central".to_owned(),
@@ -86,8 +86,8 @@ impl Stage {
         assert_eq!(self.consumer.step().await.unwrap(), 1);
     }
 
-    /// Lets the next delivery happen.
-    async fn again(&self) {
+    /// Advances the clock to the next delivery.
+    async fn redeliver(&self) {
         self.clock.advance(Duration::from_secs(70));
         assert_eq!(self.consumer.step().await.unwrap(), 1);
     }
@@ -96,8 +96,8 @@ impl Stage {
         self.bus.depth(&PUSHES.spec()).await.unwrap()
     }
 
-    /// Why a message is dead.
-    async fn reason(&self) -> String {
+    /// The reason of the only dead letter.
+    async fn dead_letter_reason(&self) -> String {
         let letters = self.bus.dead(&PUSHES.spec(), "", 100).await.unwrap();
         assert_eq!(letters.len(), 1);
         letters[0].reason.clone()
@@ -114,7 +114,7 @@ async fn recorded_pushes_produce_recorded_pings() {
     let stage = Stage::start().await;
     for name in MESSAGES {
         stage
-            .give(stage.message(&format!("changegroup-{name}")))
+            .deliver(stage.message(&format!("changegroup-{name}")))
             .await;
     }
     assert_eq!(sorted(sent(&stage.peers)), sorted(expected(&stage.peers)));
@@ -126,7 +126,7 @@ async fn messages_without_exactly_one_push_are_skipped() {
     let stage = Stage::start().await;
     for name in ["newrepo", "obsolete", "changegroup-zero-pushes"] {
         stage
-            .give(
+            .deliver(
                 stage
                     .message(name)
                     .to_string()
@@ -136,7 +136,7 @@ async fn messages_without_exactly_one_push_are_skipped() {
     }
     let two = stage.message("changegroup-two-pushes").to_string();
     stage
-        .give(two.replace("https://hg.mozilla.org", &stage.peers.address("")))
+        .deliver(two.replace("https://hg.mozilla.org", &stage.peers.address("")))
         .await;
     assert_eq!(stage.depth().await, Depth::default());
     assert_eq!(stage.peers.seen(""), []);
@@ -190,8 +190,8 @@ async fn malformed_message_becomes_dead_letter_naming_the_field() {
         ),
     ] {
         let stage = Stage::start().await;
-        stage.give(&body).await;
-        let reason = stage.reason().await;
+        stage.deliver(&body).await;
+        let reason = stage.dead_letter_reason().await;
         assert!(reason.contains(problem), "{body}: {reason}");
         assert!(
             reason.contains("exchange/hgpushes/v2 with routing key mozilla-central"),
@@ -234,8 +234,8 @@ async fn requests_stay_on_known_server_and_below_repository() {
         let own = stage.peers.address("");
         let mut message = stage.message("changegroup-reviewed");
         *message.pointer_mut(pointer).unwrap() = json!(address.replace("OWN", &own));
-        stage.give(message).await;
-        let reason = stage.reason().await;
+        stage.deliver(message).await;
+        let reason = stage.dead_letter_reason().await;
         assert!(reason.contains("is not below"), "{address}: {reason}");
         assert_eq!(stage.peers.seen(""), []);
     }
@@ -251,13 +251,13 @@ async fn push_survives_outage_of_each_service() {
         "/submit/",
     ] {
         let stage = Stage::start().await;
-        // Far longer than its attempts would last.
+        // Far longer than its attempts last.
         for _ in 0..5 {
             for _ in 0..8 {
                 stage.peers.outage(service, 503);
             }
         }
-        stage.give(stage.message("changegroup-reviewed")).await;
+        stage.deliver(stage.message("changegroup-reviewed")).await;
         let mut waited = 0;
         while stage.depth().await != Depth::default() {
             assert_eq!(
@@ -269,11 +269,11 @@ async fn push_survives_outage_of_each_service() {
                 "{service}"
             );
             waited += 1;
-            assert!(waited < 100, "{service} is back long since");
-            stage.again().await;
+            assert!(waited < 100, "{service} recovered long ago");
+            stage.redeliver().await;
         }
         assert!(waited > 2, "{service}");
-        // Every ping has arrived; one that was sent again has the same id.
+        // Every ping arrived; repeats have the same id.
         let mut pings = sorted(sent(&stage.peers));
         pings.dedup();
         assert_eq!(
@@ -293,8 +293,8 @@ async fn changeset_without_ping_does_not_block_others() {
             .peers
             .fail("/submit/eng-workflow/hgpush/1/30b686e0", Fault::status(413));
     }
-    stage.give(stage.message("changegroup-reviewed")).await;
-    let reason = stage.reason().await;
+    stage.deliver(stage.message("changegroup-reviewed")).await;
+    let reason = stage.dead_letter_reason().await;
     assert!(
         reason.contains("1 of 2 changesets of push 1 to"),
         "{reason}"
@@ -317,7 +317,7 @@ async fn changeset_without_ping_does_not_block_others() {
 async fn failing_changeset_does_not_block_others() {
     let stage = Stage::start().await;
     stage.peers.outage("/json-rev/30b686e0", 500);
-    stage.give(stage.message("changegroup-reviewed")).await;
+    stage.deliver(stage.message("changegroup-reviewed")).await;
     assert_eq!(
         stage.depth().await,
         Depth {
@@ -333,8 +333,8 @@ async fn failing_changeset_does_not_block_others() {
         1
     );
     stage.peers.outage("/json-rev/30b686e0", 500);
-    // Nor is the push kept without end.
-    stage.again().await;
+    // The push is not deferred without end.
+    stage.redeliver().await;
     assert_eq!(
         stage.depth().await,
         Depth {
@@ -342,11 +342,11 @@ async fn failing_changeset_does_not_block_others() {
             ..Depth::default()
         }
     );
-    assert!(stage.reason().await.contains("30b686e0"));
+    assert!(stage.dead_letter_reason().await.contains("30b686e0"));
 }
 
 #[tokio::test]
-async fn long_push_is_deferred_early_during_outage() {
+async fn outage_defers_long_push_without_processing_all_of_it() {
     let stage = Stage::start().await;
     let nodes: Vec<_> = (0..1000).map(|number| format!("{number:040x}")).collect();
     stage.peers.fail(
@@ -356,7 +356,7 @@ async fn long_push_is_deferred_early_during_outage() {
     for _ in 0..1000 {
         stage.peers.outage("/json-rev/", 503);
     }
-    stage.give(stage.message("changegroup-reviewed")).await;
+    stage.deliver(stage.message("changegroup-reviewed")).await;
     assert_eq!(
         stage.depth().await,
         Depth {
@@ -368,10 +368,10 @@ async fn long_push_is_deferred_early_during_outage() {
 }
 
 #[tokio::test]
-async fn missing_changeset_is_requested_again() {
+async fn missing_changeset_is_retried() {
     let stage = Stage::start().await;
     stage.peers.fail("/json-rev/30b686e0", Fault::status(404));
-    stage.give(stage.message("changegroup-reviewed")).await;
+    stage.deliver(stage.message("changegroup-reviewed")).await;
     assert_eq!(
         stage.depth().await,
         Depth {
@@ -379,7 +379,7 @@ async fn missing_changeset_is_requested_again() {
             ..Depth::default()
         }
     );
-    stage.again().await;
+    stage.redeliver().await;
     assert_eq!(stage.depth().await, Depth::default());
 }
 
@@ -389,9 +389,14 @@ async fn permanently_missing_changeset_becomes_dead_letter() {
     for _ in 0..2 {
         stage.peers.fail("/json-rev/30b686e0", Fault::status(404));
     }
-    stage.give(stage.message("changegroup-reviewed")).await;
-    stage.again().await;
-    assert!(stage.reason().await.contains("no such changeset"));
+    stage.deliver(stage.message("changegroup-reviewed")).await;
+    stage.redeliver().await;
+    assert!(
+        stage
+            .dead_letter_reason()
+            .await
+            .contains("no such changeset")
+    );
     assert_eq!(
         stage.depth().await,
         Depth {
@@ -417,12 +422,12 @@ async fn changesets_of_a_push_are_handled_concurrently_within_bound() {
             Fault::body(changeset.to_string()),
         );
     }
-    // Nobody is answered before eight have asked.
+    // The server answers when eight requests are waiting.
     stage.peers.gate("/json-rev/", 8);
-    stage.give(stage.message("changegroup-reviewed")).await;
+    stage.deliver(stage.message("changegroup-reviewed")).await;
     assert_eq!(stage.depth().await, Depth::default());
     assert_eq!(stage.peers.seen("/submit/").len(), 32);
-    // A changeset is begun by its first request, and is not done before its ping has come.
+    // A changeset is in flight from its first request to its ping.
     let (mut begun, mut most) = (0, 0);
     for seen in stage.peers.seen("") {
         begun +=
@@ -441,7 +446,12 @@ async fn push_missing_from_pushlog_is_retried() {
     ] {
         stage.peers.fail("/json-pushes", Fault::body(body));
     }
-    stage.give(stage.message("changegroup-reviewed")).await;
-    stage.again().await;
-    assert!(stage.reason().await.contains("pushes.1: is not there"));
+    stage.deliver(stage.message("changegroup-reviewed")).await;
+    stage.redeliver().await;
+    assert!(
+        stage
+            .dead_letter_reason()
+            .await
+            .contains("pushes.1: missing")
+    );
 }

@@ -1,4 +1,4 @@
-//! Changesets of a real Mercurial, counted as it counts them.
+//! Diffs of a real Mercurial, compared with its own counts.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -6,7 +6,7 @@ use commit_telemetry::Diffstat;
 
 use crate::{hg::Hg, peers::Peers};
 
-/// Fetches all these changesets from a real hgweb, and compares what is counted with what `hg diff --stat` says.
+/// Compares the counts of these changesets, from a real hgweb, with those of `hg diff --stat`.
 async fn compare(hg: &mut Hg, encoding: &str, nodes: &[(&str, String)]) {
     let peers = Peers::start().await;
     let hgweb = peers.hgweb();
@@ -26,7 +26,7 @@ fn lines(range: std::ops::Range<u32>) -> String {
 }
 
 #[tokio::test]
-async fn counts_equal_those_of_mercurial_for_every_kind_of_change() {
+async fn every_kind_of_change_is_counted_as_by_mercurial() {
     let mut hg = Hg::new();
     let mut nodes = Vec::new();
     let mut commit = |hg: &Hg, name: &'static str| nodes.push((name, hg.commit(name)));
@@ -147,15 +147,18 @@ async fn merges_are_counted_against_their_first_parent() {
     compare(&mut hg, "UTF-8", &nodes).await;
 }
 
-/// Descriptions that look like what follows them.
+/// Descriptions that resemble the rest of the answer.
 const DESCRIPTIONS: [(&str, &[u8]); 9] = [
     (
         "a diff",
         b"Bug 5 - x\n\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -0,0 +1,2 @@\n+a\n+b",
     ),
-    ("a diff at once", b"diff --git a/x b/x\n@@ -0,0 +1,1 @@\n+a"),
     (
-        "a hunk that is not whole",
+        "nothing but a diff",
+        b"diff --git a/x b/x\n@@ -0,0 +1,1 @@\n+a",
+    ),
+    (
+        "an incomplete hunk",
         b"Bug 5\n\n\ndiff --git a/x b/x\n@@ -1,9 +1,9 @@\n-a",
     ),
     (

@@ -1,18 +1,18 @@
-//! The original's answers to what it was asked.
+//! Classifications, compared with recorded ones of the predecessor.
 
-use commit_telemetry::{Evidence, ReviewSystem, Rules};
+use commit_telemetry::{Classification, ReviewSystem, Rules, classify};
 use serde_json::{Value, json};
 
 use crate::peers::{Peers, json_fixture};
 
-/// The descriptions that are classified otherwise than by the original, unless it is asked for its rules; with the reason.
+/// The descriptions that the current rules classify differently from the predecessor, with the reason.
 const DIFFERS: [(&str, &str); 1] = [(
     "Revert \"Bug 1400001\"",
-    "the form of back-outs since the move to Git: a back-out needs no review, however it is written",
+    "the form of back-outs since the move to Git",
 )];
 
 #[tokio::test]
-async fn review_systems_equal_those_of_the_original() {
+async fn review_systems_equal_those_of_the_predecessor() {
     let peers = Peers::start().await;
     let bugzilla = peers.bugzilla();
     let vectors = json_fixture("telemetry/classifier-vectors.json");
@@ -22,11 +22,11 @@ async fn review_systems_equal_those_of_the_original() {
     for vector in vectors {
         let text = |field: &str| vector[field].as_str().unwrap_or_default();
         let parents = vector["parents"].as_u64().unwrap_or(1).try_into().unwrap();
-        let system = async |rules| match Evidence::of(rules, text("desc"), text("user"), parents) {
-            Evidence::Clear(system) => system,
-            Evidence::Bug(bug) => bugzilla.review_system(bug).await.unwrap(),
+        let system = async |rules| match classify(rules, text("desc"), text("user"), parents) {
+            Classification::System(system) => system,
+            Classification::Bug(bug) => bugzilla.review_system(bug).await.unwrap(),
         };
-        // What the original died of is of no known system here.
+        // The predecessor crashed on these; here their system is unknown.
         let expected = if text("result") == "raises IndexError" {
             json!("unknown")
         } else {

@@ -1,6 +1,6 @@
 //! A changeset of 500 MB.
 //!
-//! It streams by in a process of its own: other tests that share one would count as its memory.
+//! Its test runs in a process of its own, because the memory of other tests would count.
 
 use std::{fs, process::Command};
 
@@ -13,12 +13,12 @@ use tokio::net::TcpListener;
 use crate::peers::Peers;
 
 const NODE: &str = "30b686e0c48bde03742fb29c17ff80e54b3712a4";
-/// How often a piece of about 50 kB is sent.
-const PIECES: usize = 10_000;
-/// How many lines a piece has.
+/// The number of chunks, of about 50 kB each.
+const CHUNKS: usize = 10_000;
+/// The number of lines of a chunk.
 const LINES: usize = 500;
 
-/// The most memory that this process ever had, in kB.
+/// The peak memory of this process, in kB.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -28,12 +28,12 @@ fn peak() -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// A head, many pieces, and a tail.
-fn long_answer(head: String, piece: Bytes, tail: &'static str) -> impl IntoResponse {
-    let pieces = std::iter::repeat_n(piece, PIECES);
+/// An answer of a head, many chunks, and a tail.
+fn long_answer(head: String, chunk: Bytes, tail: &'static str) -> impl IntoResponse {
+    let chunks = std::iter::repeat_n(chunk, CHUNKS);
     let all = [Bytes::from(head)]
         .into_iter()
-        .chain(pieces)
+        .chain(chunks)
         .chain([Bytes::from(tail)]);
     Body::from_stream(stream::iter(all.map(Ok::<_, std::io::Error>)))
 }
@@ -41,7 +41,7 @@ fn long_answer(head: String, piece: Bytes, tail: &'static str) -> impl IntoRespo
 fn raw(line: String) -> impl IntoResponse {
     let head = format!(
         "\n# HG changeset patch\n# User A\n# Date 1 0\n# Node ID {NODE}\n\nBug 5\n\ndiff --git a/x b/x\nnew file mode 100644\n--- /dev/null\n+++ b/x\n@@ -0,0 +1,{} @@\n",
-        LINES * PIECES
+        LINES * CHUNKS
     );
     long_answer(head, Bytes::from(line.repeat(LINES)), "\n")
 }
@@ -81,7 +81,7 @@ fn half_gigabyte_diff_needs_less_than_20_mb_of_memory() {
 }
 
 #[tokio::test]
-#[ignore = "what the test of this module runs in a process of its own"]
+#[ignore = "run by the test of this module in a process of its own"]
 async fn streams_in_a_process_of_its_own() {
     if std::env::var_os(ALONE).is_none() {
         return;
@@ -98,7 +98,7 @@ async fn streams_in_a_process_of_its_own() {
     let root = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
     let hgweb = peers.hgweb();
-    // Everything has been used once before it is measured.
+    // Allocate before the measurement what every request allocates once.
     peers
         .telemetry()
         .ping_for(&peers.repository(), NODE)
@@ -109,7 +109,7 @@ async fn streams_in_a_process_of_its_own() {
     let changeset = hgweb.changeset(&repository, NODE).await.unwrap();
     assert_eq!(changeset.pushdate, Some((5.0, 0.0)));
     let counted = hgweb.diffstat(&repository, &changeset).await.unwrap();
-    let additions = (LINES * PIECES) as u64;
+    let additions = (LINES * CHUNKS) as u64;
     assert_eq!(
         counted,
         Diffstat {

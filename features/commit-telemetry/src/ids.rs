@@ -1,4 +1,4 @@
-//! What changesets and repositories are called.
+//! Ids of changesets, and addresses of repositories.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +8,7 @@ use thiserror::Error;
 use url::Url;
 use uuid::Uuid;
 
-/// What is encoded in a segment of a path: all but what never needs it.
+/// The characters that are encoded in a segment of a path: all but RFC 3986's unreserved ones.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -20,34 +20,34 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 #[serde(try_from = "String")]
 pub struct Node(String);
 
-/// What cannot be the id of a changeset.
+/// A text that is no id of a changeset.
 #[derive(Debug, Error)]
 #[error("the id of a changeset has 40 lower-case hex digits")]
-pub struct NotANode;
+pub struct InvalidNode;
 
 impl Node {
-    /// The id as text.
+    /// The hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Under which id its ping is sent: the first 32 digits. So a repeated ping is a duplicate to the ingestion, and is
-    /// dropped there.
+    /// The document id of its ping: the first 32 digits. A repeated ping has the same id, so the ingestion drops it as a
+    /// duplicate.
     pub fn ping_id(&self) -> Uuid {
-        // There are 40 hex digits.
+        // A node always has 40 hex digits.
         Uuid::from_u128(u128::from_str_radix(&self.0[..32], 16).unwrap_or_default())
     }
 }
 
 impl TryFrom<String> for Node {
-    type Error = NotANode;
+    type Error = InvalidNode;
 
-    fn try_from(text: String) -> Result<Self, NotANode> {
-        let hex = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() == 40 && text.bytes().all(hex) {
+    fn try_from(text: String) -> Result<Self, InvalidNode> {
+        let is_hex = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() == 40 && text.bytes().all(is_hex) {
             Ok(Self(text))
         } else {
-            Err(NotANode)
+            Err(InvalidNode)
         }
     }
 }
@@ -63,33 +63,37 @@ impl fmt::Display for Node {
 #[serde(try_from = "String")]
 pub struct Repository(Url);
 
-/// What cannot be the address of a repository.
+/// A text that is no address of a repository.
 #[derive(Debug, Error)]
 #[error(
     "the address of a repository is an http or https url without a password, a query or a fragment, such as https://hg.mozilla.org/mozilla-central"
 )]
-pub struct NotARepository;
+pub struct InvalidRepository;
 
 impl FromStr for Repository {
-    type Err = NotARepository;
+    type Err = InvalidRepository;
 
-    /// An address with a password is refused: pings hold the address, and pings are published.
-    fn from_str(text: &str) -> Result<Self, NotARepository> {
-        let url = Url::parse(text).map_err(|_| NotARepository)?;
-        let plain = url.username().is_empty() && url.password().is_none();
-        let plain = plain && url.query().is_none() && url.fragment().is_none() && url.has_host();
-        if plain && matches!(url.scheme(), "http" | "https") {
+    /// An address with a password is rejected: pings contain the address, and pings are public.
+    fn from_str(text: &str) -> Result<Self, InvalidRepository> {
+        let url = Url::parse(text).map_err(|_| InvalidRepository)?;
+        let has_credentials = !url.username().is_empty() || url.password().is_some();
+        let has_extras = url.query().is_some() || url.fragment().is_some();
+        if matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && !has_credentials
+            && !has_extras
+        {
             Ok(Self(url))
         } else {
-            Err(NotARepository)
+            Err(InvalidRepository)
         }
     }
 }
 
 impl TryFrom<String> for Repository {
-    type Error = NotARepository;
+    type Error = InvalidRepository;
 
-    fn try_from(text: String) -> Result<Self, NotARepository> {
+    fn try_from(text: String) -> Result<Self, InvalidRepository> {
         text.parse()
     }
 }
@@ -106,39 +110,37 @@ impl Repository {
         &self.0
     }
 
-    /// The address of one of hgweb's commands, such as `json-rev`, on a revision. `None` for what would lead elsewhere: `.` and
-    /// `..` climb even when they are encoded.
+    /// The address of an hgweb command, such as `json-rev`, on a revision. `None` for a revision that would leave the
+    /// repository: `.` and `..` climb even when they are encoded.
     pub(crate) fn command(&self, command: &str, revision: &str) -> Option<Url> {
         if matches!(revision, "" | "." | "..") {
             return None;
         }
         let mut url = self.0.clone();
         let revision = utf8_percent_encode(revision, ENCODED);
-        url.set_path(&format!(
-            "{}/{command}/{revision}",
-            self.0.path().trim_end_matches('/')
-        ));
+        url.set_path(&format!("{}/{command}/{revision}", self.path()));
         Some(url)
     }
 
     /// The address of the pushes with numbers from `after`, exclusively, to `end`, inclusively.
     pub(crate) fn pushlog(&self, after: u64, end: u64) -> Url {
         let mut url = self.0.clone();
-        url.set_path(&format!(
-            "{}/json-pushes",
-            self.0.path().trim_end_matches('/')
-        ));
+        url.set_path(&format!("{}/json-pushes", self.path()));
         url.set_query(Some(&format!("version=2&startID={after}&endID={end}")));
         url
     }
 
-    /// Whether this is the address of something below the repository, on the same server.
-    pub(crate) fn holds(&self, url: &Url) -> bool {
-        let below = url.path().strip_prefix(self.0.path().trim_end_matches('/'));
+    /// Whether `url` is below the repository, on the same server.
+    pub(crate) fn contains(&self, url: &Url) -> bool {
+        let rest = url.path().strip_prefix(self.path());
         url.origin() == self.0.origin()
             && url.username().is_empty()
             && url.password().is_none()
-            && below.is_some_and(|rest| rest.starts_with('/'))
+            && rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    fn path(&self) -> &str {
+        self.0.path().trim_end_matches('/')
     }
 }
 
@@ -222,7 +224,11 @@ mod tests {
             ("https://a:b@hg.mozilla.org/try/json-pushes", false),
             ("https://169.254.169.254/try/json-pushes", false),
         ] {
-            assert_eq!(repository.holds(&Url::parse(url).unwrap()), below, "{url}");
+            assert_eq!(
+                repository.contains(&Url::parse(url).unwrap()),
+                below,
+                "{url}"
+            );
         }
     }
 }

@@ -1,28 +1,28 @@
-//! The few wanted fields of a JSON object that is too large to be held.
+//! A streaming filter that keeps a few fields of a JSON object too large for memory.
 //!
-//! hgweb's `json-rev` tells the whole diff, twice as long as it is, between the fields that are of use: gigabytes for what
-//! vendors a library. So the answer passes through here piece by piece, and only the wanted fields stay.
+//! hgweb's `json-rev` holds the whole diff, at twice its size, between the fields that we need: gigabytes for a vendored
+//! library. So the answer passes through this filter in chunks, and only the wanted fields stay in memory.
 
 use memchr::memchr2;
 
-/// Takes an object in pieces and keeps some of its fields; of the others `null` stays.
-pub(crate) struct Skim {
+/// Keeps the wanted fields of an object that arrives in chunks, and replaces the values of the others by `null`.
+pub(crate) struct JsonFieldFilter {
     wanted: &'static [&'static str],
     kept: Vec<u8>,
-    /// How many braces and brackets are open.
+    /// Number of open braces and brackets.
     depth: usize,
-    /// Whether what comes is within a string, and whether a backslash stood before it.
+    /// Whether the next byte is within a string.
     in_string: bool,
+    /// Whether the last byte was an escaping backslash.
     escaped: bool,
-    /// Whether a value of the object itself comes, not a key.
+    /// Whether the next byte belongs to a value of the outermost object, and not to a key.
     in_value: bool,
-    /// Where in `kept` the last key of the object begins.
+    /// Offset in `kept` of the last key of the outermost object.
     key: usize,
-    /// Whether what comes is kept.
     keeping: bool,
 }
 
-impl Skim {
+impl JsonFieldFilter {
     pub(crate) fn new(wanted: &'static [&'static str]) -> Self {
         Self {
             wanted,
@@ -36,27 +36,27 @@ impl Skim {
         }
     }
 
-    /// What has been kept so far. In the end this is JSON if the whole was.
+    /// The output so far. After the last chunk it is valid JSON if the input was.
     pub(crate) fn kept(&self) -> &[u8] {
         &self.kept
     }
 
-    /// Takes the next piece.
-    pub(crate) fn feed(&mut self, mut piece: &[u8]) {
-        while let Some(&byte) = piece.first() {
+    /// Filters the next chunk.
+    pub(crate) fn feed(&mut self, mut chunk: &[u8]) {
+        while let Some(&byte) = chunk.first() {
             if self.in_string && !self.keeping && !self.escaped {
-                // Nothing matters before the end of the string.
-                let Some(at) = memchr2(b'"', b'\\', piece) else {
+                // Skip to the next byte that may end the string.
+                let Some(at) = memchr2(b'"', b'\\', chunk) else {
                     return;
                 };
-                piece = &piece[at..];
-                self.string(piece[0]);
+                chunk = &chunk[at..];
+                self.string(chunk[0]);
             } else if self.in_string {
                 self.string(byte);
             } else {
                 self.structure(byte);
             }
-            piece = &piece[1..];
+            chunk = &chunk[1..];
         }
     }
 
@@ -89,10 +89,10 @@ impl Skim {
             b'}' | b']' => {
                 self.depth = self.depth.saturating_sub(1);
                 if self.depth == 0 {
-                    (self.in_value, self.keeping) = (false, true);
+                    self.end_value();
                 }
             }
-            b',' if self.depth == 1 => (self.in_value, self.keeping) = (false, true),
+            b',' if self.depth == 1 => self.end_value(),
             b':' if self.depth == 1 && !self.in_value => {
                 self.in_value = true;
                 self.kept.push(byte);
@@ -107,7 +107,12 @@ impl Skim {
         self.keep(byte);
     }
 
-    /// Whether the value of the key that was read last is wanted.
+    fn end_value(&mut self) {
+        self.in_value = false;
+        self.keeping = true;
+    }
+
+    /// Whether the value of the last key is wanted.
     fn is_wanted(&self) -> bool {
         let key = self.kept.get(self.key..).unwrap_or_default();
         self.wanted.iter().any(|wanted| {
@@ -126,12 +131,12 @@ mod tests {
 
     const WANTED: &[&str] = &["node", "desc"];
 
-    fn skimmed(pieces: &[&[u8]]) -> Vec<u8> {
-        let mut skim = Skim::new(WANTED);
-        for piece in pieces {
-            skim.feed(piece);
+    fn filtered(chunks: &[&[u8]]) -> Vec<u8> {
+        let mut filter = JsonFieldFilter::new(WANTED);
+        for chunk in chunks {
+            filter.feed(chunk);
         }
-        skim.kept().to_vec()
+        filter.kept().to_vec()
     }
 
     #[test]
@@ -142,7 +147,7 @@ mod tests {
         for cut in 0..whole.len() {
             let (head, tail) = whole.split_at(cut);
             assert_eq!(
-                String::from_utf8(skimmed(&[head, tail])).unwrap(),
+                String::from_utf8(filtered(&[head, tail])).unwrap(),
                 expected,
                 "cut at {cut}"
             );
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn non_object_is_unreadable() {
+    fn filtered_non_object_is_not_parsed_as_object() {
         for text in [
             "",
             "[1, 2]",
@@ -162,7 +167,7 @@ mod tests {
             "{\"diff\": [1, 2",
             "]{\"node\": 1",
         ] {
-            let kept = skimmed(&[text.as_bytes()]);
+            let kept = filtered(&[text.as_bytes()]);
             assert!(
                 serde_json::from_slice::<Map<String, Value>>(&kept).is_err(),
                 "{text}"
@@ -171,15 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn unwanted_fields_need_no_memory() {
-        let mut skim = Skim::new(WANTED);
-        skim.feed(b"{\"diff\": [\"");
+    fn unwanted_fields_take_no_memory() {
+        let mut filter = JsonFieldFilter::new(WANTED);
+        filter.feed(b"{\"diff\": [\"");
         for _ in 0..1000 {
-            skim.feed(&[b'x'; 10_000]);
+            filter.feed(&[b'x'; 10_000]);
         }
-        skim.feed(b"\"], \"desc\": 5}");
-        assert_eq!(skim.kept(), b"{\"diff\":null, \"desc\": 5}");
-        assert!(skim.kept.capacity() < 100);
+        filter.feed(b"\"], \"desc\": 5}");
+        assert_eq!(filter.kept(), b"{\"diff\":null, \"desc\": 5}");
+        assert!(filter.kept.capacity() < 100);
     }
 
     fn json() -> impl Strategy<Value = Value> {
@@ -200,13 +205,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn skimming_equals_reading_all_and_dropping_the_rest(
+        fn filtered_object_equals_parsed_object_without_the_other_values(
             fields in prop::collection::hash_map("node|desc|[\"\\\\a:,]{0,4}", json(), 0..5), size in 1_usize..9
         ) {
             let object: Map<String, Value> = fields.into_iter().collect();
             let text = serde_json::to_vec_pretty(&object).unwrap();
-            let pieces: Vec<&[u8]> = text.chunks(size).collect();
-            let kept: Map<String, Value> = serde_json::from_slice(&skimmed(&pieces)).unwrap();
+            let chunks: Vec<&[u8]> = text.chunks(size).collect();
+            let kept: Map<String, Value> = serde_json::from_slice(&filtered(&chunks)).unwrap();
             let expected = object.into_iter().map(|(key, value)| {
                 let value = if WANTED.contains(&key.as_str()) { value } else { Value::Null };
                 (key, value)

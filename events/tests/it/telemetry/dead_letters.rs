@@ -1,9 +1,9 @@
-//! Messages that cannot be read, or that cannot be done.
+//! Messages that cannot be processed.
 
 use super::*;
 
 #[tokio::test]
-async fn an_unreadable_message_is_kept_in_a_file_and_the_next_run_succeeds() {
+async fn malformed_message_moves_to_file_of_dead_letters_and_next_run_succeeds() {
     let deployment = Deployment::with_queue().await;
     let elsewhere = json!({
         "pushid": 1, "time": 1, "user": "ann@example.com", "push_json_url": "http://127.0.0.1:1/json-pushes",
@@ -17,26 +17,26 @@ async fn an_unreadable_message_is_kept_in_a_file_and_the_next_run_succeeds() {
         .publish(&json!({"payload": {"type": "changegroup.1", "data": data}}))
         .await;
     deployment.push(1..=5).await;
-    let looked = deployment.process(&["--no-send"]).await;
-    assert_eq!(looked.code, Some(1), "{}", looked.err);
+    let preview = deployment.process(&["--no-send"]).await;
+    assert_eq!(preview.code, Some(1), "{}", preview.err);
     deployment.until_depth(7).await;
-    let usual = deployment
+    let default = deployment
         .directory
         .path()
         .join(".local/state/code-review-events/telemetry/dead-letters.jsonl");
-    assert!(!usual.exists(), "a dry run keeps nothing");
+    assert!(!default.exists(), "a dry run writes no file");
 
     let said = deployment.process(&[]).await;
     assert_eq!(said.code, Some(1), "{}", said.err);
     let expected = format!(
-        "events: 2 messages could never be worked off: kept in {}, and taken off the queue\n",
-        usual.display()
+        "events: 2 messages can never be processed: moved from the queue to {}\n",
+        default.display()
     );
     assert!(said.err.ends_with(&expected), "{}", said.err);
     assert_eq!(deployment.peer.accepted(), pings(1..=5));
     deployment.until_depth(0).await;
-    let kept = dead_letters(&usual);
-    let reasons: Vec<_> = kept
+    let letters = dead_letters(&default);
+    let reasons: Vec<_> = letters
         .iter()
         .map(|letter| letter["reason"].as_str().unwrap())
         .collect();
@@ -52,7 +52,7 @@ async fn an_unreadable_message_is_kept_in_a_file_and_the_next_run_succeeds() {
             .any(|reason| reason.contains("push_json_url: is not below")),
         "{reasons:?}"
     );
-    for letter in &kept {
+    for letter in &letters {
         assert_eq!(
             (&letter["exchange"], &letter["key"]),
             (&json!(EXCHANGE), &json!("mozilla-central"))
@@ -70,13 +70,13 @@ async fn an_unreadable_message_is_kept_in_a_file_and_the_next_run_succeeds() {
         .await;
     assert_eq!(said.code, Some(1), "{}", said.err);
     assert_eq!(
-        (dead_letters(&other).len(), dead_letters(&usual).len()),
+        (dead_letters(&other).len(), dead_letters(&default).len()),
         (1, 2)
     );
 }
 
 #[tokio::test]
-async fn a_message_stays_in_the_queue_while_no_file_can_keep_it() {
+async fn message_stays_in_the_queue_when_the_file_cannot_be_written() {
     let deployment = Deployment::with_queue().await;
     deployment.publish(&json!(5)).await;
     let folder = deployment.directory.path().to_str().unwrap();
@@ -87,20 +87,20 @@ async fn a_message_stays_in_the_queue_while_no_file_can_keep_it() {
         "{}",
         said.err
     );
-    let left = "events: 1 message could not be worked off, and left in the queue for a later run\n";
+    let left = "events: 1 message could not be processed: left in the queue for a later run\n";
     assert!(said.err.ends_with(left), "{}", said.err);
     deployment.until_depth(1).await;
 }
 
 #[tokio::test]
 #[ignore = "slow: ./dev test --all"]
-async fn a_push_whose_changeset_is_stripped_is_kept_in_the_file_when_it_comes_again() {
+async fn push_with_stripped_changeset_becomes_dead_letter_at_its_second_delivery() {
     let deployment = Deployment::with_queue().await;
     deployment.peer.world().missing.insert(nodes(3)[0].clone());
     deployment.push([3, 4]).await;
     for (left, ending) in [
         (1, "left in the queue for a later run"),
-        (0, "and taken off the queue"),
+        (0, "telemetry/dead-letters.jsonl"),
     ] {
         let said = deployment.process(&[]).await;
         assert!(

@@ -1,4 +1,4 @@
-//! Where a backfill stopped: a file for each repository and range, in the state directory of its user.
+//! Checkpoints of backfills: a file for each repository and range, in the user's state directory.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use commit_telemetry::{Ended, Place};
+use commit_telemetry::{ChangesetResult, Cursor};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -15,19 +15,19 @@ use tempfile::NamedTempFile;
 use super::state;
 use crate::{cli::BackfillPushlog, config::Variables};
 
-/// What is encoded in the name of a file.
+/// The characters that are encoded in the name of a file.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
-/// What is known of an earlier run.
+/// The progress of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stopped {
-    /// Everything before this place is done.
-    pub(super) place: Place,
-    /// Except these.
-    pub(super) failed: Vec<Failure>,
+pub(super) struct Checkpoint {
+    /// The position from which a run can resume.
+    pub(super) cursor: Cursor,
+    /// The changesets before it that have no ping.
+    pub(super) failures: Vec<Failure>,
 }
 
-/// A changeset that has no ping.
+/// A changeset without a ping.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub(super) push: u64,
@@ -36,24 +36,41 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// The failure of a changeset, if it is one.
-    pub(super) fn of(ended: &Ended) -> Option<Self> {
-        let reason = runtime::error_chain(ended.failure.as_ref()?);
+    fn of(result: &ChangesetResult) -> Option<Self> {
+        let reason = runtime::error_chain(result.failure.as_ref()?);
         Some(Self {
-            push: ended.push,
-            node: ended.node.to_string(),
+            push: result.push,
+            node: result.node.to_string(),
             reason,
         })
     }
 }
 
-/// The file of one repository and range.
-pub(super) struct StateFile {
+impl Checkpoint {
+    /// The checkpoint of a run that has not begun.
+    pub(super) fn behind(push: u64) -> Self {
+        Self {
+            cursor: Cursor::behind(push),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Adds the result of a changeset. A changeset that was processed again counts by its last result.
+    pub(super) fn add(&mut self, result: &ChangesetResult) {
+        self.cursor = result.cursor;
+        self.failures
+            .retain(|failure| failure.node != result.node.as_str());
+        self.failures.extend(Failure::of(result));
+    }
+}
+
+/// The checkpoint file of one repository and range.
+pub(super) struct CheckpointFile {
     path: PathBuf,
 }
 
-impl StateFile {
-    /// Below `XDG_STATE_HOME`, else below `~/.local/state`.
+impl CheckpointFile {
+    /// The file of a run, in the state directory (see [`state::file`]).
     pub(super) fn of(run: &BackfillPushlog, variables: Variables<'_>) -> anyhow::Result<Self> {
         let name = utf8_percent_encode(run.repository.url().as_str(), ENCODED);
         let path = state::file(
@@ -67,37 +84,34 @@ impl StateFile {
         &self.path
     }
 
-    /// What an earlier run kept; `None` if there was none, or it came to its end.
-    pub(super) fn load(&self) -> anyhow::Result<Option<Stopped>> {
-        let about = || {
-            format!(
-                "cannot read where an earlier run stopped, from {}",
-                self.path.display()
-            )
-        };
+    /// The checkpoint of an unfinished earlier run.
+    pub(super) fn load(&self) -> anyhow::Result<Option<Checkpoint>> {
+        let context = || format!("cannot read the checkpoint {}", self.path.display());
         match fs::read(&self.path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(about),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .with_context(context),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(about),
+            Err(error) => Err(error).with_context(context),
         }
     }
 
-    /// Keeps it: whatever happens, the file is the one before or this one.
-    pub(super) fn save(&self, stopped: &Stopped) -> anyhow::Result<()> {
+    /// Replaces the file atomically.
+    pub(super) fn save(&self, checkpoint: &Checkpoint) -> anyhow::Result<()> {
         let write = || {
             let folder = self.path.parent().unwrap_or(Path::new("/"));
             fs::create_dir_all(folder)?;
             let mut file = NamedTempFile::new_in(folder)?;
-            file.write_all(&serde_json::to_vec(stopped)?)?;
+            file.write_all(&serde_json::to_vec(checkpoint)?)?;
             file.as_file().sync_all()?;
             file.persist(&self.path)?;
             io::Result::Ok(())
         };
-        write().with_context(|| format!("cannot keep how far it is, in {}", self.path.display()))
+        write().with_context(|| format!("cannot write the checkpoint {}", self.path.display()))
     }
 
-    /// The run came to its end.
-    pub(super) fn forget(&self) -> anyhow::Result<()> {
+    /// Removes the file of a finished run, if it exists.
+    pub(super) fn remove(&self) -> anyhow::Result<()> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", self.path.display()))
@@ -107,15 +121,15 @@ impl StateFile {
     }
 }
 
-/// The command that goes on with a run.
+/// The command that resumes a run.
 pub(super) fn command(run: &BackfillPushlog) -> anyhow::Result<String> {
     let url = run.repository.to_string();
     ensure!(
         !url.contains('\''),
-        "the address of the repository has a quote"
+        "the address of the repository contains a quote"
     );
-    let plain = |c: char| c.is_ascii_alphanumeric() || ":/._-%~".contains(c);
-    let url = if url.chars().all(plain) {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ":/._-%~".contains(c);
+    let url = if url.chars().all(is_plain) {
         url
     } else {
         format!("'{url}'")
@@ -144,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn it_is_kept_for_its_repository_and_range_until_the_end() {
+    fn checkpoint_belongs_to_its_repository_and_range_until_it_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let home = directory.path().to_str().unwrap().to_owned();
         let variables = |name: &str| (name == "HOME").then(|| home.clone());
-        let file = StateFile::of(&run("https://hg.mozilla.org/try"), &variables).unwrap();
-        let other = StateFile::of(&run("https://hg.mozilla.org/try/"), &variables).unwrap();
+        let file = CheckpointFile::of(&run("https://hg.mozilla.org/try"), &variables).unwrap();
+        let other = CheckpointFile::of(&run("https://hg.mozilla.org/try/"), &variables).unwrap();
         assert_eq!(file.load().unwrap(), None);
         for push in [3, 4] {
             let failure = Failure {
@@ -157,27 +171,27 @@ mod tests {
                 node: "a".repeat(40),
                 reason: "it is too large".to_owned(),
             };
-            let stopped = Stopped {
-                place: Place {
+            let checkpoint = Checkpoint {
+                cursor: Cursor {
                     push,
                     changesets: 2,
                 },
-                failed: vec![failure],
+                failures: vec![failure],
             };
-            file.save(&stopped).unwrap();
-            assert_eq!(file.load().unwrap(), Some(stopped));
+            file.save(&checkpoint).unwrap();
+            assert_eq!(file.load().unwrap(), Some(checkpoint));
         }
         assert_eq!(other.load().unwrap(), None);
-        file.forget().unwrap();
-        file.forget().unwrap();
+        file.remove().unwrap();
+        file.remove().unwrap();
         assert_eq!(file.load().unwrap(), None);
         let left = fs::read_dir(file.path().parent().unwrap()).unwrap().count();
-        assert_eq!(left, 0, "nothing lies about");
-        assert!(StateFile::of(&run("https://hg.mozilla.org/try"), &|_| None).is_err());
+        assert_eq!(left, 0, "no temporary file is left");
+        assert!(CheckpointFile::of(&run("https://hg.mozilla.org/try"), &|_| None).is_err());
     }
 
     #[test]
-    fn the_command_can_be_pasted() {
+    fn resume_command_can_be_pasted_into_a_shell() {
         let expected =
             "events telemetry backfill-pushlog https://hg.mozilla.org/try 1 9 --resume --yes";
         assert_eq!(
