@@ -29,10 +29,10 @@ use crate::world::{Process, until};
 const EXCHANGE: &str = "exchange/hgpushes/v2";
 const QUEUE: &str = "queue/pulseuser/telemetry";
 /// The deadline of every wait.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The exit code and the output of a command.
-struct Said {
+struct CommandResult {
     code: Option<i32>,
     out: String,
     err: String,
@@ -43,7 +43,7 @@ async fn telemetry(
     arguments: &[&str],
     environment: &[(String, String)],
     directory: &TempDir,
-) -> Said {
+) -> CommandResult {
     let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
     command
         .arg("telemetry")
@@ -57,7 +57,7 @@ async fn telemetry(
         .await
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said {
+    CommandResult {
         code: output.status.code(),
         out: text(output.stdout),
         err: text(output.stderr),
@@ -98,9 +98,9 @@ impl Deployment {
     /// A deployment with a bound queue.
     async fn with_queue() -> Self {
         let deployment = Self::new().await;
-        let said = deployment.process(&[]).await;
-        assert_eq!(said.code, Some(0), "{}", said.err);
-        assert!(said.err.contains("0 messages done"), "{}", said.err);
+        let result = deployment.process(&[]).await;
+        assert_eq!(result.code, Some(0), "{}", result.err);
+        assert!(result.err.contains("0 messages done"), "{}", result.err);
         deployment
     }
 
@@ -137,7 +137,7 @@ impl Deployment {
         )
     }
 
-    async fn process(&self, arguments: &[&str]) -> Said {
+    async fn process(&self, arguments: &[&str]) -> CommandResult {
         let arguments = [&["process-queue-messages"], arguments].concat();
         telemetry(&arguments, &self.environment(), &self.directory).await
     }
@@ -172,7 +172,7 @@ impl Deployment {
             }
             let waited = SystemClock.now().duration_since(begun).unsigned_abs();
             assert!(
-                waited < PATIENCE,
+                waited < TIMEOUT,
                 "{depth:?} messages are in the queue, not {expected}"
             );
             SystemClock.sleep(Duration::from_millis(20)).await;
@@ -200,8 +200,8 @@ async fn killed_command_leaves_its_messages_to_the_next_run() {
     command.signal(Signal::SIGKILL);
     deployment.until_depth(20).await;
     peer.world().silent = false;
-    let said = deployment.process(&["--timeout", "0.5"]).await;
-    assert_eq!(said.code, Some(0), "{}", said.err);
+    let result = deployment.process(&["--timeout", "0.5"]).await;
+    assert_eq!(result.code, Some(0), "{}", result.err);
     assert_eq!(peer.accepted(), pings(1..=40));
     assert!(
         peer.world().accepted.values().all(|&times| times == 1),
@@ -218,9 +218,9 @@ async fn dry_run_prints_every_ping_and_leaves_every_message() {
         .publish(&json!({"payload": {"type": "newrepo.1", "data": {}}}))
         .await;
     for _ in 0..2 {
-        let said = deployment.process(&["--no-send"]).await;
-        assert_eq!(said.code, Some(0), "{}", said.err);
-        let shown: Vec<Value> = said
+        let result = deployment.process(&["--no-send"]).await;
+        assert_eq!(result.code, Some(0), "{}", result.err);
+        let shown: Vec<Value> = result
             .out
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
@@ -240,24 +240,26 @@ async fn dry_run_prints_every_ping_and_leaves_every_message() {
             json!({"changedFiles": 1, "additions": 1, "deletions": 1})
         );
         assert!(
-            said.err.contains("printed the pings of a push, sent none"),
+            result
+                .err
+                .contains("printed the pings of a push, sent none"),
             "{}",
-            said.err
+            result.err
         );
         assert!(
-            said.err.contains("checked 3 messages, sent nothing"),
+            result.err.contains("checked 3 messages, sent nothing"),
             "{}",
-            said.err
+            result.err
         );
-        assert!(!said.err.contains("sent the pings"), "{}", said.err);
+        assert!(!result.err.contains("sent the pings"), "{}", result.err);
         deployment.until_depth(3).await;
     }
     assert_eq!(deployment.peer.accepted(), BTreeSet::new());
-    let said = deployment.process(&["--no-send", "--follow"]).await;
+    let result = deployment.process(&["--no-send", "--follow"]).await;
     assert!(
-        said.code == Some(2) && said.err.contains("cannot be used with"),
+        result.code == Some(2) && result.err.contains("cannot be used with"),
         "{}",
-        said.err
+        result.err
     );
 }
 
@@ -333,7 +335,7 @@ async fn bus_sends_every_ping_although_the_process_is_killed() {
             break;
         }
         assert!(
-            SystemClock.now().duration_since(begun).unsigned_abs() < PATIENCE,
+            SystemClock.now().duration_since(begun).unsigned_abs() < TIMEOUT,
             "{depth:?}:\n{}",
             process.log()
         );
@@ -356,8 +358,8 @@ async fn dump_prints_one_ping_and_reports_an_unknown_changeset() {
         &["dump-telemetry", node][..],
         &["dump-telemetry", &node[..20], "--debug"],
     ] {
-        let said = telemetry(arguments, &environment, &directory).await;
-        assert_eq!(said.code, Some(0), "{}", said.err);
+        let result = telemetry(arguments, &environment, &directory).await;
+        assert_eq!(result.code, Some(0), "{}", result.err);
         let expected = json!({
             "changesetID": node,
             "diffstat": {"changedFiles": 1, "additions": 1, "deletions": 1},
@@ -366,28 +368,31 @@ async fn dump_prints_one_ping_and_reports_an_unknown_changeset() {
             "repository": peer.repository(),
             "pushDate": 1_795_228_696,
         });
-        assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap(), expected);
+        assert_eq!(
+            serde_json::from_str::<Value>(&result.out).unwrap(),
+            expected
+        );
     }
     let backout = &nodes(8)[0];
     for (arguments, expected) in [
         (&["dump-telemetry", backout][..], "review_unneeded"),
         (&["dump-telemetry", backout, "--classic"], "phabricator"),
     ] {
-        let said = telemetry(arguments, &environment, &directory).await;
-        let ping: Value = serde_json::from_str(&said.out).unwrap();
-        assert_eq!(ping["reviewSystemUsed"], expected, "{}", said.err);
+        let result = telemetry(arguments, &environment, &directory).await;
+        let ping: Value = serde_json::from_str(&result.out).unwrap();
+        assert_eq!(ping["reviewSystemUsed"], expected, "{}", result.err);
     }
     let classic = environment
         .iter()
         .cloned()
         .chain([("TELEMETRY_CLASSIC".to_owned(), "1".to_owned())]);
-    let said = telemetry(
+    let result = telemetry(
         &["dump-telemetry", backout],
         &classic.collect::<Vec<_>>(),
         &directory,
     )
     .await;
-    assert!(said.out.contains("\"phabricator\""), "{}", said.out);
+    assert!(result.out.contains("\"phabricator\""), "{}", result.out);
     let unknown = telemetry(&["dump-telemetry", "feedface"], &environment, &directory).await;
     let expected = format!(
         "events: no such changeset: feedface is not in {}\n",
@@ -427,13 +432,13 @@ async fn statsd_receives_count_of_changesets_and_duration() {
         &["process-queue-messages", "--no-send"][..],
         &["process-queue-messages"],
     ] {
-        let said = telemetry(dry, &environment, &deployment.directory).await;
-        assert_eq!(said.code, Some(0), "{}", said.err);
+        let result = telemetry(dry, &environment, &deployment.directory).await;
+        assert_eq!(result.code, Some(0), "{}", result.err);
     }
     let mut words = Vec::new();
     let mut read = [0; 1000];
     while words.len() < 5 {
-        let length = tokio::time::timeout(PATIENCE, server.recv(&mut read))
+        let length = tokio::time::timeout(TIMEOUT, server.recv(&mut read))
             .await
             .unwrap()
             .unwrap();

@@ -20,7 +20,7 @@ static NUMBER: LazyLock<Option<Regex>> = pattern!(r"(?i)(bug|b=)?[\s\x1c-\x1f]*#
 
 /// The bug numbers in `text`, each once, in the order of their first occurrence: a number after `bug` or `b=`, a
 /// free-standing number of five digits or more, and a number at the very beginning.
-pub fn bug_numbers(text: &str) -> Vec<u64> {
+pub(crate) fn bug_numbers(text: &str) -> Vec<u64> {
     let mut numbers = Vec::new();
     for captures in NUMBER.iter().flat_map(|regex| regex.captures_iter(text)) {
         let Some(digits) = captures.get(2) else {

@@ -91,7 +91,7 @@ enum State {
 
 /// Counts a `raw-rev` that arrives in chunks.
 #[derive(Debug)]
-pub struct DiffstatParser {
+pub(crate) struct DiffstatParser {
     state: State,
     description_lines: usize,
     /// The beginning of the current line.
@@ -102,7 +102,7 @@ pub struct DiffstatParser {
 
 impl DiffstatParser {
     /// A parser for the changeset with this description, as `json-rev` has it.
-    pub fn new(description: &[u8]) -> Self {
+    pub(crate) fn new(description: &[u8]) -> Self {
         Self {
             state: State::Header(0),
             description_lines: 1 + description.iter().filter(|&&byte| byte == b'\n').count(),
@@ -113,7 +113,7 @@ impl DiffstatParser {
     }
 
     /// Parses the next chunk.
-    pub fn feed(&mut self, mut chunk: &[u8]) -> Result<(), DiffFault> {
+    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Result<(), DiffFault> {
         while let Some(end) = memchr(b'\n', chunk) {
             self.hold(&chunk[..end]);
             self.end_line()?;
@@ -124,7 +124,7 @@ impl DiffstatParser {
     }
 
     /// The counts, after the last chunk.
-    pub fn finish(self) -> Result<Diffstat, DiffFault> {
+    pub(crate) fn finish(self) -> Result<Diffstat, DiffFault> {
         match self.state {
             // hgweb ends every line, the last one too.
             State::Start | State::File | State::AfterHunk if self.line.is_empty() => Ok(self.stat),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{BusError, Retry, Retryable};
+use bus::{Retry, Retryable};
 use thiserror::Error;
 
 use crate::{DiffFault, Node};
@@ -166,9 +166,6 @@ pub enum TelemetryError {
         /// The problem and its remedy.
         problem: String,
     },
-    /// The bus failed.
-    #[error(transparent)]
-    Bus(#[from] BusError),
 }
 
 impl Retryable for TelemetryError {
@@ -205,7 +202,6 @@ impl Retryable for TelemetryError {
                 Retry::Defer(_) if *others_succeed => Retry::Backoff,
                 retry => retry,
             },
-            Self::Bus(error) => error.retry(),
         }
     }
 }

@@ -14,7 +14,8 @@ use serde::{
 use url::Url;
 
 use crate::{
-    Diffstat, DiffstatParser, Node, Repository, TelemetryError,
+    Diffstat, Node, Repository, TelemetryError,
+    diffstat::DiffstatParser,
     http::{Answer, HttpClient, decode_json},
     json_filter::JsonFieldFilter,
 };

@@ -27,10 +27,9 @@ mod retry;
 mod telemetry;
 
 pub use backfill::{Backfill, ChangesetResult, Cursor, PushRange};
-pub use bugs::bug_numbers;
 pub use bugzilla::Bugzilla;
 pub use classify::{Classification, ReviewSystem, Rules, classify};
-pub use diffstat::{DiffFault, Diffstat, DiffstatParser};
+pub use diffstat::{DiffFault, Diffstat};
 pub use edge::{Edge, EdgeSettings};
 pub use error::TelemetryError;
 pub use handler::PushHandler;

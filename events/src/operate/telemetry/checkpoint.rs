@@ -23,7 +23,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 pub(super) struct Checkpoint {
     /// The position from which a run can resume.
     pub(super) cursor: Cursor,
-    /// The changesets before it that have no ping.
+    /// The changesets that failed so far. Those behind the cursor are processed again.
     pub(super) failures: Vec<Failure>,
 }
 

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{
-    Said,
+    CommandResult,
     peer::{Peer, nodes, pings},
     servers, telemetry,
 };
@@ -27,7 +27,7 @@ impl Stage {
         }
     }
 
-    async fn backfill(&self, arguments: &[&str]) -> Said {
+    async fn backfill(&self, arguments: &[&str]) -> CommandResult {
         let repository = self.peer.repository();
         let arguments = [&["backfill-pushlog", &repository], arguments].concat();
         telemetry(
@@ -89,14 +89,18 @@ async fn each_once(pushes: u64) {
     let before = peer.accepted().len();
     assert!(before < all.len(), "it is interrupted before its end");
 
-    let said = stage.backfill(&["0", &end, "--yes", "--resume"]).await;
-    assert_eq!(said.code, Some(0), "{}", said.err);
+    let result = stage.backfill(&["0", &end, "--yes", "--resume"]).await;
+    assert_eq!(result.code, Some(0), "{}", result.err);
     let world = peer.world();
     assert_eq!(world.accepted.keys().cloned().collect::<BTreeSet<_>>(), all);
     let repeated = world.accepted.values().filter(|&&times| times > 1).count();
     assert_eq!(repeated, 0, "pings in flight are not sent again");
     assert!((16..=32).contains(&world.most), "{} at once", world.most);
-    assert!(said.err.contains(" pushes, "), "no progress: {}", said.err);
+    assert!(
+        result.err.contains(" pushes, "),
+        "no progress: {}",
+        result.err
+    );
 }
 
 #[tokio::test]
@@ -116,9 +120,9 @@ async fn killed_backfill_resumes_from_its_checkpoint_and_loses_nothing() {
     .await;
     command.signal(Signal::SIGKILL);
     peer.world().latency = Duration::ZERO;
-    let said = stage.backfill(&["100", "400", "--yes", "--resume"]).await;
-    assert_eq!(said.code, Some(0), "{}", said.err);
-    assert!(!said.err.contains("no earlier run"), "{}", said.err);
+    let result = stage.backfill(&["100", "400", "--yes", "--resume"]).await;
+    assert_eq!(result.code, Some(0), "{}", result.err);
+    assert!(!result.err.contains("no earlier run"), "{}", result.err);
     assert_eq!(peer.accepted(), pings(101..=400));
     assert!(!saved(), "the checkpoint is removed");
 }
@@ -126,18 +130,18 @@ async fn killed_backfill_resumes_from_its_checkpoint_and_loses_nothing() {
 #[tokio::test]
 async fn pings_are_sent_only_after_confirmation() {
     let stage = Stage::new(30).await;
-    let said = stage.backfill(&["20", "40"]).await;
-    assert_eq!(said.code, Some(1));
+    let result = stage.backfill(&["20", "40"]).await;
+    assert_eq!(result.code, Some(1));
     let expected = format!(
         "events: the pings of 10 pushes (21 to 30) to {} to 127.0.0.1 would be sent: say --yes if that is meant\n",
         stage.peer.repository()
     );
-    assert!(said.err.ends_with(&expected), "{}", said.err);
+    assert!(result.err.ends_with(&expected), "{}", result.err);
     assert_eq!(stage.peer.accepted(), BTreeSet::new());
 
-    let said = stage.backfill(&["20", "40", "--no-send"]).await;
-    assert_eq!(said.code, Some(0), "{}", said.err);
-    let shown: BTreeSet<_> = said
+    let result = stage.backfill(&["20", "40", "--no-send"]).await;
+    assert_eq!(result.code, Some(0), "{}", result.err);
+    let shown: BTreeSet<_> = result
         .out
         .lines()
         .map(|line| {
@@ -165,8 +169,8 @@ async fn pings_are_sent_only_after_confirmation() {
         ),
         (&["1", "2", "--no-send", "--resume"], "cannot be used with"),
     ] {
-        let said = stage.backfill(arguments).await;
-        assert!(said.err.contains(expected), "{}", said.err);
+        let result = stage.backfill(arguments).await;
+        assert!(result.err.contains(expected), "{}", result.err);
     }
 }
 
@@ -217,16 +221,16 @@ async fn changeset_that_fails_permanently_is_listed_and_blocks_no_others() {
     let stage = Stage::new(300).await;
     let missing = nodes(150)[1].clone();
     stage.peer.world().missing.insert(missing.clone());
-    let said = stage.backfill(&["100", "300", "--yes"]).await;
-    assert_eq!(said.code, Some(1));
+    let result = stage.backfill(&["100", "300", "--yes"]).await;
+    assert_eq!(result.code, Some(1));
     let expected = format!(
         "push 150: changeset {missing} has no ping: no such changeset: {missing} is not in"
     );
-    assert!(said.err.contains(&expected), "{}", said.err);
+    assert!(result.err.contains(&expected), "{}", result.err);
     assert!(
-        said.err.contains("events: 1 changeset without a ping"),
+        result.err.contains("events: 1 changeset without a ping"),
         "{}",
-        said.err
+        result.err
     );
     assert_eq!(
         pings(101..=300).difference(&stage.peer.accepted()).count(),

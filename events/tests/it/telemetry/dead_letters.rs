@@ -26,13 +26,13 @@ async fn malformed_message_moves_to_file_of_dead_letters_and_next_run_succeeds()
         .join(".local/state/code-review-events/telemetry/dead-letters.jsonl");
     assert!(!default.exists(), "a dry run writes no file");
 
-    let said = deployment.process(&[]).await;
-    assert_eq!(said.code, Some(1), "{}", said.err);
+    let result = deployment.process(&[]).await;
+    assert_eq!(result.code, Some(1), "{}", result.err);
     let expected = format!(
         "events: 2 messages can never be processed: moved from the queue to {}\n",
         default.display()
     );
-    assert!(said.err.ends_with(&expected), "{}", said.err);
+    assert!(result.err.ends_with(&expected), "{}", result.err);
     assert_eq!(deployment.peer.accepted(), pings(1..=5));
     deployment.until_depth(0).await;
     let letters = dead_letters(&default);
@@ -61,14 +61,14 @@ async fn malformed_message_moves_to_file_of_dead_letters_and_next_run_succeeds()
         assert_eq!(body["payload"]["type"], "changegroup.1");
     }
 
-    let said = deployment.process(&[]).await;
-    assert_eq!(said.code, Some(0), "{}", said.err);
+    let result = deployment.process(&[]).await;
+    assert_eq!(result.code, Some(0), "{}", result.err);
     let other = deployment.directory.path().join("other");
     deployment.publish(&json!(5)).await;
-    let said = deployment
+    let result = deployment
         .process(&["--dead-letters", other.to_str().unwrap()])
         .await;
-    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert_eq!(result.code, Some(1), "{}", result.err);
     assert_eq!(
         (dead_letters(&other).len(), dead_letters(&default).len()),
         (1, 2)
@@ -80,15 +80,15 @@ async fn message_stays_in_the_queue_when_the_file_cannot_be_written() {
     let deployment = Deployment::with_queue().await;
     deployment.publish(&json!(5)).await;
     let folder = deployment.directory.path().to_str().unwrap();
-    let said = deployment.process(&["--dead-letters", folder]).await;
-    assert_eq!(said.code, Some(1), "{}", said.err);
+    let result = deployment.process(&["--dead-letters", folder]).await;
+    assert_eq!(result.code, Some(1), "{}", result.err);
     assert!(
-        said.err.contains(&format!("cannot write to {folder}")),
+        result.err.contains(&format!("cannot write to {folder}")),
         "{}",
-        said.err
+        result.err
     );
     let left = "events: 1 message could not be processed: left in the queue for a later run\n";
-    assert!(said.err.ends_with(left), "{}", said.err);
+    assert!(result.err.ends_with(left), "{}", result.err);
     deployment.until_depth(1).await;
 }
 
@@ -102,11 +102,11 @@ async fn push_with_stripped_changeset_becomes_dead_letter_at_its_second_delivery
         (1, "left in the queue for a later run"),
         (0, "telemetry/dead-letters.jsonl"),
     ] {
-        let said = deployment.process(&[]).await;
+        let result = deployment.process(&[]).await;
         assert!(
-            said.code == Some(1) && said.err.ends_with(&format!("{ending}\n")),
+            result.code == Some(1) && result.err.ends_with(&format!("{ending}\n")),
             "{}",
-            said.err
+            result.err
         );
         deployment.until_depth(left).await;
     }

@@ -155,7 +155,7 @@ impl World {
         let (start, end) = (number("startID"), number("endID").min(self.pushes));
         assert!(
             end.saturating_sub(start) <= 100,
-            "pushes are asked for in bounded steps"
+            "pushes are requested in bounded steps"
         );
         let push = |push| {
             let push_json = json!({"changesets": nodes(push), "date": 1_795_228_689_u64 + push, "user": "ann@example.com"});
@@ -165,8 +165,8 @@ impl World {
         json!({"lastpushid": self.pushes, "pushes": pushes})
     }
 
-    fn changeset(&self, asked: &str) -> (u16, String) {
-        let push = u64::from_str_radix(&asked[..asked.len().min(16)], 16).unwrap_or(u64::MAX);
+    fn changeset(&self, revision: &str) -> (u16, String) {
+        let push = u64::from_str_radix(&revision[..revision.len().min(16)], 16).unwrap_or(u64::MAX);
         let known = (1..=self.pushes)
             .contains(&push)
             .then(|| nodes(push))
@@ -174,11 +174,11 @@ impl World {
             .flatten();
         let Some(node) = known
             .into_iter()
-            .find(|node| node.starts_with(asked) && !self.missing.contains(node))
+            .find(|node| node.starts_with(revision) && !self.missing.contains(node))
         else {
             return (
                 404,
-                json!({"error": format!("unknown revision '{asked}'")}).to_string(),
+                json!({"error": format!("unknown revision '{revision}'")}).to_string(),
             );
         };
         let description = match push % 100 {

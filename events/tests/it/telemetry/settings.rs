@@ -18,14 +18,17 @@ async fn environment_wins_over_file_and_every_fault_is_reported_at_once() {
         "TARGET_REPO".to_owned(),
         "https://hg.example.com/try".to_owned(),
     )];
-    let said = telemetry(&arguments, &wins, &deployment.directory).await;
+    let result = telemetry(&arguments, &wins, &deployment.directory).await;
     assert!(
-        said.code == Some(1) && said.err.contains("it is not below https://hg.example.com"),
+        result.code == Some(1)
+            && result
+                .err
+                .contains("it is not below https://hg.example.com"),
         "{}",
-        said.err
+        result.err
     );
-    let said = telemetry(&arguments, &[], &deployment.directory).await;
-    assert_eq!(said.code, Some(0), "{}", said.err);
+    let result = telemetry(&arguments, &[], &deployment.directory).await;
+    assert_eq!(result.code, Some(0), "{}", result.err);
     assert_eq!(deployment.peer.accepted(), pings([1]));
 
     std::fs::write(
@@ -60,16 +63,17 @@ async fn example_file_is_valid() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../dotenv.example.txt");
     std::fs::copy(example, directory.path().join(".env")).unwrap();
     // Nothing listens there; the command connects after it has read its settings.
-    let nobody = [
+    let unreachable = [
         ("PULSE_HOST".to_owned(), "127.0.0.1".to_owned()),
         ("PULSE_PORT".to_owned(), "1".to_owned()),
     ];
-    let said = telemetry(&["process-queue-messages"], &nobody, &directory).await;
-    assert_eq!(said.code, Some(1));
+    let result = telemetry(&["process-queue-messages"], &unreachable, &directory).await;
+    assert_eq!(result.code, Some(1));
     assert!(
-        said.err
+        result
+            .err
             .contains("cannot connect to rabbitmq at amqps://127.0.0.1:1"),
         "{}",
-        said.err
+        result.err
     );
 }

@@ -81,7 +81,7 @@ impl Hg {
         hg
     }
 
-    /// The next message of the command server: its channel, and what it says.
+    /// The next message of the command server: its channel and its text.
     fn message(&self) -> (u8, Vec<u8>) {
         let mut commands = self.commands.borrow_mut();
         let output = commands.stdout.as_mut().unwrap();
