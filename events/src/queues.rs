@@ -7,10 +7,8 @@ use bus::{Backoff, Policy, Queue, QueueSpec};
 use notify::{Digest, Notification};
 use phabricator::LandoWarning;
 use pulse::PulseMessage;
-use taskcluster::{
-    Email,
-    model::{Trigger, Watched},
-};
+use taskcluster::Email;
+use triggers::{Trigger, Watched};
 
 /// What Harbormaster asked for, until the revision is public. Phabricator may be away for five hours. A bound keeps a
 /// flood from filling Redis: beyond it the web answers 503.

@@ -11,14 +11,14 @@ use bus::{Bus, Consumer, Producer, Queue, RecordStore};
 use phabricator::{Conduit, ConduitError, DiffPoller, NameResolver, TestResultPublisher};
 use pulse::{Listener, PulseMessage, PulseSettings, Route, Topic};
 use runtime::{Clock, Service, ServiceError, error_chain};
-use taskcluster::{
-    CoverageBuilds, DiffAnalysis, HookRunner, LandedGroups, Landing, Mailer, Monitor,
-    PublishedCommits, ReportScope, Reporter, RiskAnalysis, SelectionEnd, SelectionQueues,
-    SelectionStart, Taskcluster, TaskclusterError, TestEnd,
-    model::{HookName, Trigger, Watched},
-};
+use taskcluster::{Taskcluster, TaskclusterError};
 use tokio::time::timeout;
 use tracing::{info, warn};
+use triggers::{
+    CoverageBuilds, DiffAnalysis, HookName, HookRunner, LandedGroups, Landing, Mailer, Monitor,
+    PublishedCommits, ReportScope, Reporter, RiskAnalysis, SelectionEnd, SelectionQueues,
+    SelectionStart, TestEnd, Trigger, Watched,
+};
 
 use super::{build_log, services};
 use crate::{

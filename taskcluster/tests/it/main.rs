@@ -1,4 +1,4 @@
-//! The crate against a Taskcluster: recorded answers and messages, and the fake one with its state.
+//! The client against recorded responses and messages, and against the fake Taskcluster.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,11 +8,8 @@
 
 mod artifacts;
 mod calls;
-mod hooks;
 mod messages;
-mod monitoring;
 mod recorded;
 mod retries;
-mod selection;
 mod signatures;
 mod stage;

@@ -1,0 +1,209 @@
+//! What is reported of tasks that have ended, in Markdown.
+
+use runtime::sanitize;
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use url::Url;
+
+use super::{EndedTask, TaskEnd};
+use crate::HookName;
+
+/// How many tasks of one kind are listed. A mail has 102,400 characters at most.
+const LISTED: usize = 50;
+/// No hook is begun once the text is this long, in bytes. That of one hook takes 25,000 at most.
+const LENGTH: usize = 70_000;
+
+/// Where tasks are.
+#[derive(Debug, Clone)]
+pub struct ReportScope {
+    /// What the deployment is called, for people.
+    pub name: String,
+    /// Its address, where its tasks are shown.
+    pub root: Url,
+}
+
+/// The outcomes of the tasks of each hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The tasks that have ended, by hook.
+    #[serde(skip)]
+    hooks: BTreeMap<HookName, Vec<EndedTask>>,
+    /// Its text, Markdown. Empty when all tasks completed: there is nothing to say.
+    pub text: String,
+}
+
+impl Report {
+    /// The report on `tasks`.
+    pub fn new(scope: &ReportScope, tasks: Vec<EndedTask>) -> Self {
+        let mut hooks: BTreeMap<HookName, Vec<EndedTask>> = BTreeMap::new();
+        for task in tasks {
+            hooks.entry(task.hook.clone()).or_default().push(task);
+        }
+        let mut text = String::new();
+        let is_good = |tasks: &[EndedTask]| tasks.iter().all(|task| task.end == TaskEnd::Completed);
+        let mut left_out = 0;
+        for (hook, tasks) in hooks.iter().filter(|(_, tasks)| !is_good(tasks)) {
+            if text.len() > LENGTH {
+                left_out += 1;
+            } else {
+                section(&mut text, scope, hook, tasks);
+            }
+        }
+        if left_out > 0 {
+            let _ = writeln!(
+                text,
+                "There are {left_out} more hooks whose tasks did not all complete."
+            );
+        }
+        Self { hooks, text }
+    }
+
+    /// How many tasks it is about, those of hooks that are left out included.
+    pub fn tasks(&self) -> usize {
+        self.hooks.values().map(Vec::len).sum()
+    }
+
+    pub(super) fn into_tasks(self) -> impl Iterator<Item = EndedTask> {
+        self.hooks.into_values().flatten()
+    }
+
+    /// When the first and the last of its tasks ended.
+    pub fn period(&self) -> Option<(Timestamp, Timestamp)> {
+        let times = || self.hooks.values().flatten().map(|task| task.at);
+        Some((times().min()?, times().max()?))
+    }
+}
+
+fn section(text: &mut String, scope: &ReportScope, hook: &HookName, tasks: &[EndedTask]) {
+    let _ = writeln!(text, "## {}\n", plain(&hook.to_string()));
+    let mut ends: BTreeMap<TaskEnd, Vec<&EndedTask>> = BTreeMap::new();
+    for task in tasks {
+        ends.entry(task.end).or_default().push(task);
+    }
+    for (end, of_it) in &ends {
+        #[expect(clippy::cast_precision_loss, reason = "a report has far fewer tasks")]
+        let share = 100.0 * of_it.len() as f64 / tasks.len() as f64;
+        let _ = writeln!(
+            text,
+            "* {}: {share:.1} % ({} of {})",
+            name(*end),
+            of_it.len(),
+            tasks.len()
+        );
+    }
+    text.push('\n');
+    for (end, of_it) in ends.iter().filter(|(end, _)| **end != TaskEnd::Completed) {
+        let _ = writeln!(text, "{}:\n", name(*end));
+        for task in of_it.iter().take(LISTED) {
+            let _ = write!(text, "* {}", link(scope, &task.task_id));
+            if let Some(new) = &task.retried_as {
+                let _ = write!(text, ", tried again as {}", link(scope, new));
+            }
+            text.push('\n');
+        }
+        if let Some(more) = of_it.len().checked_sub(LISTED).filter(|more| *more > 0) {
+            let _ = writeln!(text, "* and {more} more");
+        }
+        text.push('\n');
+    }
+}
+
+fn link(scope: &ReportScope, task_id: &str) -> String {
+    format!(
+        "[{task_id}]({}/tasks/{task_id})",
+        scope.root.as_str().trim_end_matches('/')
+    )
+}
+
+fn name(end: TaskEnd) -> &'static str {
+    match end {
+        TaskEnd::Completed => "completed",
+        TaskEnd::Failed => "failed",
+        TaskEnd::Exception => "exception",
+        TaskEnd::Forgotten => "not known any more",
+    }
+}
+
+/// A hook's name as it is, whatever its characters mean in Markdown.
+fn plain(text: &str) -> String {
+    text.chars().fold(String::new(), |mut plain, letter| {
+        if letter.is_ascii_punctuation() && !"/-.".contains(letter) {
+            plain.push('\\');
+        }
+        plain.push(if letter.is_control() || sanitize::is_format(letter) {
+            ' '
+        } else {
+            letter
+        });
+        plain
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope() -> ReportScope {
+        ReportScope {
+            name: "Firefox".to_owned(),
+            root: Url::parse("https://tc.example").unwrap(),
+        }
+    }
+
+    fn task(hook: &str, id: &str, end: TaskEnd) -> EndedTask {
+        let at = "2026-11-21T12:00:00Z".parse().unwrap();
+        let hook = HookName::new("project-releng", hook);
+        EndedTask {
+            task_id: id.to_owned(),
+            hook,
+            end,
+            at,
+            retried_as: None,
+        }
+    }
+
+    #[test]
+    fn hook_with_only_completed_tasks_is_omitted() {
+        let retried = EndedTask {
+            retried_as: Some("D2".to_owned()),
+            ..task("bot", "D", TaskEnd::Exception)
+        };
+        let report = Report::new(
+            &scope(),
+            vec![
+                task("bot", "A", TaskEnd::Completed),
+                task("bot", "B", TaskEnd::Completed),
+                task("bot", "C", TaskEnd::Failed),
+                retried,
+                task("good", "E", TaskEnd::Completed),
+            ],
+        );
+        let expected = "## project-releng/bot\n\n* completed: 50.0 % (2 of 4)\n* failed: 25.0 % (1 of 4)\n\
+                        * exception: 25.0 % (1 of 4)\n\nfailed:\n\n* [C](https://tc.example/tasks/C)\n\nexception:\n\n\
+                        * [D](https://tc.example/tasks/D), tried again as [D2](https://tc.example/tasks/D2)\n\n";
+        assert_eq!((report.text.as_str(), report.tasks()), (expected, 5));
+        assert_eq!(
+            Report::new(&scope(), vec![task("good", "E", TaskEnd::Completed)]).text,
+            ""
+        );
+    }
+
+    #[test]
+    fn report_is_bounded_to_mail_size() {
+        let tasks = (0..1000).flat_map(|hook| {
+            (0..100).map(move |number| {
+                task(
+                    &format!("*hook*{hook}"),
+                    &format!("{number:022}"),
+                    TaskEnd::Failed,
+                )
+            })
+        });
+        let report = Report::new(&scope(), tasks.collect());
+        assert!(report.text.contains("* and 50 more") && report.text.contains("\\*hook\\*0"));
+        assert!(report.text.contains("more hooks"));
+        assert!(report.text.len() < 102_400, "{}", report.text.len());
+    }
+}

@@ -1,0 +1,184 @@
+//! Mails a report at regular intervals: one instance for all.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bus::{BusError, Field, LeaderLease, Outgoing, Producer, Queue, RecordStore};
+use jiff::Timestamp;
+use runtime::{Service, ServiceError, Shutdown, error_chain};
+use taskcluster::{Email, EmailTemplate};
+use tracing::{info, warn};
+
+use super::{Report, ReportScope, results};
+
+const LAST: Field<Timestamp> = Field::new("reported");
+/// The record that holds when the last report was made. No task has such an id.
+const CLOCK: &str = "-reports-";
+
+/// Reports on the tasks of one deployment whose ends are recorded in a store.
+#[derive(Clone)]
+pub struct Reporter {
+    scope: ReportScope,
+    store: RecordStore,
+    mails: Queue<Email>,
+    addresses: Vec<String>,
+    producer: Producer,
+    period: Duration,
+}
+
+impl Reporter {
+    /// A reporter that has mails to `addresses` sent from `mails` every `period`.
+    pub fn new(
+        scope: ReportScope,
+        store: RecordStore,
+        mails: Queue<Email>,
+        addresses: Vec<String>,
+        producer: Producer,
+        period: Duration,
+    ) -> Self {
+        Self {
+            scope,
+            store,
+            mails,
+            addresses,
+            producer,
+            period,
+        }
+    }
+
+    /// What the next report would say.
+    pub async fn preview(&self) -> Result<Report, BusError> {
+        let tasks = results::unreported(self.producer.bus().as_ref(), &self.store).await?;
+        Ok(Report::new(&self.scope, tasks))
+    }
+
+    /// Makes the report now: its mails are sent, and its tasks are in no other. A report that says nothing is not mailed.
+    pub async fn send(&self) -> Result<Report, BusError> {
+        let (last, report) = (self.last().await?, self.preview().await?);
+        let now = self.producer.clock().now();
+        let mut updates = vec![self.store.set(CLOCK, LAST, &now)?];
+        updates.extend(
+            report
+                .clone()
+                .into_tasks()
+                .map(|task| results::reported(&self.store, &task)),
+        );
+        let mails = if report.text.is_empty() {
+            Vec::new()
+        } else {
+            self.mails(&report, last)?
+        };
+        self.producer.bus().push_with(mails, updates).await?;
+        Ok(report)
+    }
+
+    /// An instance that was stopped and goes on as if it held the lease makes the same report, after the same last one.
+    fn mails(&self, report: &Report, last: Option<Timestamp>) -> Result<Vec<Outgoing>, BusError> {
+        let subject = format!(
+            "Taskcluster hooks of {}: {} tasks",
+            self.scope.name,
+            report.tasks()
+        );
+        self.addresses
+            .iter()
+            .map(|address| {
+                let (subject, content) = (subject.clone(), report.text.clone());
+                let mail = Email {
+                    address: address.clone(),
+                    subject,
+                    content,
+                    template: EmailTemplate::Fullscreen,
+                };
+                let key = Some(format!(
+                    "report on {} after {last:?} to {address}",
+                    self.scope.name
+                ));
+                Ok(Outgoing {
+                    key,
+                    ..self.mails.pack(&mail, self.producer.clock().as_ref())?
+                })
+            })
+            .collect()
+    }
+
+    async fn last(&self) -> Result<Option<Timestamp>, BusError> {
+        let record = self
+            .producer
+            .bus()
+            .records(&self.store, &[CLOCK.to_owned()])
+            .await?
+            .pop()
+            .unwrap_or_default();
+        record.field(LAST).map_err(|source| BusError::Record {
+            record: CLOCK.to_owned(),
+            source,
+        })
+    }
+
+    /// Reports if it is time. The time begins with the very first look.
+    async fn look(&self) -> Result<(), BusError> {
+        let now = self.producer.clock().now();
+        match self.last().await? {
+            None => {
+                let update = self.store.set_once(CLOCK, LAST, &now)?;
+                self.producer
+                    .bus()
+                    .push_with(Vec::new(), vec![update])
+                    .await
+                    .map(|_| ())
+            }
+            Some(last) if now.duration_since(last).unsigned_abs() >= self.period => {
+                let report = self.send().await?;
+                let (tasks, to) = (report.tasks(), self.addresses.len());
+                info!(
+                    deployment = self.scope.name,
+                    tasks, "reported to {to} addresses"
+                );
+                Ok(())
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Service for Reporter {
+    fn name(&self) -> &str {
+        "reporter"
+    }
+
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
+        let clock = Arc::clone(self.producer.clock());
+        let name = format!("reporter {}", self.scope.name);
+        let mut lease = LeaderLease::new(Arc::clone(self.producer.bus()), Arc::clone(&clock), name);
+        let mut failed = false;
+        loop {
+            let done = async {
+                if lease.try_acquire().await? {
+                    self.look().await
+                } else {
+                    Ok(())
+                }
+            };
+            // What it does is one step.
+            match done.await {
+                Err(error) if !failed => {
+                    failed = true;
+                    warn!(
+                        error = error_chain(&error),
+                        "cannot report on tasks; retrying"
+                    );
+                }
+                Err(_) => {}
+                Ok(()) => failed = false,
+            }
+            tokio::select! {
+                () = clock.sleep(LeaderLease::RENEW_INTERVAL) => {}
+                () = shutdown.stopping() => break,
+            }
+        }
+        // Without that the next one waits a little longer.
+        let _: Result<(), BusError> = lease.release().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! How risky a patch is, for those who want to know.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use build::{Build, Phid};
+use bus::{BusError, Context, Handler, Outcome, Queue};
+use serde_json::json;
+
+use crate::{HookName, Trigger};
+
+/// Handles builds: has the risk of a diff analysed once, if its author or a reviewer is one of those who want that.
+pub struct RiskAnalysis {
+    deployment: String,
+    users: BTreeSet<Phid>,
+    hooks: Queue<Trigger>,
+}
+
+impl RiskAnalysis {
+    /// Triggers the hook, by `hooks`, for what `users` write or review on the Phabricator that the hook knows as
+    /// `deployment`.
+    pub fn new(deployment: String, users: BTreeSet<Phid>, hooks: Queue<Trigger>) -> Self {
+        Self {
+            deployment,
+            users,
+            hooks,
+        }
+    }
+}
+
+#[async_trait]
+impl Handler<Build> for RiskAnalysis {
+    type Error = BusError;
+
+    async fn handle(&self, build: Build, cx: &Context) -> Result<Outcome, BusError> {
+        let mut people = std::iter::once(&build.revision.author).chain(&build.revision.reviewers);
+        if !people.any(|person| self.users.contains(person)) {
+            return Ok(Outcome::Done);
+        }
+        let hook = HookName::new("project-bugbug", "bugbug-classify-patch");
+        let payload = json!({"PHABRICATOR_DEPLOYMENT": self.deployment, "DIFF_ID": build.diff.id});
+        Trigger::new(hook, payload, &format!("diff {}", build.diff.id)).send(&self.hooks, cx)?;
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,181 @@
+//! A Taskcluster with a hook, and a bus.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{
+    Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue, Reserve,
+    Settlement,
+};
+use pulse::{PulseMessage, Routing};
+use runtime::{Clock, ManualClock};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use taskcluster::Credentials;
+use triggers::{HookName, HookRunner, Trigger, Watched};
+
+use crate::stage::{NOW, Stage};
+
+/// Three attempts, a minute apart; keys are known for a day.
+pub(crate) const POLICY: Policy = Policy {
+    attempts: 3,
+    backoff: Backoff {
+        first: Duration::from_secs(60),
+        factor: 1,
+        cap: Duration::from_secs(60),
+    },
+    ..Policy::DEFAULT
+};
+pub(crate) const HOOKS: Queue<Trigger> = Queue::new("hooks", POLICY);
+pub(crate) const MONITORING: Queue<Watched> = Queue::new("monitoring", POLICY);
+
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Longer than a failed attempt is deferred, or a call's outcome is waited for.
+pub(crate) const LATER: Duration = Duration::from_secs(200);
+
+pub(crate) struct World {
+    pub(crate) stage: Stage,
+    pub(crate) bus: Arc<dyn Bus>,
+    /// The clock of those who work on the bus. The client of Taskcluster has its own, on which waits are over at once.
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+/// The hook that exists.
+pub(crate) fn bot() -> HookName {
+    HookName::new("project-releng", "services-production-staticanalysis/bot")
+}
+
+pub(crate) fn trigger(what: &str) -> Trigger {
+    Trigger::new(bot(), json!({ "ANALYSIS_ID": what }), what)
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::on(|clock| Arc::new(MemoryBus::new(clock))).await
+    }
+
+    pub(crate) async fn on(bus: impl FnOnce(Arc<ManualClock>) -> Arc<dyn Bus>) -> Self {
+        let stage = Stage::set().await;
+        let bot = bot();
+        stage.fake.add_hook(
+            &bot.group,
+            &bot.id,
+            Some(json!({ "metadata": metadata("bot") })),
+        );
+        let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+        Self {
+            stage,
+            bus: bus(clock.clone()),
+            clock,
+        }
+    }
+
+    /// A process that handles `hooks`.
+    pub(crate) fn runner(&self) -> Consumer {
+        self.runner_with(self.stage.credentials())
+    }
+
+    pub(crate) fn runner_with(&self, credentials: Credentials) -> Consumer {
+        let client = self.stage.client_with(credentials);
+        self.consumer(HOOKS, HookRunner::new(client, &HOOKS, MONITORING))
+    }
+
+    pub(crate) fn consumer<M: Message>(
+        &self,
+        queue: Queue<M>,
+        handler: impl Handler<M>,
+    ) -> Consumer {
+        Consumer::new(self.bus.clone(), self.clock.clone(), queue, handler)
+    }
+
+    /// Puts a message into a queue, whatever was there before.
+    pub(crate) async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) {
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        Producer::new(self.bus.clone(), clock)
+            .send(queue, message)
+            .await
+            .unwrap();
+    }
+
+    /// Has `handler` handle one message.
+    pub(crate) async fn handle<M: Message>(
+        &self,
+        queue: Queue<M>,
+        handler: impl Handler<M>,
+        message: &M,
+    ) {
+        self.send(&queue, message).await;
+        assert_eq!(self.consumer(queue, handler).step().await.unwrap(), 1);
+    }
+
+    pub(crate) async fn depth<M: Message>(&self, queue: &Queue<M>) -> Depth {
+        self.bus.depth(&queue.spec()).await.unwrap()
+    }
+
+    /// Takes all that is ready in a queue out of it.
+    pub(crate) async fn take<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
+        let taken = self
+            .bus
+            .reserve(&queue.spec(), Reserve::now(100))
+            .await
+            .unwrap();
+        for delivery in &taken {
+            self.bus
+                .settle(&delivery.lease, &Settlement::Done { emit: Vec::new() })
+                .await
+                .unwrap();
+        }
+        taken
+            .iter()
+            .map(|delivery| M::decode(delivery.envelope.version, &delivery.envelope.body).unwrap())
+            .collect()
+    }
+
+    /// Why messages of a queue became dead letters.
+    pub(crate) async fn dead<M: Message>(&self, queue: &Queue<M>) -> Vec<String> {
+        self.bus
+            .dead(&queue.spec(), "", 100)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|letter| letter.reason)
+            .collect()
+    }
+
+    /// How often a hook was triggered.
+    pub(crate) fn triggered(&self) -> usize {
+        self.stage.fake.triggers().len()
+    }
+}
+
+/// What people read of a task with this name.
+pub(crate) fn metadata(name: &str) -> Value {
+    json!({ "name": name, "description": "a test task", "owner": "dev@example.com", "source": "https://example.com" })
+}
+
+/// A message as it was recorded.
+#[derive(Deserialize)]
+struct Recorded {
+    exchange: String,
+    #[serde(rename = "routingKey", alias = "routing_key")]
+    key: String,
+    body: Value,
+}
+
+/// The message in a file of recorded ones, changed by `change`.
+pub(crate) fn recorded(text: &str, change: impl FnOnce(&mut Value)) -> PulseMessage {
+    let Recorded {
+        exchange,
+        key,
+        mut body,
+    } = serde_json::from_str(text).unwrap();
+    change(&mut body);
+    let routing = Routing {
+        exchange,
+        key,
+        other_routes: Vec::new(),
+    };
+    PulseMessage {
+        routing,
+        body: body.to_string().into_bytes().into(),
+    }
+}
