@@ -8,7 +8,7 @@ use notify::{Digest, Notification};
 use phabricator::LandoWarning;
 use pulse::PulseMessage;
 use taskcluster::Email;
-use triggers::{Trigger, Watched};
+use triggers::{HookTask, Trigger};
 
 /// What Harbormaster asked for, until the revision is public. Phabricator may be away for five hours. A bound keeps a
 /// flood from filling Redis: beyond it the web answers 503.
@@ -113,10 +113,10 @@ pub const HOOKS: Queue<Trigger> = Queue::new("hooks", ELSEWHERE);
 /// Hooks to trigger on the community's Taskcluster.
 pub const HOOKS_COMMUNITY: Queue<Trigger> = Queue::new("hooks:community", ELSEWHERE);
 
-/// Tasks that hooks made, until they end.
-pub const MONITORING: Queue<Watched> = Queue::new("monitoring", ELSEWHERE);
+/// Tasks that hooks created, until they end.
+pub const HOOK_TASKS: Queue<HookTask> = Queue::new("hook-tasks", ELSEWHERE);
 /// The same on the community's Taskcluster.
-pub const MONITORING_COMMUNITY: Queue<Watched> = Queue::new("monitoring:community", ELSEWHERE);
+pub const HOOK_TASKS_COMMUNITY: Queue<HookTask> = Queue::new("hook-tasks:community", ELSEWHERE);
 
 /// Mails, one for each address.
 pub const MAILS: Queue<Email> = Queue::new("mails", ELSEWHERE);
@@ -221,8 +221,8 @@ pub fn all() -> Vec<QueueSpec> {
         BUILD_PUBLISH_TESTS.spec(),
         HOOKS.spec(),
         HOOKS_COMMUNITY.spec(),
-        MONITORING.spec(),
-        MONITORING_COMMUNITY.spec(),
+        HOOK_TASKS.spec(),
+        HOOK_TASKS_COMMUNITY.spec(),
         MAILS.spec(),
         PULSE_NOTIFY.spec(),
         NOTIFY.spec(),

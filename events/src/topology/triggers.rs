@@ -15,9 +15,9 @@ use taskcluster::{Taskcluster, TaskclusterError};
 use tokio::time::timeout;
 use tracing::{info, warn};
 use triggers::{
-    CoverageBuilds, DiffAnalysis, HookName, HookRunner, LandedGroups, Landing, Mailer, Monitor,
-    PublishedCommits, ReportScope, Reporter, RiskAnalysis, SelectionEnd, SelectionQueues,
-    SelectionStart, TestEnd, Trigger, Watched,
+    CoverageBuilds, DiffAnalysis, HookName, HookRunner, HookTask, Landing, Mailer,
+    PostLandingReview, PublishedCommits, ReportScope, Reporter, RiskAnalysis, SelectionQueues,
+    SelectionResultHandler, SelectionStart, TaskWatcher, TestResultHandler, Trigger,
 };
 
 use super::{build_log, services};
@@ -25,8 +25,8 @@ use crate::{
     config::{Config, HookConfig, HookSource, TestSelectionConfig, TriggersConfig},
     each::{Each, Wanted},
     queues::{
-        BUGBUG, BUGBUG_TRY_PUSH, BUILD_PUBLISH_TESTS, DIFFS, HOOKS, HOOKS_COMMUNITY, MAILS,
-        MONITORING, MONITORING_COMMUNITY, PULSE_COVERAGE, PULSE_LANDED, PULSE_MOZREVIEW,
+        BUGBUG, BUGBUG_TRY_PUSH, BUILD_PUBLISH_TESTS, DIFFS, HOOK_TASKS, HOOK_TASKS_COMMUNITY,
+        HOOKS, HOOKS_COMMUNITY, MAILS, PULSE_COVERAGE, PULSE_LANDED, PULSE_MOZREVIEW,
         PULSE_SELECTED, PULSE_TESTS,
     },
 };
@@ -129,7 +129,7 @@ pub(crate) struct Deployment {
     /// The same under its public address, and for what is open to all.
     pub(crate) public: Taskcluster,
     hooks: Queue<Trigger>,
-    monitoring: Queue<Watched>,
+    hook_tasks: Queue<HookTask>,
     pub(crate) tasks: RecordStore,
 }
 
@@ -145,7 +145,7 @@ impl Deployment {
                 client,
                 public,
                 hooks: HOOKS,
-                monitoring: MONITORING,
+                hook_tasks: HOOK_TASKS,
                 tasks: RecordStore {
                     name: "tasks",
                     retention: RETENTION,
@@ -160,7 +160,7 @@ impl Deployment {
             client,
             public,
             hooks: HOOKS_COMMUNITY,
-            monitoring: MONITORING_COMMUNITY,
+            hook_tasks: HOOK_TASKS_COMMUNITY,
             tasks: RecordStore {
                 name: "tasks:community",
                 retention: RETENTION,
@@ -319,7 +319,7 @@ impl Triggers<'_> {
             name,
             client,
             hooks,
-            monitoring,
+            hook_tasks,
             tasks,
             ..
         } = deployment;
@@ -328,10 +328,10 @@ impl Triggers<'_> {
             "taskcluster: triggering and watching on that of {name}, {}",
             client.root().host_str().unwrap_or_default()
         );
-        services.push(self.consumer(*hooks, HookRunner::new(client.clone(), hooks, *monitoring)));
+        services.push(self.consumer(*hooks, HookRunner::new(client.clone(), hooks, *hook_tasks)));
         services.push(self.consumer(
-            *monitoring,
-            Monitor::new(client.clone(), *monitoring, *tasks),
+            *hook_tasks,
+            TaskWatcher::new(client.clone(), *hook_tasks, *tasks),
         ));
         if config.admins.is_empty() {
             warn!("admins is empty: nobody is sent a report on tasks");
@@ -437,7 +437,7 @@ impl Triggers<'_> {
                 let all: Wanted<PulseMessage> = Box::new(|_| true);
                 (
                     all,
-                    LandedGroups::new(firefox.client.clone(), landing, &config.channel, HOOKS),
+                    PostLandingReview::new(firefox.client.clone(), landing, &config.channel, HOOKS),
                 )
             })
             .collect();
@@ -472,7 +472,7 @@ impl Triggers<'_> {
             mails: MAILS,
         };
         let (of_community, of_firefox) = (community.client.clone(), firefox.client.clone());
-        let end = SelectionEnd::new(
+        let end = SelectionResultHandler::new(
             deployment.to_owned(),
             of_community,
             of_firefox,
@@ -489,7 +489,7 @@ impl Triggers<'_> {
         services.push(self.consumer(PULSE_SELECTED, end));
         services.push(self.consumer(
             PULSE_TESTS,
-            TestEnd::new(firefox.client.clone(), BUILD_PUBLISH_TESTS),
+            TestResultHandler::new(firefox.client.clone(), BUILD_PUBLISH_TESTS),
         ));
         services.push(self.consumer(BUILD_PUBLISH_TESTS, publisher));
         if let Some(pulse) = &self.config.triggers.community_pulse {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{MessageSelector, QueueAdmin};
-use events::queues::{self, MONITORING};
+use events::queues::{self, HOOK_TASKS};
 use pulse::{PulseMessage, Routing};
 use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
@@ -144,7 +144,7 @@ impl Pulse {
             let mut under_way = 0;
             for queue in queues::all()
                 .iter()
-                .filter(|queue| queue.name != MONITORING.spec().name)
+                .filter(|queue| queue.name != HOOK_TASKS.spec().name)
             {
                 let depth = bus.depth(queue).await.unwrap();
                 assert_eq!(
@@ -283,7 +283,7 @@ async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its
     pulse
         .world
         .bus()
-        .requeue(&MONITORING.spec(), MessageSelector::All)
+        .requeue(&HOOK_TASKS.spec(), MessageSelector::All)
         .await
         .unwrap();
     until("the report", &worker, || {

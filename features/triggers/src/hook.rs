@@ -1,4 +1,4 @@
-//! Hooks: what is to be triggered, and what came of it.
+//! Hooks, the triggers of hooks, and the tasks that they create.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Names a hook within its deployment.
+/// The name of a hook within its deployment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HookName {
-    /// The group that it belongs to, such as `project-relman`.
+    /// Its group, such as `project-relman`.
     pub group: String,
-    /// Its name in the group. It may hold slashes.
+    /// Its id within the group. It may contain slashes.
     pub id: String,
 }
 
 impl HookName {
-    /// The hook `id` of `group`.
+    /// Names the hook `id` of `group`.
     pub fn new(group: impl Into<String>, id: impl Into<String>) -> Self {
         Self {
             group: group.into(),
@@ -32,25 +32,25 @@ impl fmt::Display for HookName {
     }
 }
 
-/// A hook to trigger; travels in `hooks` or `hooks:community`, by the deployment that has the hook.
+/// A hook to trigger: the message of `hooks` and `hooks:community`, for the deployment that has the hook.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trigger {
-    /// Which hook.
+    /// The hook.
     pub hook: HookName,
-    /// What its template is given.
+    /// The input of its template.
     pub payload: Value,
-    /// What the hook is triggered for. It is triggered once for one key, however often that is asked for.
+    /// The deduplication key: the hook is triggered once for a key, however many messages have it.
     pub key: String,
 }
 
 impl Trigger {
-    /// Triggers `hook` with `payload`. `what` it is for sets it apart from everything else that the hook is triggered for.
+    /// Triggers `hook` with `payload`. `what` is what it is triggered for, such as a diff: it makes the key of this hook.
     pub fn new(hook: HookName, payload: Value, what: &str) -> Self {
         let key = format!("{hook} {what}");
         Self { hook, payload, key }
     }
 
-    /// Sends it to `queue` with the step that runs, unless it was sent there already.
+    /// Sends it to `queue` in the current step, unless one with its key was sent there within the window.
     pub fn send(&self, queue: &Queue<Self>, cx: &Context) -> Result<(), BusError> {
         cx.send_deduplicated(queue, self, &self.key)
     }
@@ -60,21 +60,21 @@ impl Message for Trigger {
     const VERSION: u16 = 1;
 }
 
-/// A task that a hook made, to be watched until it ends; travels in `monitoring` or `monitoring:community`.
+/// A task that a hook created, to be watched until it ends: the message of `hook-tasks` and `hook-tasks:community`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watched {
+pub struct HookTask {
     /// The task.
     pub task_id: String,
-    /// The hook that made it.
+    /// The hook that created it.
     pub hook: HookName,
-    /// When.
+    /// When the hook was triggered.
     pub triggered_at: Timestamp,
-    /// How many tasks were made in its place before it, each after an exception.
+    /// The number of tasks before it that ended as an exception and were replaced.
     #[serde(default)]
     pub retried: u32,
 }
 
-impl Message for Watched {
+impl Message for HookTask {
     const VERSION: u16 = 1;
 
     fn describe(&self, span: &tracing::Span) {

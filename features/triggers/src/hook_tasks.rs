@@ -1,13 +1,13 @@
-//! Watches the tasks that hooks made until they end, and reports on them.
+//! Watches the tasks that hooks created until they end, and reports on them.
 //!
-//! A watched task is a message that comes back, at first every minute and then less often the older the task is: there is
-//! no list that a restart could lose. Its end is recorded in the same step in which its message is settled. A report takes
-//! all ends that were not reported yet; its mails are sent in the same step in which the ends are marked as reported, so
-//! that every end is in one report.
+//! A watched task is a message that is deferred until the task ends: at first for a minute, and longer as the task gets
+//! older. There is no list that a restart could lose. The watcher records the result of the task in the step that settles
+//! the message. A report takes all results that no report had. Its mails are sent in the step that marks these results as
+//! reported, so each result is in one report.
 //!
-//! A task that ended as an *exception* did not fail by itself: its worker vanished, or its deadline passed. Another task
-//! is made from its definition, under an id that follows from the first one's: whoever does that a second time, after a
-//! crash, finds the task that is there.
+//! A task that ends as an *exception* did not fail by itself: its worker vanished, or its deadline passed. The watcher
+//! creates another task from its definition. The id of the new task follows from that of the old one, so a delivery after a
+//! crash finds the task that an earlier one created.
 
 mod report;
 mod reporter;
@@ -16,5 +16,5 @@ mod watcher;
 
 pub use report::{Report, ReportScope};
 pub use reporter::Reporter;
-pub use results::{EndedTask, TaskEnd};
-pub use watcher::{Monitor, MonitorError};
+pub use results::{EndedTask, TaskResult};
+pub use watcher::{TaskWatcher, WatchError};

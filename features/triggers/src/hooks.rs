@@ -1,7 +1,7 @@
-//! Hooks: what triggers them, and the one handler that does it.
+//! The sources that trigger hooks, and the one handler that triggers them.
 //!
-//! A source turns a message into [`Trigger`](crate::Trigger)s, each with a key for what it is triggered for, and
-//! sends them in the step that settles its message. [`HookRunner`] triggers them and hands the tasks to monitoring.
+//! A source turns a message into [`Trigger`](crate::Trigger)s, each with a key that names what it is triggered for. It sends
+//! them in the step that settles its message. [`HookRunner`] triggers them, and sends their tasks to the watcher.
 
 mod coverage;
 mod diffs;
@@ -16,6 +16,6 @@ pub use coverage::CoverageBuilds;
 pub use diffs::DiffAnalysis;
 pub use error::HookError;
 pub use mozreview::PublishedCommits;
-pub use post_landing_review::{LandedGroups, Landing};
+pub use post_landing_review::{Landing, PostLandingReview};
 pub use risk_analysis::RiskAnalysis;
 pub use runner::HookRunner;

@@ -1,8 +1,10 @@
 //! Triggers hooks on Taskcluster, and watches their tasks.
 //!
-//! Sources turn messages of Pulse, new diffs, builds and pushes into [`Trigger`]s. [`HookRunner`] triggers the hooks.
-//! [`Monitor`] watches the tasks that they make, and [`Reporter`] reports on them. [`SelectionStart`], [`SelectionEnd`] and
-//! [`TestEnd`] select tests for pushes to Try and publish their results. [`Mailer`] sends mails.
+//! * Sources turn messages of Pulse, new diffs, builds and pushes into [`Trigger`]s. [`HookRunner`] triggers the hooks.
+//! * [`TaskWatcher`] polls the tasks that the hooks create, and [`Reporter`] reports on them.
+//! * [`SelectionStart`], [`SelectionResultHandler`] and [`TestResultHandler`] have tests selected for pushes to Try, add
+//!   them, and publish their results.
+//! * [`Mailer`] sends mails.
 
 mod hook;
 mod hook_tasks;
@@ -10,13 +12,16 @@ mod hooks;
 mod mail;
 mod selection;
 
-pub use hook::{HookName, Trigger, Watched};
-pub use hook_tasks::{EndedTask, Monitor, MonitorError, Report, ReportScope, Reporter, TaskEnd};
+pub use hook::{HookName, HookTask, Trigger};
+pub use hook_tasks::{
+    EndedTask, Report, ReportScope, Reporter, TaskResult, TaskWatcher, WatchError,
+};
 pub use hooks::{
-    CoverageBuilds, DiffAnalysis, HookError, HookRunner, LandedGroups, Landing, PublishedCommits,
-    RiskAnalysis,
+    CoverageBuilds, DiffAnalysis, HookError, HookRunner, Landing, PostLandingReview,
+    PublishedCommits, RiskAnalysis,
 };
 pub use mail::Mailer;
 pub use selection::{
-    ActionError, SelectionEnd, SelectionError, SelectionQueues, SelectionStart, TestEnd,
+    ActionError, SelectionError, SelectionQueues, SelectionResultHandler, SelectionStart,
+    TestResultHandler,
 };

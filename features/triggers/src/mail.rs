@@ -5,13 +5,13 @@ use bus::{Context, Handler, Outcome};
 use taskcluster::{Email, Mailed, Taskcluster, TaskclusterError};
 use tracing::{info, warn};
 
-/// Handles `mails`. The service drops a mail that it was asked for before, so one that is repeated arrives once.
+/// Handles `mails`. The service drops a mail that it sent shortly before, so a repeated one arrives once.
 pub struct Mailer {
     taskcluster: Taskcluster,
 }
 
 impl Mailer {
-    /// Sends through this deployment.
+    /// Sends through the notify service of this deployment.
     pub fn new(taskcluster: Taskcluster) -> Self {
         Self { taskcluster }
     }
@@ -24,11 +24,14 @@ impl Handler<Email> for Mailer {
     async fn handle(&self, email: Email, _cx: &Context) -> Result<Outcome, TaskclusterError> {
         match self.taskcluster.email(&email).await {
             Ok(Mailed::Sent) => info!(subject = email.subject, "mailed"),
-            Ok(Mailed::Discarded) => info!(subject = email.subject, "mailed before, not again"),
+            Ok(Mailed::Discarded) => info!(
+                subject = email.subject,
+                "mail dropped, the service sent it before"
+            ),
             Err(TaskclusterError::DenylistedAddress) => {
                 warn!(
                     address = email.address,
-                    "taskcluster sends no mail to this address, it is on the denylist: dropped"
+                    "mail dropped, the address is on the denylist of taskcluster"
                 );
             }
             Err(error) => return Err(error),

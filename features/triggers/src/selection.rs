@@ -1,22 +1,22 @@
 //! Test selection: from a push to Try to the results of the tests that bugbug selected for it.
 //!
-//! 1. [`SelectionStart`] hears of a push, triggers bugbug's hook for a share of them, and remembers the push.
-//! 2. Some minutes later bugbug's task ends. [`SelectionEnd`] reads which tests it selected, and adds them to the push by
-//!    the action that the push's decision task offers for that.
-//! 3. [`TestEnd`] hears of all tasks on Try that end, and has the results of the tests of such pushes told.
+//! 1. [`SelectionStart`] receives a push, triggers bugbug's hook for a share of them, and records the push.
+//! 2. Some minutes later bugbug's task ends. [`SelectionResultHandler`] reads the selected tests, and adds them to the push
+//!    through the action that the push's decision task offers for it.
+//! 3. [`TestResultHandler`] receives all tasks on Try that end, and publishes the results of tests of recorded pushes.
 //!
-//! # What may come twice
+//! # Repeated messages
 //!
-//! What is sent and what is remembered is one step, so a message that is repeated later finds that it is done. Two that are
-//! handled at the same moment may both send: a trigger has a key, and its hook is triggered once for it; a mail is dropped
-//! by the service that sent the same one before; and a result is sent once, whoever sends it.
+//! A handler sends and records in one step, so a message that is repeated later finds its step done. Two that are handled at
+//! the same time may both send, without harm: a hook is triggered once for the key of its trigger, the mail service drops a
+//! mail that it sent shortly before, and a result is published once.
 //!
-//! # What is trusted
+//! # Trust
 //!
-//! Whoever may push to Try decides what its decision task offers, so an action is hostile: a schema, a template, and the
-//! name of a hook. Our credentials may trigger hooks that a pusher may not. So the decision task itself must have the scope
-//! that speaks for the hook, as Taskcluster's specification of actions demands, and the schema and the template must keep
-//! within bounds under which they end soon (`action_limits.rs`).
+//! Whoever may push to Try decides what its decision task offers. So an action is hostile input: a schema, a template and
+//! the name of a hook. Our credentials may trigger hooks that a pusher may not. Therefore the decision task itself must have
+//! the scope for the hook, as Taskcluster's specification of actions demands. The schema and the template must stay within
+//! limits under which their evaluation ends soon (`action_limits.rs`).
 
 mod action;
 mod action_limits;
@@ -28,6 +28,6 @@ mod test_results;
 
 pub use action::ActionError;
 pub use error::SelectionError;
-pub use result_handler::{SelectionEnd, SelectionQueues};
+pub use result_handler::{SelectionQueues, SelectionResultHandler};
 pub use start::SelectionStart;
-pub use test_results::TestEnd;
+pub use test_results::TestResultHandler;

@@ -1,50 +1,54 @@
-//! What is reported of tasks that have ended, in Markdown.
+//! The report on tasks that ended, in Markdown.
 
-use runtime::sanitize;
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;
+use runtime::sanitize;
 use serde::Serialize;
 use url::Url;
 
-use super::{EndedTask, TaskEnd};
+use super::{EndedTask, TaskResult};
 use crate::HookName;
 
-/// How many tasks of one kind are listed. A mail has 102,400 characters at most.
+/// The most tasks that are listed for one result of one hook. A mail has at most 102,400 characters.
 const LISTED: usize = 50;
-/// No hook is begun once the text is this long, in bytes. That of one hook takes 25,000 at most.
+/// The length of the text, in bytes, after which no further hook is added. The text on one hook has at most 25,000.
 const LENGTH: usize = 70_000;
 
-/// Where tasks are.
+/// The deployment that a report is about.
 #[derive(Debug, Clone)]
 pub struct ReportScope {
-    /// What the deployment is called, for people.
+    /// Its name in reports.
     pub name: String,
-    /// Its address, where its tasks are shown.
+    /// Its address, for links to tasks.
     pub root: Url,
 }
 
-/// The outcomes of the tasks of each hook.
+/// The results of the tasks of each hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// The tasks that have ended, by hook.
+    /// The tasks that ended, by hook.
     #[serde(skip)]
     hooks: BTreeMap<HookName, Vec<EndedTask>>,
-    /// Its text, Markdown. Empty when all tasks completed: there is nothing to say.
+    /// The text, in Markdown. Empty if all tasks completed.
     pub text: String,
 }
 
 impl Report {
-    /// The report on `tasks`.
+    /// Makes the report on `tasks`.
     pub fn new(scope: &ReportScope, tasks: Vec<EndedTask>) -> Self {
         let mut hooks: BTreeMap<HookName, Vec<EndedTask>> = BTreeMap::new();
         for task in tasks {
             hooks.entry(task.hook.clone()).or_default().push(task);
         }
         let mut text = String::new();
-        let is_good = |tasks: &[EndedTask]| tasks.iter().all(|task| task.end == TaskEnd::Completed);
+        let all_completed = |tasks: &[EndedTask]| {
+            tasks
+                .iter()
+                .all(|task| task.result == TaskResult::Completed)
+        };
         let mut left_out = 0;
-        for (hook, tasks) in hooks.iter().filter(|(_, tasks)| !is_good(tasks)) {
+        for (hook, tasks) in hooks.iter().filter(|(_, tasks)| !all_completed(tasks)) {
             if text.len() > LENGTH {
                 left_out += 1;
             } else {
@@ -60,7 +64,7 @@ impl Report {
         Self { hooks, text }
     }
 
-    /// How many tasks it is about, those of hooks that are left out included.
+    /// The number of its tasks, including those of hooks that the text leaves out.
     pub fn tasks(&self) -> usize {
         self.hooks.values().map(Vec::len).sum()
     }
@@ -69,7 +73,7 @@ impl Report {
         self.hooks.into_values().flatten()
     }
 
-    /// When the first and the last of its tasks ended.
+    /// The times at which the first and the last of its tasks ended.
     pub fn period(&self) -> Option<(Timestamp, Timestamp)> {
         let times = || self.hooks.values().flatten().map(|task| task.at);
         Some((times().min()?, times().max()?))
@@ -78,28 +82,31 @@ impl Report {
 
 fn section(text: &mut String, scope: &ReportScope, hook: &HookName, tasks: &[EndedTask]) {
     let _ = writeln!(text, "## {}\n", plain(&hook.to_string()));
-    let mut ends: BTreeMap<TaskEnd, Vec<&EndedTask>> = BTreeMap::new();
+    let mut results: BTreeMap<TaskResult, Vec<&EndedTask>> = BTreeMap::new();
     for task in tasks {
-        ends.entry(task.end).or_default().push(task);
+        results.entry(task.result).or_default().push(task);
     }
-    for (end, of_it) in &ends {
+    for (result, of_it) in &results {
         #[expect(clippy::cast_precision_loss, reason = "a report has far fewer tasks")]
         let share = 100.0 * of_it.len() as f64 / tasks.len() as f64;
         let _ = writeln!(
             text,
             "* {}: {share:.1} % ({} of {})",
-            name(*end),
+            name(*result),
             of_it.len(),
             tasks.len()
         );
     }
     text.push('\n');
-    for (end, of_it) in ends.iter().filter(|(end, _)| **end != TaskEnd::Completed) {
-        let _ = writeln!(text, "{}:\n", name(*end));
+    for (result, of_it) in results
+        .iter()
+        .filter(|(result, _)| **result != TaskResult::Completed)
+    {
+        let _ = writeln!(text, "{}:\n", name(*result));
         for task in of_it.iter().take(LISTED) {
             let _ = write!(text, "* {}", link(scope, &task.task_id));
             if let Some(new) = &task.retried_as {
-                let _ = write!(text, ", tried again as {}", link(scope, new));
+                let _ = write!(text, ", retried as {}", link(scope, new));
             }
             text.push('\n');
         }
@@ -117,16 +124,16 @@ fn link(scope: &ReportScope, task_id: &str) -> String {
     )
 }
 
-fn name(end: TaskEnd) -> &'static str {
-    match end {
-        TaskEnd::Completed => "completed",
-        TaskEnd::Failed => "failed",
-        TaskEnd::Exception => "exception",
-        TaskEnd::Forgotten => "not known any more",
+fn name(result: TaskResult) -> &'static str {
+    match result {
+        TaskResult::Completed => "completed",
+        TaskResult::Failed => "failed",
+        TaskResult::Exception => "exception",
+        TaskResult::Expired => "expired",
     }
 }
 
-/// A hook's name as it is, whatever its characters mean in Markdown.
+/// `text` on one line, escaped so that Markdown shows it as it is.
 fn plain(text: &str) -> String {
     text.chars().fold(String::new(), |mut plain, letter| {
         if letter.is_ascii_punctuation() && !"/-.".contains(letter) {
@@ -152,13 +159,13 @@ mod tests {
         }
     }
 
-    fn task(hook: &str, id: &str, end: TaskEnd) -> EndedTask {
+    fn task(hook: &str, id: &str, result: TaskResult) -> EndedTask {
         let at = "2026-11-21T12:00:00Z".parse().unwrap();
         let hook = HookName::new("project-releng", hook);
         EndedTask {
             task_id: id.to_owned(),
             hook,
-            end,
+            result,
             at,
             retried_as: None,
         }
@@ -168,24 +175,24 @@ mod tests {
     fn hook_with_only_completed_tasks_is_omitted() {
         let retried = EndedTask {
             retried_as: Some("D2".to_owned()),
-            ..task("bot", "D", TaskEnd::Exception)
+            ..task("bot", "D", TaskResult::Exception)
         };
         let report = Report::new(
             &scope(),
             vec![
-                task("bot", "A", TaskEnd::Completed),
-                task("bot", "B", TaskEnd::Completed),
-                task("bot", "C", TaskEnd::Failed),
+                task("bot", "A", TaskResult::Completed),
+                task("bot", "B", TaskResult::Completed),
+                task("bot", "C", TaskResult::Failed),
                 retried,
-                task("good", "E", TaskEnd::Completed),
+                task("good", "E", TaskResult::Completed),
             ],
         );
         let expected = "## project-releng/bot\n\n* completed: 50.0 % (2 of 4)\n* failed: 25.0 % (1 of 4)\n\
                         * exception: 25.0 % (1 of 4)\n\nfailed:\n\n* [C](https://tc.example/tasks/C)\n\nexception:\n\n\
-                        * [D](https://tc.example/tasks/D), tried again as [D2](https://tc.example/tasks/D2)\n\n";
+                        * [D](https://tc.example/tasks/D), retried as [D2](https://tc.example/tasks/D2)\n\n";
         assert_eq!((report.text.as_str(), report.tasks()), (expected, 5));
         assert_eq!(
-            Report::new(&scope(), vec![task("good", "E", TaskEnd::Completed)]).text,
+            Report::new(&scope(), vec![task("good", "E", TaskResult::Completed)]).text,
             ""
         );
     }
@@ -197,7 +204,7 @@ mod tests {
                 task(
                     &format!("*hook*{hook}"),
                     &format!("{number:022}"),
-                    TaskEnd::Failed,
+                    TaskResult::Failed,
                 )
             })
         });

@@ -1,4 +1,4 @@
-//! Mails a report at regular intervals: one instance for all.
+//! Mails a report at regular intervals, from one process of all.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,10 +12,10 @@ use tracing::{info, warn};
 use super::{Report, ReportScope, results};
 
 const LAST: Field<Timestamp> = Field::new("reported");
-/// The record that holds when the last report was made. No task has such an id.
-const CLOCK: &str = "-reports-";
+/// The id of the record that holds the time of the last report. No task has such an id.
+const SCHEDULE: &str = "-reports-";
 
-/// Reports on the tasks of one deployment whose ends are recorded in a store.
+/// Reports on the tasks of one deployment.
 #[derive(Clone)]
 pub struct Reporter {
     scope: ReportScope,
@@ -27,7 +27,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter that has mails to `addresses` sent from `mails` every `period`.
+    /// Reports on the results in `store` every `period`. The mails to `addresses` go through the queue `mails`.
     pub fn new(
         scope: ReportScope,
         store: RecordStore,
@@ -46,17 +46,17 @@ impl Reporter {
         }
     }
 
-    /// What the next report would say.
+    /// The report that [`Reporter::send`] would make now.
     pub async fn preview(&self) -> Result<Report, BusError> {
         let tasks = results::unreported(self.producer.bus().as_ref(), &self.store).await?;
         Ok(Report::new(&self.scope, tasks))
     }
 
-    /// Makes the report now: its mails are sent, and its tasks are in no other. A report that says nothing is not mailed.
+    /// Makes the report now, sends its mails, and marks its results as reported. An empty report is not mailed.
     pub async fn send(&self) -> Result<Report, BusError> {
         let (last, report) = (self.last().await?, self.preview().await?);
         let now = self.producer.clock().now();
-        let mut updates = vec![self.store.set(CLOCK, LAST, &now)?];
+        let mut updates = vec![self.store.set(SCHEDULE, LAST, &now)?];
         updates.extend(
             report
                 .clone()
@@ -72,7 +72,8 @@ impl Reporter {
         Ok(report)
     }
 
-    /// An instance that was stopped and goes on as if it held the lease makes the same report, after the same last one.
+    /// The key of a mail names the last report before it. A process that was frozen and still believes that it has the
+    /// lease makes the same report after the same last one, so its mails are dropped as duplicates.
     fn mails(&self, report: &Report, last: Option<Timestamp>) -> Result<Vec<Outgoing>, BusError> {
         let subject = format!(
             "Taskcluster hooks of {}: {} tasks",
@@ -105,22 +106,22 @@ impl Reporter {
         let record = self
             .producer
             .bus()
-            .records(&self.store, &[CLOCK.to_owned()])
+            .records(&self.store, &[SCHEDULE.to_owned()])
             .await?
             .pop()
             .unwrap_or_default();
         record.field(LAST).map_err(|source| BusError::Record {
-            record: CLOCK.to_owned(),
+            record: SCHEDULE.to_owned(),
             source,
         })
     }
 
-    /// Reports if it is time. The time begins with the very first look.
-    async fn look(&self) -> Result<(), BusError> {
+    /// Reports if the period since the last report is over. The first call begins the first period.
+    async fn report_if_due(&self) -> Result<(), BusError> {
         let now = self.producer.clock().now();
         match self.last().await? {
             None => {
-                let update = self.store.set_once(CLOCK, LAST, &now)?;
+                let update = self.store.set_once(SCHEDULE, LAST, &now)?;
                 self.producer
                     .bus()
                     .push_with(Vec::new(), vec![update])
@@ -132,7 +133,7 @@ impl Reporter {
                 let (tasks, to) = (report.tasks(), self.addresses.len());
                 info!(
                     deployment = self.scope.name,
-                    tasks, "reported to {to} addresses"
+                    tasks, "mailed the report on tasks to {to} addresses"
                 );
                 Ok(())
             }
@@ -155,12 +156,12 @@ impl Service for Reporter {
         loop {
             let done = async {
                 if lease.try_acquire().await? {
-                    self.look().await
+                    self.report_if_due().await
                 } else {
                     Ok(())
                 }
             };
-            // What it does is one step.
+            // A report is one step on the bus, so a failure leaves nothing half done.
             match done.await {
                 Err(error) if !failed => {
                     failed = true;
@@ -177,7 +178,7 @@ impl Service for Reporter {
                 () = shutdown.stopping() => break,
             }
         }
-        // Without that the next one waits a little longer.
+        // If this fails, the next process waits until the lease expires.
         let _: Result<(), BusError> = lease.release().await;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What is recorded of tasks that have ended, until it is reported.
+//! The results of watched tasks, recorded until they are reported.
 
 use bus::{Bus, BusError, Context, Field, RecordStore, RecordUpdate};
 use jiff::Timestamp;
@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::HookName;
 
-const ENDED: Field<EndedTask> = Field::new("end");
-const TAG: &str = "to-report";
-/// How many records are read in one go.
+const RESULT: Field<EndedTask> = Field::new("result");
+const UNREPORTED: &str = "to-report";
+/// How many records are read at once.
 const PAGE: usize = 500;
 
-/// How a watched task ended.
+/// The result of a watched task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TaskEnd {
-    /// Well.
+pub enum TaskResult {
+    /// It succeeded.
     Completed,
-    /// Badly.
+    /// It failed by itself.
     Failed,
-    /// Not by itself.
+    /// It was cancelled, its worker vanished, or its deadline passed.
     Exception,
-    /// Taskcluster does not know it any more, so nobody can tell.
-    Forgotten,
+    /// Taskcluster deleted it before the watcher saw its end.
+    Expired,
 }
 
 /// A watched task that has ended.
@@ -30,25 +30,25 @@ pub enum TaskEnd {
 pub struct EndedTask {
     /// The task.
     pub task_id: String,
-    /// The hook that made it.
+    /// The hook that created it.
     pub hook: HookName,
-    /// How it ended.
-    pub end: TaskEnd,
-    /// When that was seen.
+    /// Its result.
+    pub result: TaskResult,
+    /// When the watcher saw the end.
     pub at: Timestamp,
-    /// The task that was made in its place.
+    /// The id of the task that was created in its place.
     pub retried_as: Option<String>,
 }
 
-/// Records that a task has ended, and lets it be found until it is reported.
-pub(super) fn ended(store: &RecordStore, task: &EndedTask) -> Result<[RecordUpdate; 2], BusError> {
+/// Records the result of a task, and adds it to the index of unreported ones.
+pub(super) fn record(store: &RecordStore, task: &EndedTask) -> Result<[RecordUpdate; 2], BusError> {
     Ok([
-        store.set_once(&task.task_id, ENDED, task)?,
-        store.add_to_index(&task.task_id, TAG),
+        store.set_once(&task.task_id, RESULT, task)?,
+        store.add_to_index(&task.task_id, UNREPORTED),
     ])
 }
 
-/// Whether the end of a task is recorded. A reported one stays so, for as long as the store keeps it.
+/// Whether the result of a task is recorded. The record outlives the report, for as long as the store keeps it.
 pub(super) async fn is_known(
     cx: &Context,
     store: &RecordStore,
@@ -57,12 +57,12 @@ pub(super) async fn is_known(
     Ok(!cx.recorded(store, task_id).await?.is_empty())
 }
 
-/// Records that the end of a task was reported.
+/// Marks the result of a task as reported.
 pub(super) fn reported(store: &RecordStore, task: &EndedTask) -> RecordUpdate {
-    store.remove_from_index(&task.task_id, TAG)
+    store.remove_from_index(&task.task_id, UNREPORTED)
 }
 
-/// All that were not reported, in the order in which they ended.
+/// All unreported results, in the order in which the tasks ended.
 pub(super) async fn unreported(
     bus: &dyn Bus,
     store: &RecordStore,
@@ -70,11 +70,11 @@ pub(super) async fn unreported(
     let mut tasks = Vec::new();
     for page in 0.. {
         let found = bus
-            .indexed(store, TAG, page * PAGE..(page + 1) * PAGE)
+            .indexed(store, UNREPORTED, page * PAGE..(page + 1) * PAGE)
             .await?;
         let ids: Vec<String> = found.into_iter().map(|(id, _)| id).collect();
         for (id, record) in ids.iter().zip(bus.records(store, &ids).await?) {
-            let read = record.field(ENDED);
+            let read = record.field(RESULT);
             tasks.extend(read.map_err(|source| BusError::Record {
                 record: id.clone(),
                 source,
@@ -84,7 +84,7 @@ pub(super) async fn unreported(
             break;
         }
     }
-    // One that comes between two pages moves the others on, so some are read twice.
+    // A result that is added between two pages moves the others, so some are read twice.
     tasks.sort_by(|a, b| (a.at, &a.task_id).cmp(&(b.at, &b.task_id)));
     tasks.dedup_by(|a, b| a.task_id == b.task_id);
     Ok(tasks)

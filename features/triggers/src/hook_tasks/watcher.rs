@@ -1,4 +1,4 @@
-//! Polls a task that a hook made until it has ended.
+//! Polls a task of a hook until it ends.
 
 use std::time::Duration;
 
@@ -15,42 +15,42 @@ use taskcluster::{
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
-use super::results::{self, EndedTask, TaskEnd};
-use crate::{HookName, Watched};
+use super::results::{self, EndedTask, TaskResult};
+use crate::{HookName, HookTask};
 
-/// The first look comes this long after a task was made, and the last ones this far apart.
-const SOON: Duration = Duration::from_secs(60);
-const SELDOM: Duration = Duration::from_secs(30 * 60);
-/// How often a task may be run, where its definition does not say: the queue's own number.
-const RETRIES: u32 = 5;
+/// The shortest and the longest time between two polls of a task.
+const MIN_POLL: Duration = Duration::from_secs(60);
+const MAX_POLL: Duration = Duration::from_secs(30 * 60);
+/// The retries of a task whose definition names none: the default of the queue service.
+const DEFAULT_RETRIES: u32 = 5;
 
-/// Handles `monitoring` or `monitoring:community`.
-pub struct Monitor {
+/// Handles `hook-tasks` or `hook-tasks:community`: polls tasks, and records their results.
+pub struct TaskWatcher {
     taskcluster: Taskcluster,
-    queue: Queue<Watched>,
+    queue: Queue<HookTask>,
     store: RecordStore,
 }
 
-/// Why it is not known whether a watched task has ended.
+/// A failure to watch a task.
 #[derive(Debug, Error)]
-pub enum MonitorError {
-    /// Taskcluster does not say, or does not make it again.
+pub enum WatchError {
+    /// Taskcluster did not return the task, or did not create it again.
     #[error("cannot watch task {task_id} of hook {hook}")]
     Taskcluster {
         /// The task.
         task_id: String,
-        /// The hook that made it.
+        /// The hook that created it.
         hook: HookName,
-        /// What Taskcluster says.
+        /// The error of the call.
         #[source]
         source: TaskclusterError,
     },
-    /// Its end cannot be recorded.
+    /// The bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
 }
 
-impl Retryable for MonitorError {
+impl Retryable for WatchError {
     fn retry(&self) -> Retry {
         match self {
             Self::Taskcluster { source, .. } => source.retry(),
@@ -59,9 +59,9 @@ impl Retryable for MonitorError {
     }
 }
 
-impl Monitor {
-    /// A monitor of the tasks in `queue`, which are of this deployment. Their ends are recorded in `store`.
-    pub fn new(taskcluster: Taskcluster, queue: Queue<Watched>, store: RecordStore) -> Self {
+impl TaskWatcher {
+    /// Watches the tasks in `queue`, which are tasks of the deployment `taskcluster`. Records their results in `store`.
+    pub fn new(taskcluster: Taskcluster, queue: Queue<HookTask>, store: RecordStore) -> Self {
         Self {
             taskcluster,
             queue,
@@ -69,59 +69,63 @@ impl Monitor {
         }
     }
 
-    /// Makes another task from the definition of one that ended as an exception, unless it was tried often enough or is not
-    /// ours to make.
-    async fn retry(&self, watched: &Watched, cx: &Context) -> Result<Option<String>, MonitorError> {
+    /// Creates a new task from the definition of one that ended as an exception, and returns its id. Creates none if the
+    /// task has no retries left, or if our credentials lack its scopes.
+    async fn recreate(
+        &self,
+        watched: &HookTask,
+        cx: &Context,
+    ) -> Result<Option<String>, WatchError> {
         let task_id = &watched.task_id;
         let definition = self
             .taskcluster
             .task(task_id)
             .await
             .map_err(watching(watched))?;
-        let Some(retries) = definition.retries.unwrap_or(RETRIES).checked_sub(1) else {
-            warn!(task = task_id, hook = %watched.hook, "the task ended as an exception and has no retries left");
+        let Some(retries) = definition.retries.unwrap_or(DEFAULT_RETRIES).checked_sub(1) else {
+            warn!(task = task_id, hook = %watched.hook, "the task ended as an exception and has no retries left; it is not created again");
             return Ok(None);
         };
         let now = cx.clock().now();
-        let mut again = definition.created_at(now);
-        again.retries = Some(retries);
+        let mut recreated = definition.created_at(now);
+        recreated.retries = Some(retries);
         let new = successor(task_id);
-        match self.taskcluster.create_task(&new, &again).await {
-            // An earlier delivery made it, with another time.
+        match self.taskcluster.create_task(&new, &recreated).await {
+            // An earlier delivery created it, with other dates.
             Ok(_) | Err(TaskclusterError::Conflict { .. }) => {}
-            // Most of all for actions of a push, which may do what we may not. To wait for an operator would keep its end
-            // from the report until the task is forgotten.
+            // Common for the tasks of a push's actions, which have scopes that we lack. Waiting for an operator would
+            // keep the result out of the report until the task expires.
             Err(error @ TaskclusterError::Scopes { .. }) => {
                 let error = error_chain(&error);
-                warn!(task = task_id, hook = %watched.hook, error, "the task ended as an exception and is not made again");
+                warn!(task = task_id, hook = %watched.hook, error, "the task ended as an exception; our credentials lack the scopes to create it again");
                 return Ok(None);
             }
             Err(source) => return Err(watching(watched)(source)),
         }
-        info!(task = task_id, hook = %watched.hook, "the task ended as an exception, {new} was made in its place");
+        info!(task = task_id, hook = %watched.hook, "the task ended as an exception; created {new} in its place");
         let (hook, retried) = (watched.hook.clone(), watched.retried + 1);
         cx.send_after(
             &self.queue,
-            &Watched {
+            &HookTask {
                 task_id: new.clone(),
                 hook,
                 triggered_at: now,
                 retried,
             },
-            SOON,
+            MIN_POLL,
         )?;
         Ok(Some(new))
     }
 }
 
 #[async_trait]
-impl Handler<Watched> for Monitor {
-    type Error = MonitorError;
+impl Handler<HookTask> for TaskWatcher {
+    type Error = WatchError;
 
-    async fn handle(&self, watched: Watched, cx: &Context) -> Result<Outcome, MonitorError> {
-        // A hook that is asked for the same again hands the same task over again, days later perhaps.
+    async fn handle(&self, watched: HookTask, cx: &Context) -> Result<Outcome, WatchError> {
+        // A repeated trigger sends the same task again, perhaps days later.
         if results::is_known(cx, &self.store, &watched.task_id).await? {
-            debug!(task = watched.task_id, hook = %watched.hook, "its end is known");
+            debug!(task = watched.task_id, hook = %watched.hook, "the result of the task is already recorded");
             return Ok(Outcome::Done);
         }
         let now = cx.clock().now();
@@ -130,35 +134,35 @@ impl Handler<Watched> for Monitor {
             Err(TaskclusterError::NotFound { .. }) => None,
             Err(source) => return Err(watching(&watched)(source)),
         };
-        let end = match status.as_ref().map(|status| status.state) {
-            None => TaskEnd::Forgotten,
-            Some(TaskState::Completed) => TaskEnd::Completed,
-            Some(TaskState::Failed) => TaskEnd::Failed,
-            Some(TaskState::Exception) => TaskEnd::Exception,
+        let result = match status.as_ref().map(|status| status.state) {
+            None => TaskResult::Expired,
+            Some(TaskState::Completed) => TaskResult::Completed,
+            Some(TaskState::Failed) => TaskResult::Failed,
+            Some(TaskState::Exception) => TaskResult::Exception,
             Some(
                 TaskState::Unscheduled
                 | TaskState::Pending
                 | TaskState::Running
                 | TaskState::Unknown,
             ) => {
-                let again = next_look(watched.triggered_at, now);
-                return Ok(Outcome::defer(again, "the task has not ended"));
+                let after = next_poll(watched.triggered_at, now);
+                return Ok(Outcome::defer(after, "the task has not ended"));
             }
         };
-        let lost = end == TaskEnd::Exception && !status.as_ref().is_some_and(was_cancelled);
+        let lost = result == TaskResult::Exception && !status.as_ref().is_some_and(was_cancelled);
         let retried_as = if lost {
-            self.retry(&watched, cx).await?
+            self.recreate(&watched, cx).await?
         } else {
             None
         };
-        let Watched { task_id, hook, .. } = watched;
-        info!(task = task_id, %hook, "the task has ended: {end:?}");
-        results::ended(
+        let HookTask { task_id, hook, .. } = watched;
+        info!(task = task_id, %hook, "the task ended: {result:?}");
+        results::record(
             &self.store,
             &EndedTask {
                 task_id,
                 hook,
-                end,
+                result,
                 at: now,
                 retried_as,
             },
@@ -169,21 +173,21 @@ impl Handler<Watched> for Monitor {
     }
 }
 
-fn watching(watched: &Watched) -> impl FnOnce(TaskclusterError) -> MonitorError {
+fn watching(watched: &HookTask) -> impl FnOnce(TaskclusterError) -> WatchError {
     let (task_id, hook) = (watched.task_id.clone(), watched.hook.clone());
-    move |source| MonitorError::Taskcluster {
+    move |source| WatchError::Taskcluster {
         task_id,
         hook,
         source,
     }
 }
 
-/// A quarter of the task's age, within bounds: who waits long already waits a little longer.
-fn next_look(since: Timestamp, now: Timestamp) -> Duration {
-    (now.duration_since(since).unsigned_abs() / 4).clamp(SOON, SELDOM)
+/// The time until the next poll: a quarter of the task's age, within bounds.
+fn next_poll(since: Timestamp, now: Timestamp) -> Duration {
+    (now.duration_since(since).unsigned_abs() / 4).clamp(MIN_POLL, MAX_POLL)
 }
 
-/// Whether somebody wanted it to end.
+/// Whether somebody cancelled the task.
 fn was_cancelled(status: &TaskStatus) -> bool {
     status
         .runs
@@ -191,8 +195,8 @@ fn was_cancelled(status: &TaskStatus) -> bool {
         .is_some_and(|run| run.reason_resolved.as_deref() == Some("canceled"))
 }
 
-/// The id of the task that takes the place of `task_id`: a slug id, that is a random uuid in 22 letters, which begins with
-/// a letter. The letters here are those of a hash.
+/// The id of the task that takes the place of `task_id`. It is a slug id (a uuid as 22 characters, beginning with a letter)
+/// with the bytes of a hash, so that each delivery computes the same one.
 fn successor(task_id: &str) -> String {
     let hash = Sha256::digest(task_id.as_bytes());
     let mut bytes = [0; 16];
@@ -218,7 +222,7 @@ mod tests {
             (7200, 1800),
             (1_000_000, 1800),
         ] {
-            let again = next_look(since, since + Duration::from_secs(age));
+            let again = next_poll(since, since + Duration::from_secs(age));
             assert_eq!(again.as_secs(), expected, "after {age} s");
         }
     }

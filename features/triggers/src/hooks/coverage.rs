@@ -1,4 +1,4 @@
-//! Builds for code coverage: once their group is resolved, what they measured is to be collected.
+//! Code coverage: triggered when a task group with a build for code coverage is resolved.
 
 use async_trait::async_trait;
 use bus::{Context, Handler, Outcome, Queue};
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::{HookName, Trigger};
 
-/// How the names of tasks begin that build for code coverage.
+/// The prefixes of the names of tasks that build for code coverage.
 const BUILDS: [&str; 2] = ["build-linux64-ccov", "build-win64-ccov"];
-/// The repositories whose coverage is collected.
+/// The repositories for which coverage is collected.
 const REPOSITORIES: [&str; 2] = [
     "https://hg.mozilla.org/mozilla-central",
     "https://hg.mozilla.org/try",
 ];
-/// The most pages of a group that are read: with 1,000 tasks each, ten times what the largest groups have.
+/// The most pages of a group that are read. At 1,000 tasks a page, this is ten times the size of the largest groups.
 const MAX_PAGES: usize = 200;
 
 /// Handles messages of `task-group-resolved`: triggers a hook once for each group with a build for code coverage.
@@ -31,7 +31,7 @@ pub struct CoverageBuilds {
 }
 
 impl CoverageBuilds {
-    /// Triggers `hook`, by `hooks`, for groups of `taskcluster`.
+    /// Triggers `hook`, through the queue `hooks`, for groups of `taskcluster`.
     pub fn new(taskcluster: Taskcluster, hook: HookName, hooks: Queue<Trigger>) -> Self {
         Self {
             taskcluster,
@@ -57,7 +57,7 @@ impl CoverageBuilds {
                 return Ok(None);
             }
         }
-        Err(HookError::Endless {
+        Err(HookError::TooManyPages {
             group: group.to_owned(),
             pages: MAX_PAGES,
         })
@@ -77,7 +77,7 @@ impl Handler<PulseMessage> for CoverageBuilds {
     async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, HookError> {
         let group = resolved(&message)?;
         let Some(build) = self.build(&group).await? else {
-            debug!(group, "no build for code coverage is in the group");
+            debug!(group, "ignored, the group has no build for code coverage");
             return Ok(Outcome::Done);
         };
         let task = build.status.task_id;
@@ -90,7 +90,7 @@ impl Handler<PulseMessage> for CoverageBuilds {
         let Some(repository) = named.and_then(known) else {
             info!(
                 group,
-                task, "ignored, a build for code coverage of another repository, or of none"
+                task, "ignored, the build for code coverage is of another repository, or of none"
             );
             return Ok(Outcome::Done);
         };

@@ -1,4 +1,4 @@
-//! New diffs on Phabricator.
+//! Analysis of new diffs on Phabricator.
 
 use async_trait::async_trait;
 use build::NewDiff;
@@ -7,14 +7,14 @@ use serde_json::json;
 
 use crate::{HookName, Trigger};
 
-/// Handles new diffs: triggers a hook once for each.
+/// Handles new diffs: triggers a hook once for each diff.
 pub struct DiffAnalysis {
     hook: HookName,
     hooks: Queue<Trigger>,
 }
 
 impl DiffAnalysis {
-    /// Triggers `hook`, by `hooks`.
+    /// Triggers `hook`, through the queue `hooks`.
     pub fn new(hook: HookName, hooks: Queue<Trigger>) -> Self {
         Self { hook, hooks }
     }

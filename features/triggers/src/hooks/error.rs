@@ -1,4 +1,4 @@
-//! Why no hook was triggered.
+//! Failures to trigger hooks.
 
 use bus::{BusError, Retry, Retryable};
 use pulse::UnreadableBody;
@@ -7,61 +7,61 @@ use thiserror::Error;
 
 use crate::HookName;
 
-/// Why no hook was triggered.
+/// A failure to trigger a hook.
 #[derive(Debug, Error)]
 pub enum HookError {
-    /// Taskcluster did not trigger it.
+    /// Taskcluster did not trigger the hook.
     #[error("cannot trigger hook {hook}")]
     Trigger {
         /// The hook.
         hook: HookName,
-        /// What Taskcluster says.
+        /// The error of the call.
         #[source]
         source: TaskclusterError,
     },
-    /// Taskcluster does not tell what is in a task group.
-    #[error("cannot look into task group {group}")]
+    /// Taskcluster did not return the tasks of a group.
+    #[error("cannot read the tasks of group {group}")]
     Group {
         /// The group.
         group: String,
-        /// What Taskcluster says.
+        /// The error of the call.
         #[source]
         source: TaskclusterError,
     },
-    /// A group's pages come to no end.
+    /// A group has more pages than are read.
     #[error("task group {group} has more than {pages} pages of tasks: no group is that large")]
-    Endless {
+    TooManyPages {
         /// The group.
         group: String,
-        /// How many were read.
+        /// The number of pages that were read.
         pages: usize,
     },
-    /// A task does not say what it was made from.
+    /// The environment of a task names no changeset.
     #[error(
-        "task {task} of group {group} has no changeset in its {variable}: its hook cannot be told what to look at"
+        "task {task} of group {group} has no changeset in its {variable}: its hook cannot be triggered without one"
     )]
     NoChangeset {
         /// The task.
         task: String,
         /// Its group.
         group: String,
-        /// The variable of its environment.
+        /// The name of the variable.
         variable: &'static str,
     },
-    /// A message is not what those of its exchange are.
+    /// A message cannot be read.
     #[error(transparent)]
     Unreadable(#[from] UnreadableBody),
-    /// A message holds something that nothing can be triggered with.
-    #[error("the message of {exchange} with routing key {key} is no use: {problem}")]
-    Useless {
+    /// A message has a value that no hook can be triggered with.
+    #[error("the message of {exchange} with routing key {key} is invalid: {problem}")]
+    InvalidMessage {
         /// Its exchange.
         exchange: String,
         /// Its routing key.
         key: String,
-        /// What is wrong.
+        /// The invalid value.
         problem: &'static str,
     },
-    /// Something cannot be sent or recorded.
+    /// The bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
 }
@@ -72,7 +72,9 @@ impl Retryable for HookError {
             Self::Trigger { source, .. } | Self::Group { source, .. } => source.retry(),
             Self::Unreadable(error) => error.retry(),
             Self::Bus(error) => error.retry(),
-            Self::Endless { .. } | Self::NoChangeset { .. } | Self::Useless { .. } => Retry::Never,
+            Self::TooManyPages { .. } | Self::NoChangeset { .. } | Self::InvalidMessage { .. } => {
+                Retry::Never
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Commits that were published on MozReview.
+//! Analysis of commits that are published on MozReview.
 
 use async_trait::async_trait;
 use bus::{Context, Handler, Outcome, Queue};
@@ -9,11 +9,11 @@ use tracing::debug;
 
 use super::{
     HookError,
-    task_group::{is_changeset, same_repository, useless},
+    task_group::{invalid_message, is_changeset, same_repository},
 };
 use crate::{HookName, Trigger};
 
-/// The most commits of one message: no series for review is that long.
+/// The most commits of one message. No series for review is that long.
 const MAX_COMMITS: usize = 1000;
 
 /// Handles messages of `mozreview.commits.published`: triggers a hook once for each commit of one repository.
@@ -23,7 +23,7 @@ pub struct PublishedCommits {
     hooks: Queue<Trigger>,
 }
 
-/// What every message holds.
+/// The part that every message has.
 #[derive(Deserialize)]
 struct Published<T> {
     payload: T,
@@ -47,7 +47,7 @@ struct Commit {
 }
 
 impl PublishedCommits {
-    /// Triggers `hook`, by `hooks`, for commits of the repository at `repository_url`.
+    /// Triggers `hook`, through the queue `hooks`, for commits of the repository at `repository_url`.
     pub fn new(repository_url: String, hook: HookName, hooks: Queue<Trigger>) -> Self {
         Self {
             repository_url,
@@ -64,12 +64,12 @@ impl Handler<PulseMessage> for PublishedCommits {
     async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, HookError> {
         let Repository { repository_url } = message.json::<Published<Repository>>()?.payload;
         if !same_repository(&repository_url, &self.repository_url) {
-            debug!("ignored, commits for another repository");
+            debug!("ignored, the commits are for another repository");
             return Ok(Outcome::Done);
         }
         let Commits { commits } = message.json::<Published<Commits>>()?.payload;
         if commits.len() > MAX_COMMITS {
-            return Err(useless(&message, "it has over a thousand commits"));
+            return Err(invalid_message(&message, "it has more than 1000 commits"));
         }
         for Commit {
             rev,
@@ -78,7 +78,10 @@ impl Handler<PulseMessage> for PublishedCommits {
         } in &commits
         {
             if !is_changeset(rev) {
-                return Err(useless(&message, "the rev of a commit is not a changeset"));
+                return Err(invalid_message(
+                    &message,
+                    "the rev of a commit is not a changeset",
+                ));
             }
             let payload = json!({
                 "ANALYSIS_SOURCE": "mozreview",

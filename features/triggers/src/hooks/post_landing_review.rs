@@ -1,4 +1,4 @@
-//! Groups of what has landed: once all their tasks are resolved, what they found is to be reviewed.
+//! Code review after landing: triggered when all tasks of a landed push are resolved.
 
 use async_trait::async_trait;
 use bus::{Context, Handler, Outcome, Queue};
@@ -13,17 +13,17 @@ use super::{
 };
 use crate::{HookName, Trigger};
 
-/// Where something landed.
+/// The repository in which a push landed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Landing {
-    /// On autoland.
+    /// The repository `integration/autoland`.
     Autoland,
-    /// On mozilla-central.
+    /// The repository `mozilla-central`.
     MozillaCentral,
 }
 
 impl Landing {
-    /// Its repository, as decision tasks name it.
+    /// Its address, as decision tasks name it.
     fn repository(self) -> &'static str {
         match self {
             Self::Autoland => "https://hg.mozilla.org/integration/autoland",
@@ -31,7 +31,7 @@ impl Landing {
         }
     }
 
-    /// The name of the group in the payload of the hook.
+    /// The key of the task group in the payload of the hook.
     fn variable(self) -> &'static str {
         match self {
             Self::Autoland => "AUTOLAND_TASK_GROUP_ID",
@@ -40,17 +40,17 @@ impl Landing {
     }
 }
 
-/// Handles messages of `task-group-resolved`: triggers code review once for each group of what landed.
-pub struct LandedGroups {
+/// Handles messages of `task-group-resolved`: triggers code review once for each group of a landed push.
+pub struct PostLandingReview {
     taskcluster: Taskcluster,
     landing: Landing,
     hook: HookName,
     hooks: Queue<Trigger>,
 }
 
-impl LandedGroups {
-    /// Triggers the hook of the deployment that is called `channel` (such as `production`), by `hooks`, for groups of
-    /// `taskcluster` that belong to this landing.
+impl PostLandingReview {
+    /// Triggers the hook of the deployment `channel` (such as `production`), through the queue `hooks`, for groups of
+    /// `taskcluster` whose push landed in the repository of `landing`.
     pub fn new(
         taskcluster: Taskcluster,
         landing: Landing,
@@ -68,12 +68,12 @@ impl LandedGroups {
 }
 
 #[async_trait]
-impl Handler<PulseMessage> for LandedGroups {
+impl Handler<PulseMessage> for PostLandingReview {
     type Error = HookError;
 
     async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, HookError> {
         let group = resolved(&message)?;
-        // The first task of a group, which made the others, has the group's id.
+        // The decision task creates the other tasks of its group, and has the group's id.
         let decision = match self.taskcluster.task(&group).await {
             Ok(task) => task,
             Err(TaskclusterError::NotFound { .. }) => {
@@ -86,7 +86,7 @@ impl Handler<PulseMessage> for LandedGroups {
         if !repository.is_some_and(|named| same_repository(named, self.landing.repository())) {
             debug!(
                 task = group,
-                "ignored, a decision task for another repository, or for none"
+                "ignored, the decision task is for another repository, or for none"
             );
             return Ok(Outcome::Done);
         }

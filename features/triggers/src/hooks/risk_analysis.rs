@@ -1,4 +1,4 @@
-//! How risky a patch is, for those who want to know.
+//! Risk analysis of diffs, for the users who want it.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{HookName, Trigger};
 
-/// Handles builds: has the risk of a diff analysed once, if its author or a reviewer is one of those who want that.
+/// Handles builds: triggers the hook once for each diff whose author or reviewer is one of the configured users.
 pub struct RiskAnalysis {
     deployment: String,
     users: BTreeSet<Phid>,
@@ -17,8 +17,8 @@ pub struct RiskAnalysis {
 }
 
 impl RiskAnalysis {
-    /// Triggers the hook, by `hooks`, for what `users` write or review on the Phabricator that the hook knows as
-    /// `deployment`.
+    /// Triggers the hook, through the queue `hooks`, for diffs that `users` write or review. `deployment` is the hook's name
+    /// of our Phabricator.
     pub fn new(deployment: String, users: BTreeSet<Phid>, hooks: Queue<Trigger>) -> Self {
         Self {
             deployment,

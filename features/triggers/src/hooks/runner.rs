@@ -2,20 +2,20 @@
 //!
 //! # Triggered once, if that can be known
 //!
-//! Taskcluster knows no key by which it would refuse to do the same again, and nothing finds the task that a payload led
-//! to. So a trigger is claimed before, as [`bus::Claim`] has it, and its result is recorded afterwards:
+//! Taskcluster has no deduplication key for triggers, and no call that finds the task of a payload. So the runner claims a
+//! trigger first ([`bus::Claim`]), and records its result afterwards:
 //!
-//! * A delivery that finds the result triggers nothing, and hands the task to monitoring. So it goes when the one before
-//!   it lost its lease or its life after that was written, and when the same is asked for again, for [`RETENTION`].
-//! * A delivery that finds another one's claim waits until the claim's time is over, and then triggers the hook, perhaps
-//!   for a second time. An analysis that runs twice wastes a machine's time, and one that does not run at all is missed by
-//!   somebody.
-//! * A call that failed releases its claim, so that the next attempt need not wait. It may have made a task all the
-//!   same, if its answer was lost; the next one makes another then, for the same reason.
+//! * A delivery that finds the result does not trigger the hook. It sends the task to the watcher. This happens when an
+//!   earlier delivery lost its lease or its process after recording, and when a source repeats a trigger within
+//!   [`RETENTION`].
+//! * A delivery that finds the claim of another one waits until the claim expires, and then triggers the hook, perhaps for
+//!   the second time. An analysis that runs twice wastes a machine's time; one that does not run is missed.
+//! * A failed call releases its claim, so that the next attempt need not wait. If only the response was lost, the call
+//!   created a task all the same, and the next attempt creates another, for the same reason.
 //!
-//! The result is recorded as soon as it is known, or with the settlement, if the bus did not answer just then. What is
-//! left to a second run is a process that dies between Taskcluster's answer and that, or an answer that is
-//! lost. The task of a lost answer is not watched.
+//! The runner records the result as soon as it has it, or with the settlement if the bus does not respond then. A hook runs
+//! twice only if a process dies between Taskcluster's response and this record, or if the response is lost. The task of a
+//! lost response is not watched.
 
 use std::time::Duration;
 
@@ -30,43 +30,39 @@ use taskcluster::Taskcluster;
 use tracing::{debug, info, warn};
 
 use super::HookError;
-use crate::{Trigger, Watched};
+use crate::{HookTask, Trigger};
 
-/// How long it is remembered what was triggered.
+/// How long the results of triggers are kept.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The claim of a trigger. A call takes four tries of 30 s at the longest, and the waits between them.
+/// The claim of a trigger. It outlasts the longest call: four tries of 30 s, and the waits between them.
 const RUN: ClaimField = ClaimField::new("run", Duration::from_secs(180));
 
-/// Handles `hooks`, or `hooks:community`: triggers, and has the tasks watched.
+/// Handles `hooks` or `hooks:community`: triggers hooks, and sends their tasks to the watcher.
 pub struct HookRunner {
     taskcluster: Taskcluster,
     store: RecordStore,
-    monitoring: Queue<Watched>,
+    tasks: Queue<HookTask>,
 }
 
 /// The result of a trigger.
 #[derive(Debug, Serialize, Deserialize)]
 struct Triggered {
     at: Timestamp,
-    /// The task that it made, if any.
+    /// The task that the hook created, if any.
     task_id: Option<String>,
 }
 
 impl HookRunner {
-    /// Triggers what comes in `hooks` on `taskcluster`, and sends the tasks to `monitoring`. What was triggered is
-    /// recorded under the name of `hooks`.
-    pub fn new(
-        taskcluster: Taskcluster,
-        hooks: &Queue<Trigger>,
-        monitoring: Queue<Watched>,
-    ) -> Self {
+    /// Triggers the hooks in `hooks` on `taskcluster`, and sends their tasks to `tasks`. The record store of the results has
+    /// the name of the queue `hooks`.
+    pub fn new(taskcluster: Taskcluster, hooks: &Queue<Trigger>, tasks: Queue<HookTask>) -> Self {
         Self {
             taskcluster,
             store: RecordStore {
                 name: hooks.spec().name,
                 retention: RETENTION,
             },
-            monitoring,
+            tasks,
         }
     }
 
@@ -77,16 +73,16 @@ impl HookRunner {
         triggered_at: Timestamp,
         cx: &Context,
     ) -> Result<(), BusError> {
-        let watched = Watched {
+        let watched = HookTask {
             task_id,
             hook: trigger.hook.clone(),
             triggered_at,
             retried: 0,
         };
-        cx.send_deduplicated(&self.monitoring, &watched, &watched.task_id)
+        cx.send_deduplicated(&self.tasks, &watched, &watched.task_id)
     }
 
-    /// Triggers it, by this delivery alone.
+    /// Triggers the hook under the claim of this delivery.
     async fn run(
         &self,
         Trigger { hook, payload, key }: &Trigger,
@@ -111,11 +107,13 @@ impl HookRunner {
         let triggered = Triggered { at, task_id };
         if let Err(error) = claim.complete_now(cx, &triggered).await {
             let error = error_chain(&error);
-            warn!(%hook, key, error, "cannot record what was triggered; retrying");
+            warn!(%hook, key, error, "cannot record the triggered hook; retrying with the settlement");
         }
         match &triggered.task_id {
             Some(task) => info!(step = "triggered", %hook, key, task, "triggered"),
-            None => info!(step = "triggered", %hook, key, "triggered, its template made no task"),
+            None => {
+                info!(step = "triggered", %hook, key, "triggered, its template created no task")
+            }
         }
         Ok(triggered)
     }
@@ -130,13 +128,11 @@ impl Handler<Trigger> for HookRunner {
         let Triggered { at, task_id } = match cx.claim(&self.store, key, RUN).await? {
             Claim::Acquired(claim) => self.run(&trigger, claim, cx).await?,
             Claim::Held { look_again, .. } => {
-                let reason = format!(
-                    "another delivery is about to trigger hook {hook}: waiting for its result"
-                );
+                let reason = format!("another delivery is triggering hook {hook}");
                 return Ok(Outcome::defer(look_again, reason));
             }
             Claim::Done(triggered) => {
-                debug!(%hook, key, "triggered before");
+                debug!(%hook, key, "already triggered");
                 triggered
             }
         };

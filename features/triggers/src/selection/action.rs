@@ -1,6 +1,6 @@
-//! The action by which a decision task has tests added to its push.
+//! The action of a decision task that adds tests to its push.
 //!
-//! What an action is, and who may trigger its hook: Taskcluster's specification of actions, version 1.
+//! Taskcluster's specification of actions, version 1, says what an action is and which scope its hook needs.
 
 use std::time::Duration;
 
@@ -13,47 +13,47 @@ use thiserror::Error;
 use super::action_limits;
 use crate::{HookName, Trigger};
 
-/// The action's name.
+/// The name of the action.
 const NAME: &str = "add-new-jobs";
 
-/// How long checking and rendering may take. The bounds of `action_limits.rs` leave it far below.
-const LIMIT: Duration = Duration::from_secs(30);
-/// The most memory that a compiled pattern of a schema takes, in bytes.
+/// The longest time for checking and rendering. Within the limits of `action_limits.rs` it takes far less.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest compiled pattern of a schema, in bytes.
 const MAX_PATTERN: usize = 64 * 1024;
-/// The longest name of a hook, or of its group, in bytes: the hooks service takes no longer one.
+/// The longest name of a hook or of its group, in bytes: the limit of the hooks service.
 const MAX_HOOK_NAME: usize = 1000;
-/// How much of foreign words an error quotes, in characters.
+/// The most bytes of foreign text that an error quotes.
 const MAX_QUOTE: usize = 300;
 
 /// A decision task.
 pub(super) struct Decision {
     /// The task.
     pub(super) id: String,
-    /// Its group, to which tests are added.
+    /// Its task group, to which tests are added.
     pub(super) group: String,
-    /// What it may do.
+    /// The scopes of the task.
     pub(super) scopes: Vec<String>,
 }
 
-/// Why an action cannot be used.
+/// A reason not to use an action.
 #[derive(Debug, Error)]
 pub enum ActionError {
-    /// What the task offers cannot be read.
-    #[error("its public/actions.json is not as the specification of actions has it")]
+    /// The list of actions cannot be read.
+    #[error("its public/actions.json does not follow the specification of actions")]
     Unreadable(#[source] serde_json::Error),
-    /// It does not offer this.
+    /// The task does not offer the action.
     #[error("it has no action {NAME} of the kind hook")]
     Missing,
-    /// Its hook has a name that no hook has.
-    #[error("its hook is not named as hooks are: {name}")]
+    /// The name of its hook is invalid.
+    #[error("its hook has an invalid name: {name}")]
     Name {
         /// The name.
         name: String,
     },
-    /// The hook may be triggered by others, not by it.
-    #[error("it has no scope {scope}: nobody says that its pusher may trigger this hook")]
+    /// The decision task may not trigger the hook.
+    #[error("it has no scope {scope}: its pusher may not trigger this hook")]
     Scope {
-        /// The scope that would do.
+        /// The missing scope.
         scope: String,
     },
     /// A part of it is too long.
@@ -61,7 +61,7 @@ pub enum ActionError {
     TooLarge {
         /// The part.
         what: &'static str,
-        /// The longest that is used.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// A part of it is nested too deeply.
@@ -69,40 +69,40 @@ pub enum ActionError {
     TooDeep {
         /// The part.
         what: &'static str,
-        /// The deepest that is used.
+        /// The limit, in levels.
         limit: usize,
     },
-    /// Its schema leads to another one.
-    #[error("its schema has references, which are not followed")]
+    /// Its schema refers to another one.
+    #[error("its schema has references, which are not supported")]
     Reference,
-    /// Its schema is none.
-    #[error("its schema is wrong: {problem}")]
+    /// Its schema is invalid.
+    #[error("its schema is invalid: {problem}")]
     Schema {
-        /// Why.
+        /// The error of the library.
         problem: String,
     },
-    /// It does not take these labels.
+    /// Its schema does not accept the labels.
     #[error("its schema does not accept the selected tests: {problem}")]
     Refused {
-        /// What is wrong with them, and where.
+        /// The failed check, and where.
         problem: String,
     },
-    /// Its template needs more of the language than is safe to use.
-    #[error("its hookPayload uses more of JSON-e than is rendered here: {part}")]
+    /// Its template uses a part of JSON-e that is not safe to render.
+    #[error("its hookPayload uses an unsupported part of JSON-e: {part}")]
     Language {
-        /// Where.
+        /// The unsupported part.
         part: String,
     },
     /// Its template cannot be rendered.
     #[error("its hookPayload cannot be rendered: {problem}")]
     Template {
-        /// Why.
+        /// The error of the library.
         problem: String,
     },
-    /// Checking it took too long, or crashed.
-    #[error("its schema or hookPayload cannot be worked on: {problem}")]
-    Overdone {
-        /// What happened.
+    /// Checking or rendering did not end, or panicked.
+    #[error("cannot evaluate its schema and hookPayload: {problem}")]
+    Aborted {
+        /// How the evaluation ended.
         problem: &'static str,
     },
 }
@@ -113,11 +113,11 @@ impl ActionError {
     }
 }
 
-/// What a decision task offers.
+/// The actions that a decision task offers.
 #[derive(Deserialize)]
 struct Actions {
     actions: Vec<Value>,
-    /// What templates may name beside the three that are always there.
+    /// The variables of templates, in addition to the three that every action has.
     #[serde(default)]
     variables: Map<String, Value>,
 }
@@ -131,21 +131,21 @@ struct Action {
     schema: Value,
 }
 
-/// What adds the tests with these labels, by the action that `actions` holds: the decision task's `public/actions.json`.
+/// The trigger that adds the tests `labels`. `actions` is the `public/actions.json` of the decision task.
 pub(super) async fn add_new_jobs(
     actions: Bytes,
     decision: Decision,
     labels: Vec<String>,
 ) -> Result<Trigger, ActionError> {
-    // All of it is hostile: it must not hold up what else this thread has to do, nor take it down.
+    // The input is hostile: on a thread of its own it can neither block nor panic this one.
     let work = tokio::task::spawn_blocking(move || prepare(&actions, &decision, &labels));
-    match tokio::time::timeout(LIMIT, work).await {
+    match tokio::time::timeout(TIMEOUT, work).await {
         Ok(Ok(prepared)) => prepared,
-        Ok(Err(_)) => Err(ActionError::Overdone {
-            problem: "it crashed the one who tried",
+        Ok(Err(_)) => Err(ActionError::Aborted {
+            problem: "the evaluation panicked",
         }),
-        Err(_) => Err(ActionError::Overdone {
-            problem: "it took too long",
+        Err(_) => Err(ActionError::Aborted {
+            problem: "the evaluation exceeded 30 s",
         }),
     }
 }
@@ -159,7 +159,7 @@ fn prepare(actions: &[u8], decision: &Decision, labels: &[String]) -> Result<Tri
     let action: Action = serde_json::from_value(action.ok_or(ActionError::Missing)?)
         .map_err(ActionError::Unreadable)?;
     for name in [&action.hook_group_id, &action.hook_id] {
-        // Scopes end with `*` mostly, so they say little of a name; and it stands in keys, logs and a url.
+        // Most scopes end with `*`, so they do not restrict the name, which goes into keys, logs and a URL.
         if name.len() > MAX_HOOK_NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ActionError::Name { name: quote(name) });
         }
@@ -190,7 +190,7 @@ fn prepare(actions: &[u8], decision: &Decision, labels: &[String]) -> Result<Tri
     ))
 }
 
-/// Whether who has the scope `has` has the scope `wanted`.
+/// Whether the scope `has` includes the scope `wanted`.
 fn satisfies(has: &str, wanted: &str) -> bool {
     has == wanted
         || has
@@ -200,7 +200,7 @@ fn satisfies(has: &str, wanted: &str) -> bool {
 
 fn check(schema: &Value, input: &Value) -> Result<(), ActionError> {
     action_limits::schema(schema)?;
-    // Patterns that are matched in one pass, unlike the usual ones.
+    // This engine matches a pattern in one pass; the default one backtracks.
     let patterns = PatternOptions::regex()
         .size_limit(MAX_PATTERN)
         .dfa_size_limit(MAX_PATTERN);
@@ -231,9 +231,9 @@ fn render(template: &Value, context: &Value) -> Result<Value, ActionError> {
     })
 }
 
-/// Somebody else's words on one short line.
-fn quote(words: &str) -> String {
-    runtime::sanitize::one_line(words, MAX_QUOTE)
+/// Foreign text on one short line.
+fn quote(text: &str) -> String {
+    runtime::sanitize::one_line(text, MAX_QUOTE)
 }
 
 #[cfg(test)]
@@ -344,11 +344,11 @@ mod tests {
         for (actions, expected) in [
             (
                 Bytes::from("no json"),
-                "its public/actions.json is not as the specification of actions has it: expected",
+                "its public/actions.json does not follow the specification of actions: expected",
             ),
             (
                 "{}".into(),
-                "its public/actions.json is not as the specification of actions has it: missing field",
+                "its public/actions.json does not follow the specification of actions: missing field",
             ),
             (
                 r#"{"actions":[]}"#.into(),
@@ -360,19 +360,19 @@ mod tests {
             ),
             (
                 changed(json!({ "hookId": 7 })),
-                "its public/actions.json is not as the specification of actions has it: inv",
+                "its public/actions.json does not follow the specification of actions: inv",
             ),
             (
                 changed(json!({ "hookId": "in-tree-action-1-a\nERROR all is lost" })),
-                "its hook is not named as hooks are: in-tree-action-1-a ERROR",
+                "its hook has an invalid name: in-tree-action-1-a ERROR",
             ),
             (
                 changed(json!({ "hookId": format!("in-tree-action-1-{}", "a".repeat(2000)) })),
-                "its hook is not named as hooks are: in-tree-action-1-aaa",
+                "its hook has an invalid name: in-tree-action-1-aaa",
             ),
             (
                 changed(json!({ "schema": { "type": "triangle" } })),
-                "its schema is wrong: ",
+                "its schema is invalid: ",
             ),
             (
                 changed(json!({ "schema": { "required": ["times"] } })),
@@ -388,7 +388,7 @@ mod tests {
             ),
             (
                 changed(json!({ "schema": { "$schema": "https://elsewhere.example/" } })),
-                "its schema is wrong: ",
+                "its schema is invalid: ",
             ),
             (
                 changed(json!({ "hookPayload": { "$eval": "unknown" } })),
@@ -400,7 +400,7 @@ mod tests {
             ),
             (
                 changed(json!({ "hookPayload": { "$eval": "range(0,9)" } })),
-                "its hookPayload uses more of JSON-e than",
+                "its hookPayload uses an unsupported part of JSON-e",
             ),
         ] {
             let problem = outcome(actions).await.unwrap_err();
@@ -412,7 +412,7 @@ mod tests {
         }
     }
 
-    /// Backtracking would try them for longer than anybody waits, or the compiled form would fill the memory.
+    /// Backtracking would not end, or the compiled pattern would fill the memory.
     #[tokio::test]
     async fn hostile_pattern_is_bounded_in_time() {
         let pattern = |pattern: &str| json!({ "schema": { "properties": { "tasks": { "items": { "pattern": pattern } } } } });

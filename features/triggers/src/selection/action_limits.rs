@@ -1,12 +1,12 @@
-//! Bounds for what a decision task offers: under them, checking against its schema and rendering its template end soon and
-//! take little store, whoever wrote them. The libraries that do it know no such bounds.
+//! Limits for the schema and the template of an action. Within them, checking the schema and rendering the template end soon
+//! and take little memory, whoever wrote them. The libraries have no such limits.
 //!
 //! A schema without references is a tree, and each part of it reads each part of a document a few times at most. With
-//! references, some hundred bytes of it can mean more reads than there is time for.
+//! references, some hundred bytes of schema can cause reads without end.
 //!
-//! A template of JSON-e is a program. `range(0, 1e12)` takes all store, nested loops multiply, `(((((((a` is read for
-//! years, and each of them is short. So only those parts of the language are rendered whose result is a sum: names, plain
-//! operators on them, `$if` and `$merge`. Real templates use names alone.
+//! A template of JSON-e is a program. `range(0, 1e12)` takes all memory, nested loops multiply, and `(((((((a` takes years
+//! to parse. So only those parts of the language are rendered whose cost is a sum: names, operators on them, `$if` and
+//! `$merge`. Real templates use names alone.
 
 use serde_json::Value;
 
@@ -16,19 +16,19 @@ use super::action::ActionError;
 const MAX_SCHEMA: usize = 16 * 1024;
 /// The longest template, in bytes of JSON.
 const MAX_TEMPLATE: usize = 64 * 1024;
-/// How deep either may be nested.
+/// The deepest nesting of either.
 const MAX_DEPTH: usize = 16;
 /// The longest expression, in bytes.
 const MAX_EXPRESSION: usize = 256;
-/// The most bytes that a template may grow to.
+/// The longest rendered template, in bytes.
 const MAX_RENDERED: usize = 8 * 1024 * 1024;
 
-/// The keys of a schema that lead to another one.
+/// The keys of a schema that refer to another one.
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
-/// The operators of JSON-e that are rendered.
+/// The supported operators of JSON-e.
 const OPERATORS: [&str; 3] = ["$eval", "$if", "$merge"];
 
-/// Checks that looking through `schema` ends soon.
+/// Checks that validation against `schema` ends soon.
 pub(super) fn schema(schema: &Value) -> Result<(), ActionError> {
     fn walk(schema: &Value, depth: usize) -> Result<(), ActionError> {
         if depth > MAX_DEPTH {
@@ -56,7 +56,7 @@ pub(super) fn schema(schema: &Value) -> Result<(), ActionError> {
     walk(schema, 1)
 }
 
-/// Checks that `template`, rendered with a context of `context` bytes, ends soon and stays small.
+/// Checks that rendering `template` with a context of `context` bytes ends soon and stays small.
 pub(super) fn template(template: &Value, context: usize) -> Result<(), ActionError> {
     let length = limit("hookPayload", template, MAX_TEMPLATE)?;
     let names = walk(template, 1)?;
@@ -78,7 +78,7 @@ fn limit(what: &'static str, value: &Value, limit: usize) -> Result<usize, Actio
     }
 }
 
-/// How many names are looked up in the part of a template: each can put the whole context there.
+/// The number of names in a part of a template: each can insert the whole context.
 fn walk(template: &Value, depth: usize) -> Result<usize, ActionError> {
     if depth > MAX_DEPTH {
         return Err(ActionError::TooDeep {
@@ -90,14 +90,14 @@ fn walk(template: &Value, depth: usize) -> Result<usize, ActionError> {
     match template {
         Value::Object(entries) => {
             for (key, value) in entries {
-                // A key is read after what is in it is filled in, so that could make an operator of it.
+                // JSON-e fills in the names in a key before it reads the key, so they could make an operator of it.
                 let operator = key.starts_with('$') && !key.starts_with("$$");
                 if key.contains("${") || operator && !OPERATORS.contains(&key.as_str()) {
-                    return Err(language(key));
+                    return Err(ActionError::language(key));
                 }
                 names += match value {
                     Value::String(expression) if key == "$eval" || key == "$if" => {
-                        evaluated(expression)?
+                        names_of_expression(expression)?
                     }
                     value => walk(value, depth + 1)?,
                 };
@@ -108,48 +108,44 @@ fn walk(template: &Value, depth: usize) -> Result<usize, ActionError> {
                 names += walk(element, depth + 1)?;
             }
         }
-        Value::String(text) => names += interpolated(text)?,
+        Value::String(text) => names += names_of_text(text)?,
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
     Ok(names)
 }
 
-/// An expression without brackets: no calls, no lists, and nothing to be read again and again.
-fn evaluated(expression: &str) -> Result<usize, ActionError> {
+/// The number of names in an expression. Brackets are rejected: they are calls, lists, and parser recursion.
+fn names_of_expression(expression: &str) -> Result<usize, ActionError> {
     if expression.len() > MAX_EXPRESSION || expression.contains(['(', '[', '{', '*']) {
-        return Err(language(expression));
+        return Err(ActionError::language(expression));
     }
-    Ok(words(expression))
+    Ok(count_names(expression))
 }
 
-/// A text with names in it, each as `${name}`. More is not filled in: where an expression ends is for the library to say,
-/// and only of a name it is sure.
-fn interpolated(text: &str) -> Result<usize, ActionError> {
+/// The number of names in a text, each as `${name}`. Other expressions are rejected, since only the library knows where
+/// they end.
+fn names_of_text(text: &str) -> Result<usize, ActionError> {
     let mut names = 0;
     for part in text.split("${").skip(1) {
-        let end = part.find('}').ok_or_else(|| language(text))?;
+        let end = part.find('}').ok_or_else(|| ActionError::language(text))?;
         let name = &part[..end];
         if name.len() > MAX_EXPRESSION
             || !name
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "_. ".contains(c))
         {
-            return Err(language(text));
+            return Err(ActionError::language(text));
         }
-        names += words(name);
+        names += count_names(name);
     }
     Ok(names)
 }
 
-fn words(expression: &str) -> usize {
+fn count_names(expression: &str) -> usize {
     expression
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| !word.is_empty())
         .count()
-}
-
-fn language(part: &str) -> ActionError {
-    ActionError::language(part)
 }
 
 #[cfg(test)]
@@ -164,7 +160,7 @@ mod tests {
 
     #[test]
     fn name_templates_are_rendered() {
-        for usual in [
+        for common in [
             json!({ "user": { "input": { "$eval": "input" }, "taskId": { "$eval": " taskId " } }, "level": 1 }),
             json!([
                 "${taskGroupId}",
@@ -175,7 +171,7 @@ mod tests {
             json!({ "$merge": [{ "a": 1 }, { "b": { "$eval": "input" } }] }),
             nested(MAX_DEPTH - 1),
         ] {
-            assert!(template(&usual, 1000).is_ok(), "{usual}");
+            assert!(template(&common, 1000).is_ok(), "{common}");
         }
     }
 
@@ -202,7 +198,7 @@ mod tests {
         ] {
             assert!(template(&hostile, 1000).is_err(), "{hostile}");
         }
-        // Short, but it would grow beyond all bounds.
+        // A short template whose result exceeds the limit.
         let names = json!(vec![json!({ "$eval": "input" }); 1000]);
         assert!(template(&names, 1000).is_ok() && template(&names, 100_000).is_err());
     }

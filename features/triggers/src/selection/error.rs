@@ -1,4 +1,4 @@
-//! Why a step of test selection failed.
+//! Failures of test selection.
 
 use bus::{BusError, DecodeError, Retry, Retryable};
 use pulse::UnreadableBody;
@@ -7,28 +7,28 @@ use thiserror::Error;
 
 use super::action::ActionError;
 
-/// Why a step of test selection failed.
+/// A failure of a step of test selection.
 #[derive(Debug, Error)]
 pub enum SelectionError {
-    /// Taskcluster gave no answer, or not the one that is needed.
+    /// Taskcluster did not return something.
     #[error("cannot read {what}")]
     Taskcluster {
-        /// What was to be read, with its task or its push.
+        /// What could not be read, with its task or its push.
         what: String,
-        /// What Taskcluster says.
+        /// The error of the call.
         #[source]
         source: TaskclusterError,
     },
-    /// The message is not what its exchange carries.
+    /// The message cannot be read.
     #[error(transparent)]
     Message(#[from] UnreadableBody),
-    /// What is remembered cannot be read or written.
+    /// The bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// What is remembered was written by a release that this one does not understand.
-    #[error("what is remembered of a push to try cannot be read")]
-    Memory(#[from] DecodeError),
-    /// The task that selected tests does not say for which diff.
+    /// The record of a push was written by an incompatible release.
+    #[error("cannot read the record of a push to try")]
+    Record(#[from] DecodeError),
+    /// The task that selected tests names no diff.
     #[error(
         "the test selection task {task} has no phabricator-diff-id in its extra: check the hook's template"
     )]
@@ -36,35 +36,35 @@ pub enum SelectionError {
         /// The task.
         task: String,
     },
-    /// An artifact of the task that selected tests makes no sense.
+    /// An artifact of the task that selected tests is invalid.
     #[error("the artifact {artifact} of the test selection task {task} is {problem}")]
     Artifact {
         /// The task.
         task: String,
         /// The artifact.
         artifact: &'static str,
-        /// What it is instead.
+        /// What is wrong with it.
         problem: &'static str,
     },
-    /// The decision task does not offer what is needed, or not in a way that can be trusted.
-    #[error("the action to add tests of the decision task {decision} cannot be used")]
+    /// The decision task does not offer the action, or the action is not safe.
+    #[error("cannot use the action of decision task {decision} to add tests")]
     Action {
         /// The decision task.
         decision: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: ActionError,
     },
 }
 
 impl SelectionError {
-    /// Why `what` could not be read.
+    /// Makes the error for `what`, which could not be read.
     pub(super) fn reading(what: impl Into<String>) -> impl FnOnce(TaskclusterError) -> Self {
         let what = what.into();
         move |source| Self::Taskcluster { what, source }
     }
 
-    /// Why an artifact of `task` could not be read.
+    /// Makes the error for an artifact of `task`, which could not be read.
     pub(super) fn reading_artifact(
         task: &str,
         artifact: &str,
@@ -79,7 +79,7 @@ impl Retryable for SelectionError {
             Self::Taskcluster { source, .. } => source.retry(),
             Self::Message(error) => error.retry(),
             Self::Bus(error) => error.retry(),
-            Self::Memory(_) | Self::Diff { .. } | Self::Artifact { .. } | Self::Action { .. } => {
+            Self::Record(_) | Self::Diff { .. } | Self::Artifact { .. } | Self::Action { .. } => {
                 Retry::Never
             }
         }

@@ -1,4 +1,4 @@
-//! The middle: tests were selected, and are added to their push.
+//! The second step: selected tests are added to their push.
 
 use std::time::Duration;
 
@@ -17,29 +17,29 @@ use tracing::{debug, info};
 use super::{
     SelectionError,
     action::{self, Decision},
-    store::{self, OfDiff, Push},
+    store::{self, Push, SelectionState},
 };
 use crate::Trigger;
 
-/// The key under which the end of a selection is routed beside its usual one.
+/// The additional routing key of a message about the end of a selection.
 const ROUTE: &str = "route.project.bugbug.test_select";
 
 const FAILURE_RISK: &str = "public/failure_risk";
 const SELECTED_TASKS: &str = "public/selected_tasks";
 const ACTIONS: &str = "public/actions.json";
-/// The longest artifacts that are read, in bytes: a number, some hundred labels, and what a push has to offer.
+/// The longest artifacts that are read, in bytes: a number, some hundred labels, and the actions of a push.
 const MAX_RISK: usize = 64;
 const MAX_LABELS: usize = 256 * 1024;
 const MAX_ACTIONS: usize = 4 * 1024 * 1024;
 
-/// How long a selection waits for the decision task of its push: until there is one, or the push is forgotten.
-const UNDECIDED: Duration = Duration::from_secs(120);
+/// The time between two checks for the decision task of a push, until it ended or the record of the push expires.
+const RECHECK: Duration = Duration::from_secs(120);
 
-/// The most labels that a mail names.
+/// The most labels in a mail.
 const MAX_NAMED: usize = 200;
 
 /// Handles `pulse:bugbug_test_select`: adds the tests that bugbug selected to their push.
-pub struct SelectionEnd {
+pub struct SelectionResultHandler {
     deployment: String,
     community: Taskcluster,
     firefox: Taskcluster,
@@ -47,18 +47,18 @@ pub struct SelectionEnd {
     notify: Vec<String>,
 }
 
-/// Where the end of a selection leads.
+/// The queues that a selection sends to.
 #[derive(Debug, Clone, Copy)]
 pub struct SelectionQueues {
-    /// Hooks of the deployment that works on Try.
+    /// Hooks of the deployment of Try.
     pub hooks: Queue<Trigger>,
     /// Mails.
     pub mails: Queue<Email>,
 }
 
-impl SelectionEnd {
+impl SelectionResultHandler {
     /// `deployment` is bugbug's name of our Phabricator, `community` the deployment that selects tests, and `firefox` the
-    /// one that runs them. The addresses of `notify` are told.
+    /// one that runs them. Mails about added tests go to the addresses of `notify`.
     pub fn new(
         deployment: String,
         community: Taskcluster,
@@ -75,7 +75,7 @@ impl SelectionEnd {
         }
     }
 
-    /// Whether bugbug thinks that the patch may break anything.
+    /// Whether bugbug sees a risk in the patch.
     async fn is_risky(&self, task: &str) -> Result<bool, SelectionError> {
         let content = self
             .community
@@ -86,7 +86,7 @@ impl SelectionEnd {
             .ok()
             .and_then(|text| text.trim().parse::<f64>().ok());
         risk.map(|risk| risk != 0.0)
-            .ok_or_else(|| artifact(task, FAILURE_RISK, "no number"))
+            .ok_or_else(|| artifact(task, FAILURE_RISK, "not a number"))
     }
 
     async fn labels(&self, task: &str) -> Result<Vec<String>, SelectionError> {
@@ -95,8 +95,8 @@ impl SelectionEnd {
             .artifact_content(task, SELECTED_TASKS, MAX_LABELS)
             .await;
         let content = content.map_err(SelectionError::reading_artifact(task, SELECTED_TASKS))?;
-        let text =
-            std::str::from_utf8(&content).map_err(|_| artifact(task, SELECTED_TASKS, "no text"))?;
+        let text = std::str::from_utf8(&content)
+            .map_err(|_| artifact(task, SELECTED_TASKS, "not UTF-8"))?;
         Ok(text
             .lines()
             .map(str::trim)
@@ -105,7 +105,7 @@ impl SelectionEnd {
             .collect())
     }
 
-    /// The decision task of a push and what it offers. It is in the index once it is through; `None` before that.
+    /// The decision task of a push, and its actions. `None` until the task completed, since it is not in the index before.
     async fn decision(&self, push: &Push) -> Result<Option<(Decision, Bytes)>, SelectionError> {
         let namespace = format!("gecko.v2.try.revision.{}.taskgraph.decision", push.head);
         let found = self.firefox.find_task(&namespace).await;
@@ -114,7 +114,7 @@ impl SelectionEnd {
             Err(TaskclusterError::NotFound { .. }) => return Ok(None),
             Err(source) => {
                 return Err(SelectionError::reading(format!(
-                    "where the decision task of {} is",
+                    "the index entry of the decision task of {}",
                     push.head
                 ))(source));
             }
@@ -157,14 +157,14 @@ fn scopes(task: &TaskDefinition) -> Vec<String> {
         .collect()
 }
 
-/// What bugbug's task says of the diff that it was triggered for; hooks make texts of numbers.
+/// The diff that bugbug's task was triggered for. Hooks turn numbers into text.
 fn diff_id(task: &TaskDefinition) -> Option<u64> {
     let value = task.extra.get("phabricator-diff-id")?;
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 #[async_trait]
-impl Handler<PulseMessage> for SelectionEnd {
+impl Handler<PulseMessage> for SelectionResultHandler {
     type Error = SelectionError;
 
     async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, SelectionError> {
@@ -187,36 +187,42 @@ impl Handler<PulseMessage> for SelectionEnd {
             .and_then(Value::as_str)
             != Some(self.deployment.as_str())
         {
-            debug!(task = id, "tests were selected for another phabricator");
+            debug!(
+                task = id,
+                "ignored, the tests were selected for another phabricator"
+            );
             return Ok(Outcome::Done);
         }
         let diff = diff_id(&task).ok_or_else(|| SelectionError::Diff { task: id.clone() })?;
-        let Some(OfDiff { push, selected }) = store::of_diff(cx, diff).await? else {
+        let Some(SelectionState { push, selected }) = store::push_of_diff(cx, diff).await? else {
             info!(
                 task = id,
-                diff, "tests were selected for a diff that we did not push, or too long ago"
+                diff, "ignored, the tests were selected for a diff without a recorded push"
             );
             return Ok(Outcome::Done);
         };
         if selected {
-            debug!(task = id, diff, "tests were selected for this push before");
+            debug!(
+                task = id,
+                diff, "ignored, selected tests were added to this push before"
+            );
             return Ok(Outcome::Done);
         }
         if !self.is_risky(&id).await? {
-            info!(task = id, diff, "no tests are added, bugbug sees no risk");
+            info!(task = id, diff, "no tests to add, bugbug sees no risk");
             return Ok(Outcome::Done);
         }
         let labels = self.labels(&id).await?;
         if labels.is_empty() {
-            info!(task = id, diff, "no tests are added, bugbug selected none");
+            info!(task = id, diff, "no tests to add, bugbug selected none");
             return Ok(Outcome::Done);
         }
         let Some((decision, actions)) = self.decision(&push).await? else {
             let reason = format!(
-                "the push {} to try has no finished decision task yet: selected tests are added when it has",
+                "the decision task of the push {} to try has not completed; selected tests are added after that",
                 push.head
             );
-            return Ok(Outcome::defer(UNDECIDED, reason));
+            return Ok(Outcome::defer(RECHECK, reason));
         };
         let (decision_id, group) = (decision.id.clone(), decision.group.clone());
         let mail = mail_text(&push, &labels);
@@ -226,11 +232,11 @@ impl Handler<PulseMessage> for SelectionEnd {
             decision: decision_id,
             source,
         })?;
-        store::selected(&push, &group)?
+        store::tests_added(&push, &group)?
             .into_iter()
             .for_each(|update| cx.record(update));
         cx.send(&self.queues.hooks, &add)?;
-        // Each of its own, so that one that fails repeats none of the others.
+        // One message for each address, so that a failed mail does not repeat the others.
         for address in &self.notify {
             let email = Email {
                 address: address.clone(),
@@ -242,13 +248,13 @@ impl Handler<PulseMessage> for SelectionEnd {
         }
         info!(
             task = id,
-            diff, group, "{count} selected tests are added to the push"
+            diff, group, "added {count} selected tests to the push"
         );
         Ok(Outcome::Done)
     }
 }
 
-/// Markdown. Labels come from outside: indented by four spaces they are code.
+/// The mail, in Markdown. Labels are foreign text: the indentation by four spaces makes them code.
 fn mail_text(push: &Push, labels: &[String]) -> String {
     let mut text = format!(
         "bugbug selected {} tests for diff {} of D{}. They are added to [its push to Try]({}):\n\n",
@@ -297,7 +303,7 @@ mod tests {
             text.ends_with("\nand 100 more\n") && !text.contains('\u{7}'),
             "{text}"
         );
-        // More than notify takes would never be sent.
+        // The notify service rejects longer mails.
         assert!(text.chars().count() < 102_400, "{}", text.chars().count());
         assert!(mail_text(&push, &labels[..2]).ends_with("ü\n"));
     }

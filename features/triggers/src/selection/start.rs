@@ -1,4 +1,4 @@
-//! The beginning: a push whose tests are to be selected.
+//! The first step: a push whose tests are to be selected.
 
 use async_trait::async_trait;
 use build::{BuildUpdate, BuildUpdateMessage};
@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{HookName, Trigger};
 
-/// The hook of the community's deployment that selects tests.
+/// The hook of the community deployment that selects tests.
 const GROUP: &str = "project-bugbug";
 const HOOK: &str = "bugbug-test-select";
 
-/// Handles `bugbug:try_push`: has tests selected for a share of the pushes, and remembers them.
+/// Handles `bugbug:try_push`: triggers the selection for a share of the pushes, and records them.
 pub struct SelectionStart {
     share: f64,
     deployment: String,
@@ -27,9 +27,9 @@ pub struct SelectionStart {
 }
 
 impl SelectionStart {
-    /// Selects for this `share` of diffs, from 0 to 1. `deployment` is bugbug's name of our Phabricator. `firefox` is the
-    /// deployment that works on Try under its public address: bugbug fetches from there. Hooks on the community's
-    /// deployment are triggered through `community_hooks`.
+    /// Selects tests for this `share` of diffs, from 0 to 1. `deployment` is bugbug's name of our Phabricator. `firefox` is
+    /// the deployment of Try under its public address, from which bugbug reads. `community_hooks` is the queue of hooks
+    /// on the community deployment.
     pub fn new(
         share: f64,
         deployment: String,
@@ -45,7 +45,7 @@ impl SelectionStart {
     }
 }
 
-/// Whether a diff is among this share of all. It is the same for each push of the diff, on every machine.
+/// Whether a diff is in this share of all diffs. Each push of the diff gets the same result, on every machine.
 fn is_chosen(diff_id: u64, share: f64) -> bool {
     let digest = Sha256::digest(format!("test selection of diff {diff_id}"));
     let number = digest
@@ -71,14 +71,14 @@ impl Handler<BuildUpdateMessage> for SelectionStart {
         if !is_chosen(diff_id, self.share) {
             return Ok(Outcome::Done);
         }
-        if store::of_diff(cx, diff_id)
+        if store::push_of_diff(cx, diff_id)
             .await?
             .is_some_and(|known| known.push.head == pushed.revision)
         {
             info!(
                 diff = diff_id,
                 head = pushed.revision,
-                "tests are being selected for this push already"
+                "the selection of tests for this push has already started"
             );
             return Ok(Outcome::Done);
         }
@@ -96,7 +96,7 @@ impl Handler<BuildUpdateMessage> for SelectionStart {
             "DIFF_ID": diff_id,
             "RUNNABLE_JOBS": jobs.as_str(),
         });
-        cx.record(store::begun(&Push {
+        cx.record(store::selection_started(&Push {
             target: request.target,
             diff_id,
             revision_id: request.revision_id,
@@ -107,7 +107,10 @@ impl Handler<BuildUpdateMessage> for SelectionStart {
             &self.community_hooks,
             &Trigger::new(HookName::new(GROUP, HOOK), payload, &what),
         )?;
-        info!(diff = diff_id, "tests are selected for the push");
+        info!(
+            diff = diff_id,
+            "triggered the selection of tests for the push"
+        );
         Ok(Outcome::Done)
     }
 }

@@ -1,5 +1,5 @@
-//! What is remembered of pushes whose tests are selected, on the shared store: which push a diff was, until its tests are
-//! selected, and which push a task group belongs to, until its tests have run. After [`RETENTION`] neither matters.
+//! Records of the pushes whose tests are selected: the push of a diff, until its tests are selected, and the push of a task
+//! group, until its tests have run.
 
 use std::time::Duration;
 
@@ -9,29 +9,28 @@ use serde::{Deserialize, Serialize};
 
 use super::SelectionError;
 
-/// How long a selection and the tests after it may take.
+/// The longest time for a selection and the tests after it.
 const RETENTION: Duration = Duration::from_secs(7 * 3600);
 
-/// Pushes by the number of their diff.
+/// Pushes, by the number of their diff.
 const PUSHES: RecordStore = RecordStore {
     name: "selection-pushes",
     retention: RETENTION,
 };
-/// Pushes by their task group.
+/// Pushes, by their task group.
 const GROUPS: RecordStore = RecordStore {
     name: "selection-groups",
     retention: RETENTION,
 };
 
-/// The push.
 const PUSH: Field<Push> = Field::new("push");
-/// The head of the push for which tests were selected and asked for. A diff may be pushed again.
+/// The head of the push to which tests were added. A diff may be pushed again.
 const SELECTED: Field<String> = Field::new("selected");
 
 /// A push to Try.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Push {
-    /// The build target of the build that was pushed.
+    /// The build target of its build.
     pub(super) target: Phid,
     /// Its diff.
     pub(super) diff_id: u64,
@@ -39,32 +38,35 @@ pub(super) struct Push {
     pub(super) revision_id: u64,
     /// The head's changeset, 40 hex digits.
     pub(super) head: String,
-    /// Where its jobs are shown.
+    /// The address of its jobs.
     pub(super) treeherder_url: String,
 }
 
-/// What is known of a diff's push.
-pub(super) struct OfDiff {
+/// The push of a diff, and the state of its selection.
+pub(super) struct SelectionState {
     pub(super) push: Push,
-    /// Whether tests were selected for this push already.
+    /// Whether selected tests were added to this push.
     pub(super) selected: bool,
 }
 
-/// To be recorded when the selection for a push begins.
-pub(super) fn begun(push: &Push) -> Result<RecordUpdate, BusError> {
+/// The update to record when the selection for a push starts.
+pub(super) fn selection_started(push: &Push) -> Result<RecordUpdate, BusError> {
     PUSHES.set(&push.diff_id.to_string(), PUSH, push)
 }
 
-/// To be recorded when the selected tests are added to the push, in its task group.
-pub(super) fn selected(push: &Push, group: &str) -> Result<[RecordUpdate; 2], BusError> {
+/// The updates to record when selected tests are added to the task group of the push.
+pub(super) fn tests_added(push: &Push, group: &str) -> Result<[RecordUpdate; 2], BusError> {
     Ok([
         PUSHES.set(&push.diff_id.to_string(), SELECTED, &push.head)?,
         GROUPS.set(group, PUSH, push)?,
     ])
 }
 
-/// The newest push of a diff, unless it is none of ours, or too long ago.
-pub(super) async fn of_diff(cx: &Context, diff_id: u64) -> Result<Option<OfDiff>, SelectionError> {
+/// The newest push of a diff, if it is recorded: ours, and younger than [`RETENTION`].
+pub(super) async fn push_of_diff(
+    cx: &Context,
+    diff_id: u64,
+) -> Result<Option<SelectionState>, SelectionError> {
     let record = cx.recorded(&PUSHES, &diff_id.to_string()).await?;
     let Some(push) = record.field(PUSH)? else {
         return Ok(None);
@@ -72,10 +74,13 @@ pub(super) async fn of_diff(cx: &Context, diff_id: u64) -> Result<Option<OfDiff>
     let selected = record
         .field(SELECTED)?
         .is_some_and(|head| head == push.head);
-    Ok(Some(OfDiff { push, selected }))
+    Ok(Some(SelectionState { push, selected }))
 }
 
-/// The push that selected tests were added to in this task group, if they were.
-pub(super) async fn of_group(cx: &Context, group: &str) -> Result<Option<Push>, SelectionError> {
+/// The push of this task group, if selected tests were added to it.
+pub(super) async fn push_of_group(
+    cx: &Context,
+    group: &str,
+) -> Result<Option<Push>, SelectionError> {
     Ok(cx.recorded(&GROUPS, group).await?.field(PUSH)?)
 }

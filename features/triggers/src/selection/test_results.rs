@@ -1,8 +1,7 @@
-//! The end: tests of a push have run.
+//! The third step: tests of a push have ended.
 //!
-//! Every task on Try that ends comes here, and nearly none belongs to a push that we remember. So what costs least is
-//! asked first: the message itself, then the store, and the service only for what a message of a remembered push does not
-//! say.
+//! Every task on Try that ends comes here, and almost none belongs to a recorded push. So the cheapest checks come first:
+//! the message itself, then the record, and Taskcluster only for what the message of a recorded push lacks.
 
 use async_trait::async_trait;
 use build::{TestOutcome, TestResult};
@@ -17,24 +16,24 @@ use tracing::info;
 
 use super::{SelectionError, store};
 
-/// The kind of tasks that are tests. What others find, the review bot reports.
+/// The kind of tasks that are tests. The review bot reports the results of other kinds.
 const TEST: &str = "test";
-/// The longest label that is shown, in characters.
+/// The longest label of a unit, in characters.
 const MAX_LABEL: usize = 200;
 
-/// Handles `pulse:try_task_end`: has the tests' results told on the build targets of their pushes.
-pub struct TestEnd {
+/// Handles `pulse:tests`: publishes the results of tests on the build targets of their pushes.
+pub struct TestResultHandler {
     firefox: Taskcluster,
     results: Queue<TestResult>,
 }
 
-impl TestEnd {
-    /// Of tasks of the deployment `firefox`; what ended is sent to `results`.
+impl TestResultHandler {
+    /// Reads tasks of the deployment `firefox`, and sends their results to `results`.
     pub fn new(firefox: Taskcluster, results: Queue<TestResult>) -> Self {
         Self { firefox, results }
     }
 
-    /// The label of a test; `None` when the task is none.
+    /// The label of a test; `None` if the task is not a test.
     async fn label(&self, message: &TaskMessage) -> Result<Option<String>, SelectionError> {
         if let (Some(TEST), Some(label)) = (message.tag("kind"), message.tag("label")) {
             return Ok(Some(label.to_owned()));
@@ -52,7 +51,7 @@ impl TestEnd {
 }
 
 #[async_trait]
-impl Handler<PulseMessage> for TestEnd {
+impl Handler<PulseMessage> for TestResultHandler {
     type Error = SelectionError;
 
     async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, SelectionError> {
@@ -69,13 +68,13 @@ impl Handler<PulseMessage> for TestEnd {
             return Ok(Outcome::Done);
         }
         let status = &message.status;
-        let Some(push) = store::of_group(cx, &status.task_group_id).await? else {
+        let Some(push) = store::push_of_group(cx, &status.task_group_id).await? else {
             return Ok(Outcome::Done);
         };
         let Some(label) = self.label(&message).await? else {
             return Ok(Outcome::Done);
         };
-        // A task that was resolved before its first run has none.
+        // A task that was resolved before its first run has no run.
         let run = message
             .run_id
             .or_else(|| status.runs.last().map(|run| run.run_id))
@@ -84,7 +83,7 @@ impl Handler<PulseMessage> for TestEnd {
             "{}&selectedTaskRun={}-{run}",
             push.treeherder_url, status.task_id
         );
-        info!(build = %push.target, task = status.task_id, run, "a selected test ended: {outcome:?}");
+        info!(build = %push.target, task = status.task_id, run, "a test of the push ended: {outcome:?}");
         let result = TestResult {
             target: push.target,
             label: label

@@ -8,7 +8,7 @@ use runtime::{Clock, ManualClock, Service, Shutdown};
 use serde_json::{Map, Value, json};
 use taskcluster::{Email, Taskcluster};
 use testkit::taskcluster::{EVERY_CALL, FakeTaskcluster, Fault, TaskState};
-use triggers::{HookName, Mailer, Monitor, Report, ReportScope, Reporter, Watched};
+use triggers::{HookName, HookTask, Mailer, Report, ReportScope, Reporter, TaskWatcher};
 
 use crate::stage::{Hurried, NOW, client_credentials, credentials, http};
 
@@ -21,7 +21,7 @@ const POLICY: Policy = Policy {
     },
     ..Policy::DEFAULT
 };
-const MONITORING: Queue<Watched> = Queue::new("monitoring", POLICY);
+const HOOK_TASKS: Queue<HookTask> = Queue::new("hook-tasks", POLICY);
 const MAILS: Queue<Email> = Queue::new("mails", POLICY);
 const TASKS: RecordStore = RecordStore {
     name: "tasks",
@@ -33,7 +33,7 @@ struct World {
     fake: FakeTaskcluster,
     clock: Arc<ManualClock>,
     bus: Arc<MemoryBus>,
-    monitor: Consumer,
+    watcher: Consumer,
     mailer: Consumer,
 }
 
@@ -49,14 +49,14 @@ impl World {
             hurried,
         );
         let bus = Arc::new(MemoryBus::new(clock.clone()));
-        let monitor = Monitor::new(client.clone(), MONITORING, TASKS);
-        let monitor = Consumer::new(bus.clone(), clock.clone(), MONITORING, monitor);
+        let watcher = TaskWatcher::new(client.clone(), HOOK_TASKS, TASKS);
+        let watcher = Consumer::new(bus.clone(), clock.clone(), HOOK_TASKS, watcher);
         let mailer = Consumer::new(bus.clone(), clock.clone(), MAILS, Mailer::new(client));
         Self {
             fake,
             clock,
             bus,
-            monitor,
+            watcher,
             mailer,
         }
     }
@@ -88,38 +88,38 @@ impl World {
     async fn watch_task(&self, id: &str, task_id: &str) {
         let hook = HookName::new("project-releng", id);
         let triggered_at = self.clock.now();
-        let watched = Watched {
+        let watched = HookTask {
             task_id: task_id.to_owned(),
             hook,
             triggered_at,
             retried: 0,
         };
-        self.producer().send(&MONITORING, &watched).await.unwrap();
+        self.producer().send(&HOOK_TASKS, &watched).await.unwrap();
     }
 
     /// Polls all tasks that are due; returns their number.
-    async fn look(&self) -> usize {
-        let mut looked = 0;
+    async fn poll(&self) -> usize {
+        let mut polled = 0;
         loop {
-            match self.monitor.step().await.unwrap() {
+            match self.watcher.step().await.unwrap() {
                 0 => {
                     self.watched().await;
-                    return looked;
+                    return polled;
                 }
-                some => looked += some,
+                some => polled += some,
             }
         }
     }
 
     async fn pass(&self, seconds: u64) -> usize {
         self.clock.advance(Duration::from_secs(seconds));
-        self.look().await
+        self.poll().await
     }
 
     async fn watched(&self) -> Depth {
-        let dead = self.bus.dead(&MONITORING.spec(), "", 10).await.unwrap();
+        let dead = self.bus.dead(&HOOK_TASKS.spec(), "", 10).await.unwrap();
         assert_eq!(dead, [], "nothing here kills a message");
-        self.bus.depth(&MONITORING.spec()).await.unwrap()
+        self.bus.depth(&HOOK_TASKS.spec()).await.unwrap()
     }
 
     async fn mail(&self) {
@@ -135,12 +135,12 @@ impl World {
 async fn task_is_polled_until_it_ends() {
     let world = World::new().await;
     let task = world.watch("bot").await;
-    assert_eq!(world.look().await, 1);
-    let mut looks = 0;
+    assert_eq!(world.poll().await, 1);
+    let mut polls = 0;
     for _ in 0..(8 * 60) {
-        looks += world.pass(60).await;
+        polls += world.pass(60).await;
     }
-    assert!((15..40).contains(&looks), "{looks} looks in eight hours");
+    assert!((15..40).contains(&polls), "{polls} polls in eight hours");
     world.fake.move_on(&task, TaskState::Completed);
     world.pass(1800).await;
     assert_eq!(
@@ -187,8 +187,7 @@ async fn lost_task_is_recreated_until_retries_are_used_up() {
     );
     let text = world.report().await.text;
     assert!(
-        text.contains("* exception: 100.0 % (3 of 3)")
-            && text.matches(", tried again as").count() == 2,
+        text.contains("* exception: 100.0 % (3 of 3)") && text.matches(", retried as").count() == 2,
         "{text}"
     );
 }
@@ -202,8 +201,8 @@ async fn worker_death_during_recreation_creates_one_task() {
     world
         .fake
         .fail_next("queue.createTask", 4, &Fault::CutAfter);
-    world.look().await;
-    assert_eq!(world.watched().await.delayed, 1, "it is tried again");
+    world.poll().await;
+    assert_eq!(world.watched().await.delayed, 1, "the creation is retried");
     world.pass(60).await;
     assert_eq!(world.fake.task_ids().len(), 2);
     assert_eq!(
@@ -221,7 +220,7 @@ async fn cancelled_task_is_not_recreated() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.cancel(&task);
-    world.look().await;
+    world.poll().await;
     assert_eq!(
         (world.fake.task_ids().len(), world.watched().await),
         (1, Depth::default())
@@ -234,15 +233,9 @@ async fn expired_task_is_no_longer_polled() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.forget(&task);
-    world.look().await;
+    world.poll().await;
     assert_eq!(world.watched().await, Depth::default());
-    assert!(
-        world
-            .report()
-            .await
-            .text
-            .contains("not known any more: 100.0 %")
-    );
+    assert!(world.report().await.text.contains("expired: 100.0 %"));
 }
 
 #[tokio::test]
@@ -274,7 +267,7 @@ async fn each_task_is_in_one_report_to_every_admin() {
     let (good, bad) = (world.watch("bot").await, world.watch("bot").await);
     world.fake.move_on(&good, TaskState::Completed);
     world.fake.move_on(&bad, TaskState::Failed);
-    world.look().await;
+    world.poll().await;
     assert_eq!(world.reporter().send().await.unwrap().tasks(), 2);
     world.mail().await;
     let mails = world.fake.mails();
@@ -302,13 +295,13 @@ async fn reported_task_is_in_no_second_report() {
     let (failed, lost) = (world.watch("bot").await, world.watch("bot").await);
     world.fake.move_on(&failed, TaskState::Failed);
     world.fake.move_on(&lost, TaskState::Exception);
-    world.look().await;
+    world.poll().await;
     assert_eq!(world.reporter().send().await.unwrap().tasks(), 2);
     let before = (world.watched().await, world.fake.calls().len());
     for task in [&failed, &lost] {
         world.watch_task("bot", task).await;
     }
-    assert_eq!(world.look().await, 2);
+    assert_eq!(world.poll().await, 2);
     assert_eq!(
         (world.watched().await, world.fake.calls().len()),
         before,
@@ -328,8 +321,8 @@ async fn task_without_scope_to_recreate_is_reported_without_successor() {
     let scopes = client_credentials(scopes);
     let hurried = Arc::new(Hurried(world.clock.clone()));
     let client = Taskcluster::new(world.fake.root().clone(), Some(scopes), http(), hurried);
-    let monitor = Monitor::new(client, MONITORING, TASKS);
-    Consumer::new(world.bus.clone(), world.clock.clone(), MONITORING, monitor)
+    let watcher = TaskWatcher::new(client, HOOK_TASKS, TASKS);
+    Consumer::new(world.bus.clone(), world.clock.clone(), HOOK_TASKS, watcher)
         .step()
         .await
         .unwrap();
@@ -339,7 +332,7 @@ async fn task_without_scope_to_recreate_is_reported_without_successor() {
     );
     let text = world.report().await.text;
     assert!(
-        text.contains("exception: 100.0 %") && !text.contains("tried again"),
+        text.contains("exception: 100.0 %") && !text.contains("retried as"),
         "{text}"
     );
 }
@@ -354,9 +347,9 @@ async fn unrecreatable_task_becomes_dead_letter_naming_it() {
         .fail_until_mended("queue.task", &Fault::Status(404));
     for _ in 0..3 {
         world.clock.advance(Duration::from_secs(60));
-        world.monitor.step().await.unwrap();
+        world.watcher.step().await.unwrap();
     }
-    let dead = world.bus.dead(&MONITORING.spec(), "", 10).await.unwrap();
+    let dead = world.bus.dead(&HOOK_TASKS.spec(), "", 10).await.unwrap();
     assert!(
         dead[0].reason.starts_with(&format!(
             "cannot watch task {task} of hook project-releng/bot: "
@@ -370,7 +363,7 @@ async fn concurrent_reporters_send_one_report() {
     let world = World::new().await;
     let bad = world.watch("bot").await;
     world.fake.move_on(&bad, TaskState::Failed);
-    world.look().await;
+    world.poll().await;
     let (first, second) = (world.reporter(), world.reporter());
     let (first, second) = futures::join!(first.send(), second.send());
     assert!(first.is_ok() && second.is_ok());
@@ -383,7 +376,7 @@ async fn report_omits_hooks_whose_tasks_all_completed() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.move_on(&task, TaskState::Completed);
-    world.look().await;
+    world.poll().await;
     world.reporter().send().await.unwrap();
     world.mail().await;
     assert!(world.fake.mails().is_empty());
@@ -400,7 +393,7 @@ async fn one_of_two_instances_mails_report_each_period() {
     let world = World::new().await;
     let bad = world.watch("bot").await;
     world.fake.move_on(&bad, TaskState::Failed);
-    world.look().await;
+    world.poll().await;
     let shutdowns = [Shutdown::new(), Shutdown::new()];
     let run = |shutdown: &Shutdown| {
         let (reporter, shutdown) = (Box::new(world.reporter()), shutdown.clone());
@@ -432,7 +425,7 @@ async fn denied_address_does_not_block_other_recipients() {
     world.fake.denylist("ann@example.com");
     let bad = world.watch("bot").await;
     world.fake.move_on(&bad, TaskState::Failed);
-    world.look().await;
+    world.poll().await;
     world.reporter().send().await.unwrap();
     world.mail().await;
     let depth = world.bus.depth(&MAILS.spec()).await.unwrap();

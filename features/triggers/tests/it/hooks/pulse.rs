@@ -5,7 +5,7 @@ use pulse::PulseMessage;
 use serde_json::{Value, json};
 use taskcluster::model::TaskDefinition;
 use testkit::taskcluster::Fault;
-use triggers::{CoverageBuilds, HookName, LandedGroups, Landing, PublishedCommits, Trigger};
+use triggers::{CoverageBuilds, HookName, Landing, PostLandingReview, PublishedCommits, Trigger};
 
 use super::world::{DAY, HOOKS, LATER, POLICY, World, bot, metadata, recorded};
 
@@ -83,8 +83,8 @@ impl World {
         CoverageBuilds::new(self.stage.client(), bot(), HOOKS)
     }
 
-    fn landed(&self, landing: Landing) -> LandedGroups {
-        LandedGroups::new(self.stage.client(), landing, "testing", HOOKS)
+    fn landed(&self, landing: Landing) -> PostLandingReview {
+        PostLandingReview::new(self.stage.client(), landing, "testing", HOOKS)
     }
 }
 
@@ -224,7 +224,7 @@ async fn unknown_group_becomes_dead_letter() {
         .await;
     let reasons = world.dead(&PULSE).await;
     let expected =
-        format!("cannot look into task group {RECORDED_GROUP}: taskcluster knows nothing");
+        format!("cannot read the tasks of group {RECORDED_GROUP}: taskcluster knows nothing");
     assert!(reasons[0].starts_with(&expected), "{reasons:?}");
 }
 

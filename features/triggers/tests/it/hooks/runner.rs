@@ -10,9 +10,9 @@ use taskcluster::Credentials;
 use tempfile::TempDir;
 use testkit::{RedisServer, capture_logs, taskcluster::Fault};
 use tokio::task::yield_now;
-use triggers::Watched;
+use triggers::HookTask;
 
-use super::world::{DAY, HOOKS, LATER, MONITORING, POLICY, World, bot, trigger};
+use super::world::{DAY, HOOK_TASKS, HOOKS, LATER, POLICY, World, bot, trigger};
 use crate::stage::client_credentials;
 
 /// Runs a step until Taskcluster has acted on it, and no further: its answer is on its way.
@@ -36,7 +36,7 @@ async fn until_acted(
 }
 
 #[tokio::test]
-async fn hook_is_triggered_and_its_task_monitored() {
+async fn hook_is_triggered_and_its_task_watched() {
     let world = World::new().await;
     world.send(&HOOKS, &trigger("a")).await;
     world.runner().step().await.unwrap();
@@ -49,18 +49,18 @@ async fn hook_is_triggered_and_its_task_monitored() {
         (&bot().group, &bot().id, &json!({ "ANALYSIS_ID": "a" }))
     );
     let task_id = fired.task_id.clone().unwrap();
-    let expected = Watched {
+    let expected = HookTask {
         task_id,
         hook: bot(),
         triggered_at: world.clock.now(),
         retried: 0,
     };
-    assert_eq!(world.take(&MONITORING).await, [expected]);
+    assert_eq!(world.take(&HOOK_TASKS).await, [expected]);
     assert_eq!(world.depth(&HOOKS).await.unfinished(), 0);
 }
 
 #[tokio::test]
-async fn hook_without_task_leaves_nothing_to_monitor() {
+async fn hook_without_task_leaves_nothing_to_watch() {
     let world = World::new().await;
     world.stage.fake.add_hook(&bot().group, &bot().id, None);
     for _ in 0..2 {
@@ -68,7 +68,7 @@ async fn hook_without_task_leaves_nothing_to_monitor() {
         world.runner().step().await.unwrap();
     }
     assert_eq!(world.triggered(), 1);
-    assert_eq!(world.depth(&MONITORING).await.ready, 0);
+    assert_eq!(world.depth(&HOOK_TASKS).await.ready, 0);
     assert_eq!(world.depth(&HOOKS).await, bus::Depth::default());
 }
 
@@ -104,7 +104,7 @@ async fn concurrent_instances_trigger_once() {
     world.clock.advance(LATER);
     assert_eq!(other.step().await.unwrap(), 1);
     assert_eq!(
-        (world.triggered(), world.take(&MONITORING).await.len()),
+        (world.triggered(), world.take(&HOOK_TASKS).await.len()),
         (1, 1)
     );
     assert_eq!(world.depth(&HOOKS).await, bus::Depth::default());
@@ -121,7 +121,7 @@ async fn lease_lost_during_call_hands_task_to_next_worker() {
     assert_eq!(next.step().await.unwrap(), 1, "it has the message now");
     working.await.unwrap();
     assert_eq!(
-        world.depth(&MONITORING).await.ready,
+        world.depth(&HOOK_TASKS).await.ready,
         0,
         "the slow one may not settle any more"
     );
@@ -129,7 +129,7 @@ async fn lease_lost_during_call_hands_task_to_next_worker() {
     assert_eq!(next.step().await.unwrap(), 1);
     let task_id = world.stage.fake.triggers()[0].task_id.clone().unwrap();
     let watched: Vec<_> = world
-        .take(&MONITORING)
+        .take(&HOOK_TASKS)
         .await
         .into_iter()
         .map(|watched| watched.task_id)
@@ -162,7 +162,7 @@ async fn hook_is_triggered_again_after_claim_of_dead_worker_expires() {
         "whether it got through cannot be known, and none would be worse"
     );
     let watched: Vec<_> = world
-        .take(&MONITORING)
+        .take(&HOOK_TASKS)
         .await
         .into_iter()
         .map(|watched| Some(watched.task_id))
@@ -195,7 +195,7 @@ async fn outage_counts_no_attempt() {
         world.stage.fake.mend();
         assert_eq!(runner.step().await.unwrap(), 1, "{fault:?}");
         assert_eq!(
-            (world.triggered(), world.take(&MONITORING).await.len()),
+            (world.triggered(), world.take(&HOOK_TASKS).await.len()),
             (number + 1, 1),
             "{fault:?}"
         );
@@ -217,7 +217,7 @@ async fn failed_call_releases_its_claim() {
     world.stage.fake.come_up().unwrap();
     assert_eq!(runner.step().await.unwrap(), 1);
     assert_eq!(
-        (world.triggered(), world.take(&MONITORING).await.len()),
+        (world.triggered(), world.take(&HOOK_TASKS).await.len()),
         (1, 1)
     );
     let said =
@@ -245,7 +245,7 @@ async fn wrong_credentials_defer_the_trigger() {
     );
     world.runner().step().await.unwrap();
     assert_eq!(
-        (world.triggered(), world.take(&MONITORING).await.len()),
+        (world.triggered(), world.take(&HOOK_TASKS).await.len()),
         (1, 1)
     );
 }
@@ -355,7 +355,7 @@ async fn trigger_is_recorded_with_settlement_after_bus_outage() {
             working.as_mut().poll(cx).is_pending(),
             "settled without a bus"
         );
-        if log.count("cannot record what was triggered") > 0 {
+        if log.count("cannot record the triggered hook") > 0 {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -373,7 +373,7 @@ async fn trigger_is_recorded_with_settlement_after_bus_outage() {
         settled = working => assert_eq!(settled.unwrap(), 1),
         () = passing => {}
     }
-    assert_eq!(world.take(&MONITORING).await.len(), 1);
+    assert_eq!(world.take(&HOOK_TASKS).await.len(), 1);
 
     world.send(&HOOKS, &trigger("a")).await;
     assert_eq!(runner.step().await.unwrap(), 1);

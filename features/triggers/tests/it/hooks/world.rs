@@ -11,7 +11,7 @@ use runtime::{Clock, ManualClock};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use taskcluster::Credentials;
-use triggers::{HookName, HookRunner, Trigger, Watched};
+use triggers::{HookName, HookRunner, HookTask, Trigger};
 
 use crate::stage::{NOW, Stage};
 
@@ -26,7 +26,7 @@ pub(crate) const POLICY: Policy = Policy {
     ..Policy::DEFAULT
 };
 pub(crate) const HOOKS: Queue<Trigger> = Queue::new("hooks", POLICY);
-pub(crate) const MONITORING: Queue<Watched> = Queue::new("monitoring", POLICY);
+pub(crate) const HOOK_TASKS: Queue<HookTask> = Queue::new("hook-tasks", POLICY);
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Longer than a failed attempt is deferred, or a call's outcome is waited for.
@@ -76,7 +76,7 @@ impl World {
 
     pub(crate) fn runner_with(&self, credentials: Credentials) -> Consumer {
         let client = self.stage.client_with(credentials);
-        self.consumer(HOOKS, HookRunner::new(client, &HOOKS, MONITORING))
+        self.consumer(HOOKS, HookRunner::new(client, &HOOKS, HOOK_TASKS))
     }
 
     pub(crate) fn consumer<M: Message>(

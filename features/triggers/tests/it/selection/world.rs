@@ -16,7 +16,9 @@ use testkit::{
     phabricator::{FakePhabricator, NewDiff, NewRevision},
     taskcluster::{FakeArtifact, FakeTaskcluster},
 };
-use triggers::{Mailer, SelectionEnd, SelectionQueues, SelectionStart, TestEnd, Trigger};
+use triggers::{
+    Mailer, SelectionQueues, SelectionResultHandler, SelectionStart, TestResultHandler, Trigger,
+};
 
 use crate::stage::{Hurried, NOW, credentials, http};
 
@@ -89,7 +91,7 @@ impl World {
         };
         let start =
             SelectionStart::new(share, "prod".to_owned(), client(&firefox), COMMUNITY_HOOKS);
-        let end = SelectionEnd::new(
+        let end = SelectionResultHandler::new(
             "prod".to_owned(),
             client(&community),
             client(&firefox),
@@ -108,7 +110,7 @@ impl World {
                 on().0,
                 on().1,
                 TASKS,
-                TestEnd::new(client(&firefox), RESULTS),
+                TestResultHandler::new(client(&firefox), RESULTS),
             ),
             results: Consumer::new(
                 on().0,
