@@ -1,35 +1,35 @@
-//! What a task is to do.
+//! The definition of a task.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A task's definition. What this project has no use for is kept in `rest`, so that a definition that was read can be
-/// written again without a loss.
+/// A task's definition. `rest` keeps the fields that this project does not use, so that a definition can be read and written
+/// again without a loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskDefinition {
-    /// The group it belongs to; the queue takes the task's own id where this is left out.
+    /// Its task group; by default its own id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_group_id: Option<String>,
-    /// How often it may be run again after its worker vanished; the queue takes 5 where this is left out.
+    /// How often the queue service runs it again after its worker vanished; by default 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
     /// When it was created.
     pub created: Timestamp,
-    /// When it has to be resolved at the latest.
+    /// The time by which it must be resolved.
     pub deadline: Timestamp,
-    /// When it is forgotten; the queue takes a year after the deadline where this is left out.
+    /// When the queue service deletes it; by default a year after the deadline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
-    /// What its worker is given: an object whose shape depends on the kind of worker.
+    /// The input of its worker: an object whose shape depends on the kind of worker.
     pub payload: Value,
-    /// What people read.
+    /// Its description for people.
     pub metadata: TaskMetadata,
-    /// Labels, all of them texts.
+    /// Labels, with strings as values.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub tags: Map<String, Value>,
-    /// Whatever else its maker wants to say.
+    /// Data that its creator added.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
     /// All other fields.
@@ -37,7 +37,7 @@ pub struct TaskDefinition {
     pub rest: Map<String, Value>,
 }
 
-/// What people read about a task.
+/// A task's description for people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskMetadata {
     /// Its name.
@@ -48,8 +48,8 @@ pub struct TaskMetadata {
 }
 
 impl TaskDefinition {
-    /// The same task, created at `now` (to the millisecond, as the queue keeps it), with its deadline and expiry as long
-    /// after that as they were before.
+    /// The same task, created at `now` (to the millisecond, the resolution of the queue service). Its deadline and expiry move
+    /// by the same time.
     pub fn created_at(&self, now: Timestamp) -> Self {
         let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
         let moved = |moment: Timestamp| {
@@ -64,7 +64,7 @@ impl TaskDefinition {
         }
     }
 
-    /// A text variable of the task's environment (`payload.env`).
+    /// A string variable of the task's environment (`payload.env`).
     pub fn env(&self, name: &str) -> Option<&str> {
         self.payload.get("env")?.get(name)?.as_str()
     }

@@ -1,4 +1,4 @@
-//! What the queue says on Pulse.
+//! The messages that the queue service publishes on Pulse.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use super::TaskStatus;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskMessage {
-    /// How far the task is.
+    /// The status of the task.
     pub status: TaskStatus,
-    /// The run that the message is about. A task that is defined has none, and a task that was resolved by its deadline
-    /// or before its first run may have none.
+    /// The run that the message is about. A defined task has none, and a task that was resolved by its deadline or before
+    /// its first run may have none.
     pub run_id: Option<u32>,
-    /// What the message says of the task itself; services of old said nothing.
+    /// The task; old services left it out.
     pub task: Option<MessageTask>,
 }
 
-/// What a message says of the task itself.
+/// The part of a task that is in a message.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct MessageTask {
     /// Its labels.
@@ -34,13 +34,13 @@ impl TaskMessage {
     }
 }
 
-/// A message of the exchange `exchange/taskcluster-queue/v1/task-group-resolved`: no task of the group is left to do.
-/// It comes again when a task is added to the group later, and that one is resolved.
+/// A message of the exchange `exchange/taskcluster-queue/v1/task-group-resolved`: all tasks of the group
+/// are resolved. Published again when a task that is added later is resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupResolvedMessage {
     /// The group.
     pub task_group_id: String,
-    /// Who made the group, such as `gecko-level-3`.
+    /// The scheduler that created the group, such as `gecko-level-3`.
     pub scheduler_id: String,
 }

@@ -1,4 +1,4 @@
-//! How far a task is.
+//! The status of a task.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,18 +13,18 @@ pub enum TaskState {
     Pending,
     /// A worker has it.
     Running,
-    /// It ended well.
+    /// It succeeded.
     Completed,
-    /// It ended badly.
+    /// It failed.
     Failed,
-    /// It did not end by itself: cancelled, malformed, its worker lost, or over its deadline.
+    /// It was cancelled or malformed, its worker vanished, or its deadline passed.
     Exception,
     /// A state that this program does not know.
     #[serde(other)]
     Unknown,
 }
 
-/// How far a task is.
+/// The status of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskStatus {
@@ -32,15 +32,15 @@ pub struct TaskStatus {
     pub task_id: String,
     /// Its group.
     pub task_group_id: String,
-    /// Who made the group, such as `gecko-level-3`.
+    /// The scheduler that created the group, such as `gecko-level-3`.
     pub scheduler_id: String,
     /// Its state.
     pub state: TaskState,
-    /// When it has to be resolved at the latest.
+    /// The time by which it must be resolved.
     pub deadline: Timestamp,
-    /// When it is forgotten.
+    /// When the queue service deletes it.
     pub expires: Timestamp,
-    /// Its runs, the first one first.
+    /// Its runs, the oldest first.
     pub runs: Vec<Run>,
 }
 
@@ -52,7 +52,7 @@ pub struct Run {
     pub run_id: u32,
     /// Its state.
     pub state: TaskState,
-    /// Why it was resolved, such as `completed`, `canceled` or `worker-shutdown`; none while it is not.
+    /// Why it was resolved, such as `completed`, `canceled` or `worker-shutdown`; none before that.
     pub reason_resolved: Option<String>,
     /// When it was scheduled.
     pub scheduled: Timestamp,
