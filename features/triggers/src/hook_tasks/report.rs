@@ -135,17 +135,14 @@ fn name(result: TaskResult) -> &'static str {
 
 /// `text` on one line, escaped so that Markdown shows it as it is.
 fn plain(text: &str) -> String {
-    text.chars().fold(String::new(), |mut plain, letter| {
+    let mut plain = String::new();
+    for letter in sanitize::one_line(text, usize::MAX).chars() {
         if letter.is_ascii_punctuation() && !"/-.".contains(letter) {
             plain.push('\\');
         }
-        plain.push(if letter.is_control() || sanitize::is_format(letter) {
-            ' '
-        } else {
-            letter
-        });
-        plain
-    })
+        plain.push(letter);
+    }
+    plain
 }
 
 #[cfg(test)]

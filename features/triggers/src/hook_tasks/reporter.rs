@@ -54,7 +54,8 @@ impl Reporter {
 
     /// Makes the report now, sends its mails, and marks its results as reported. An empty report is not mailed.
     pub async fn send(&self) -> Result<Report, BusError> {
-        let (last, report) = (self.last().await?, self.preview().await?);
+        let last = self.last().await?;
+        let report = self.preview().await?;
         let now = self.producer.clock().now();
         let mut updates = vec![self.store.set(SCHEDULE, LAST, &now)?];
         updates.extend(
@@ -72,8 +73,9 @@ impl Reporter {
         Ok(report)
     }
 
-    /// The key of a mail names the last report before it. A process that was frozen and still believes that it has the
-    /// lease makes the same report after the same last one, so its mails are dropped as duplicates.
+    /// The key of a mail names the last report before it. Two processes that report at the same time, such as one that was
+    /// frozen and still believes that it has the lease, do so after the same last report. The bus then stores neither the
+    /// mails nor the updates of the second one.
     fn mails(&self, report: &Report, last: Option<Timestamp>) -> Result<Vec<Outgoing>, BusError> {
         let subject = format!(
             "Taskcluster hooks of {}: {} tasks",
@@ -83,11 +85,10 @@ impl Reporter {
         self.addresses
             .iter()
             .map(|address| {
-                let (subject, content) = (subject.clone(), report.text.clone());
                 let mail = Email {
                     address: address.clone(),
-                    subject,
-                    content,
+                    subject: subject.clone(),
+                    content: report.text.clone(),
                     template: EmailTemplate::Fullscreen,
                 };
                 let key = Some(format!(
@@ -130,10 +131,11 @@ impl Reporter {
             }
             Some(last) if now.duration_since(last).unsigned_abs() >= self.period => {
                 let report = self.send().await?;
-                let (tasks, to) = (report.tasks(), self.addresses.len());
                 info!(
                     deployment = self.scope.name,
-                    tasks, "mailed the report on tasks to {to} addresses"
+                    tasks = report.tasks(),
+                    addresses = self.addresses.len(),
+                    "made the report on tasks"
                 );
                 Ok(())
             }

@@ -83,7 +83,7 @@ impl TaskWatcher {
             .await
             .map_err(watching(watched))?;
         let Some(retries) = definition.retries.unwrap_or(DEFAULT_RETRIES).checked_sub(1) else {
-            warn!(task = task_id, hook = %watched.hook, "the task ended as an exception and has no retries left; it is not created again");
+            warn!(hook = %watched.hook, "the task ended as an exception and has no retries left; it is not created again");
             return Ok(None);
         };
         let now = cx.clock().now();
@@ -97,20 +97,19 @@ impl TaskWatcher {
             // keep the result out of the report until the task expires.
             Err(error @ TaskclusterError::Scopes { .. }) => {
                 let error = error_chain(&error);
-                warn!(task = task_id, hook = %watched.hook, error, "the task ended as an exception; our credentials lack the scopes to create it again");
+                warn!(hook = %watched.hook, error, "the task ended as an exception; our credentials lack the scopes to create it again");
                 return Ok(None);
             }
             Err(source) => return Err(watching(watched)(source)),
         }
-        info!(task = task_id, hook = %watched.hook, "the task ended as an exception; created {new} in its place");
-        let (hook, retried) = (watched.hook.clone(), watched.retried + 1);
+        info!(hook = %watched.hook, successor = new, "the task ended as an exception; created another in its place");
         cx.send_after(
             &self.queue,
             &HookTask {
                 task_id: new.clone(),
-                hook,
+                hook: watched.hook.clone(),
                 triggered_at: now,
-                retried,
+                retried: watched.retried + 1,
             },
             MIN_POLL,
         )?;
@@ -125,7 +124,7 @@ impl Handler<HookTask> for TaskWatcher {
     async fn handle(&self, watched: HookTask, cx: &Context) -> Result<Outcome, WatchError> {
         // A repeated trigger sends the same task again, perhaps days later.
         if results::is_known(cx, &self.store, &watched.task_id).await? {
-            debug!(task = watched.task_id, hook = %watched.hook, "the result of the task is already recorded");
+            debug!(hook = %watched.hook, "the result of the task is already recorded");
             return Ok(Outcome::Done);
         }
         let now = cx.clock().now();
@@ -156,7 +155,7 @@ impl Handler<HookTask> for TaskWatcher {
             None
         };
         let HookTask { task_id, hook, .. } = watched;
-        info!(task = task_id, %hook, "the task ended: {result:?}");
+        info!(%hook, ?result, "the task ended");
         results::record(
             &self.store,
             &EndedTask {
@@ -174,7 +173,8 @@ impl Handler<HookTask> for TaskWatcher {
 }
 
 fn watching(watched: &HookTask) -> impl FnOnce(TaskclusterError) -> WatchError {
-    let (task_id, hook) = (watched.task_id.clone(), watched.hook.clone());
+    let task_id = watched.task_id.clone();
+    let hook = watched.hook.clone();
     move |source| WatchError::Taskcluster {
         task_id,
         hook,

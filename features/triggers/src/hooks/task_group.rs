@@ -24,13 +24,9 @@ pub(super) fn resolved(message: &PulseMessage) -> Result<String, HookError> {
 }
 
 pub(super) fn invalid_message(message: &PulseMessage, problem: &'static str) -> HookError {
-    let (exchange, key) = (
-        message.routing.exchange.clone(),
-        message.routing.key.clone(),
-    );
     HookError::InvalidMessage {
-        exchange,
-        key,
+        exchange: message.routing.exchange.clone(),
+        key: message.routing.key.clone(),
         problem,
     }
 }

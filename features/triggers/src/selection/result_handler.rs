@@ -1,6 +1,6 @@
 //! The second step: selected tests are added to their push.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use async_trait::async_trait;
 use bus::{Context, Handler, Outcome, Queue};
@@ -35,8 +35,9 @@ const MAX_ACTIONS: usize = 4 * 1024 * 1024;
 /// The time between two checks for the decision task of a push, until it ended or the record of the push expires.
 const RECHECK: Duration = Duration::from_secs(120);
 
-/// The most labels in a mail.
+/// The most labels in a mail, and the longest one, in bytes.
 const MAX_NAMED: usize = 200;
+const MAX_LABEL: usize = 255;
 
 /// Handles `pulse:bugbug_test_select`: adds the tests that bugbug selected to their push.
 pub struct SelectionResultHandler {
@@ -224,9 +225,10 @@ impl Handler<PulseMessage> for SelectionResultHandler {
             );
             return Ok(Outcome::defer(RECHECK, reason));
         };
-        let (decision_id, group) = (decision.id.clone(), decision.group.clone());
+        let decision_id = decision.id.clone();
+        let group = decision.group.clone();
         let mail = mail_text(&push, &labels);
-        let count = labels.len();
+        let tests = labels.len();
         let add = action::add_new_jobs(actions, decision, labels).await;
         let add = add.map_err(|source| SelectionError::Action {
             decision: decision_id,
@@ -248,7 +250,7 @@ impl Handler<PulseMessage> for SelectionResultHandler {
         }
         info!(
             task = id,
-            diff, group, "added {count} selected tests to the push"
+            diff, group, tests, "added the selected tests to the push"
         );
         Ok(Outcome::Done)
     }
@@ -264,17 +266,11 @@ fn mail_text(push: &Push, labels: &[String]) -> String {
         push.treeherder_url
     );
     for label in labels.iter().take(MAX_NAMED) {
-        text.push_str("    ");
-        text.extend(
-            label
-                .chars()
-                .filter(|c| !c.is_control() && !sanitize::is_format(*c))
-                .take(255),
-        );
-        text.push('\n');
+        let label = sanitize::one_line(label, MAX_LABEL);
+        let _ = writeln!(text, "    {label}");
     }
     if let Some(more) = labels.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {
-        text.push_str(&format!("\nand {more} more\n"));
+        let _ = writeln!(text, "\nand {more} more");
     }
     text
 }
@@ -305,6 +301,6 @@ mod tests {
         );
         // The notify service rejects longer mails.
         assert!(text.chars().count() < 102_400, "{}", text.chars().count());
-        assert!(mail_text(&push, &labels[..2]).ends_with("ü\n"));
+        assert!(mail_text(&push, &labels[..2]).ends_with("ü…\n"));
     }
 }

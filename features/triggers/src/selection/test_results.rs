@@ -18,7 +18,7 @@ use super::{SelectionError, store};
 
 /// The kind of tasks that are tests. The review bot reports the results of other kinds.
 const TEST: &str = "test";
-/// The longest label of a unit, in characters.
+/// The longest label of a unit, in bytes.
 const MAX_LABEL: usize = 200;
 
 /// Handles `pulse:tests`: publishes the results of tests on the build targets of their pushes.
@@ -83,14 +83,10 @@ impl Handler<PulseMessage> for TestResultHandler {
             "{}&selectedTaskRun={}-{run}",
             push.treeherder_url, status.task_id
         );
-        info!(build = %push.target, task = status.task_id, run, "a test of the push ended: {outcome:?}");
+        info!(build = %push.target, task = status.task_id, run, ?outcome, "a test of the push ended");
         let result = TestResult {
             target: push.target,
-            label: label
-                .chars()
-                .filter(|c| !c.is_control() && !sanitize::is_format(*c))
-                .take(MAX_LABEL)
-                .collect(),
+            label: sanitize::one_line(&label, MAX_LABEL),
             outcome,
             link: (outcome == TestOutcome::Fail).then_some(job),
             task_id: status.task_id.clone(),

@@ -1,4 +1,4 @@
-//! Tasks that hooks made are watched until they end, and reported.
+//! Tasks of hooks are watched until they end, and reported.
 
 use std::{sync::Arc, time::Duration};
 
@@ -74,7 +74,7 @@ impl World {
         Reporter::new(scope, TASKS, MAILS, addresses, self.producer(), PERIOD)
     }
 
-    /// A task that the hook `id` made just now, and that is to be watched.
+    /// Creates a task of the hook `id`, and sends it to the watcher.
     async fn watch(&self, id: &str) -> String {
         let fields = json!({
             "metadata": { "name": id, "description": "A task", "owner": "ann@example.com", "source": "https://x.example" },
@@ -118,7 +118,7 @@ impl World {
 
     async fn watched(&self) -> Depth {
         let dead = self.bus.dead(&HOOK_TASKS.spec(), "", 10).await.unwrap();
-        assert_eq!(dead, [], "nothing here kills a message");
+        assert_eq!(dead, [], "no message becomes a dead letter");
         self.bus.depth(&HOOK_TASKS.spec()).await.unwrap()
     }
 
@@ -197,7 +197,7 @@ async fn worker_death_during_recreation_creates_one_task() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.move_on(&task, TaskState::Exception);
-    // The answer is lost each time, until the attempt is given up.
+    // The responses of all tries of the attempt are lost.
     world
         .fake
         .fail_next("queue.createTask", 4, &Fault::CutAfter);
@@ -285,10 +285,10 @@ async fn each_task_is_in_one_report_to_every_admin() {
     }
     assert_eq!(world.reporter().send().await.unwrap().tasks(), 0);
     world.mail().await;
-    assert_eq!(world.fake.mails().len(), 2, "there is nothing new to say");
+    assert_eq!(world.fake.mails().len(), 2, "an empty report is not mailed");
 }
 
-/// A hook that is asked for the same days later is not triggered again, and hands its task over again.
+/// A trigger that is repeated days later sends its task again.
 #[tokio::test]
 async fn reported_task_is_in_no_second_report() {
     let world = World::new().await;
@@ -305,7 +305,7 @@ async fn reported_task_is_in_no_second_report() {
     assert_eq!(
         (world.watched().await, world.fake.calls().len()),
         before,
-        "nothing is asked, nothing more is watched"
+        "no call is made, and nothing more is watched"
     );
     assert_eq!(world.report().await.tasks(), 0);
 }
@@ -383,7 +383,7 @@ async fn report_omits_hooks_whose_tasks_all_completed() {
     assert_eq!(
         world.report().await.tasks(),
         0,
-        "it is reported, in silence"
+        "the result is marked as reported"
     );
 }
 
@@ -406,7 +406,7 @@ async fn one_of_two_instances_mails_report_each_period() {
         tokio::task::yield_now().await;
         assert!(
             world.clock.now().duration_since(begun).unsigned_abs() < 2 * PERIOD,
-            "nobody reports"
+            "no report in two periods"
         );
     }
     shutdowns.iter().for_each(Shutdown::stop);

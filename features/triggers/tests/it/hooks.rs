@@ -1,4 +1,4 @@
-//! What triggers hooks, and the handler that does, on a bus.
+//! The sources of triggers, and the runner.
 
 mod builds;
 mod pulse;

@@ -207,7 +207,7 @@ async fn each_push_has_tests_selected_once() {
     assert_eq!(triggers.len(), 2);
     assert_ne!(
         triggers[0].key, triggers[1].key,
-        "they are two things to trigger"
+        "each push has a key of its own"
     );
 
     // The results belong to the newest push.
@@ -314,7 +314,7 @@ async fn selection_for_unknown_or_expired_push_is_ignored() {
     assert_eq!(
         world.community.calls(),
         ["queue.task", "queue.task"],
-        "its artifacts are not asked for"
+        "no artifact is requested"
     );
     assert_eq!(
         world.bus.depth(&SELECTIONS.spec()).await.unwrap(),
@@ -322,7 +322,7 @@ async fn selection_for_unknown_or_expired_push_is_ignored() {
     );
 }
 
-/// An operator can see why, mend it, and send the message again.
+/// The dead letter has the reason, so that an operator can correct it and requeue the message.
 #[tokio::test]
 async fn malformed_selection_becomes_dead_letter() {
     let with = |change: fn(&mut Value)| {
@@ -330,14 +330,14 @@ async fn malformed_selection_becomes_dead_letter() {
         change(&mut actions["actions"][1]);
         Some(actions.to_string())
     };
-    let usual = || Some(ACTIONS.to_owned());
+    let unchanged = || Some(ACTIONS.to_owned());
     let table = [
         (
             Selection {
                 risk: None,
                 ..Selection::default()
             },
-            usual(),
+            unchanged(),
             "cannot read the artifact public/failure_risk of task SELECTION: ",
         ),
         (
@@ -345,7 +345,7 @@ async fn malformed_selection_becomes_dead_letter() {
                 labels: None,
                 ..Selection::default()
             },
-            usual(),
+            unchanged(),
             "cannot read the artifact public/selected_tasks of task SELECTION: ",
         ),
         (
@@ -353,7 +353,7 @@ async fn malformed_selection_becomes_dead_letter() {
                 risk: Some("high"),
                 ..Selection::default()
             },
-            usual(),
+            unchanged(),
             "public/failure_risk of the test selection task",
         ),
         (
@@ -404,7 +404,7 @@ async fn malformed_selection_becomes_dead_letter() {
             .await;
         assert!(
             world.units(&build).is_empty(),
-            "nothing was added, so nothing is sent"
+            "no tests were added, so no result is published"
         );
     }
 }
@@ -418,7 +418,7 @@ async fn each_mail_is_retried_on_its_own() {
     assert_eq!(
         world.bus.depth(&MAILS.spec()).await.unwrap(),
         Depth::default(),
-        "a refused address is let go"
+        "the mail to the refused address is dropped"
     );
 
     let (world, ..) = selected().await;
@@ -431,7 +431,7 @@ async fn each_mail_is_retried_on_its_own() {
         (0, 2)
     );
     world.firefox.mend();
-    // The answer to one is lost, so it is sent again, and arrives once.
+    // One response is lost, so that mail is sent again; it arrives once.
     world.firefox.fail_next("notify.email", 1, &Fault::CutAfter);
     for _ in 0..3 {
         world.clock.advance(Duration::from_secs(600));

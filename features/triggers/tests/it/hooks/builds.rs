@@ -1,4 +1,4 @@
-//! What Phabricator's side sends that triggers hooks.
+//! Builds and new diffs that trigger hooks.
 
 use build::{Build, BuildRequest, Diff, NewDiff, Phid, Revision};
 use bus::Queue;
@@ -38,7 +38,7 @@ async fn new_diff_is_analysed_once() {
         )
     });
     assert_eq!(world.take(&HOOKS).await, expected);
-    // Another hook for the same diff is another matter.
+    // The key of another hook for the same diff differs.
     let other = HookName::new("project-releng", "other/bot");
     world
         .handle(DIFFS, DiffAnalysis::new(other, HOOKS), &diff(1))

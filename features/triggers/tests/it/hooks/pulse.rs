@@ -39,7 +39,7 @@ fn env(repository: impl Into<Value>, revision: impl Into<Value>) -> Value {
 }
 
 impl World {
-    /// A decision task with this environment: its group's id.
+    /// Creates a decision task with this environment, and returns the id of its group.
     fn decision(&self, env: &Value) -> String {
         self.stage
             .fake
@@ -53,7 +53,7 @@ impl World {
         )
     }
 
-    /// The recorded group.
+    /// Creates the tasks of the recorded group.
     async fn recorded_group(&self) {
         let client = self.stage.client();
         let pages = PAGES.map(|page| {
@@ -63,7 +63,7 @@ impl World {
             .iter()
             .flat_map(|tasks| tasks.as_array().unwrap())
             .collect();
-        // The decision task was the first, and what depends on others came last.
+        // The decision task is created first, and tasks after those that they depend on.
         tasks.sort_by_key(|task| {
             (
                 task["status"]["taskId"] != RECORDED_GROUP,
@@ -89,7 +89,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn recorded_group_triggers_neither_coverage_nor_landed() {
+async fn recorded_group_triggers_neither_coverage_nor_review() {
     let world = World::new().await;
     world.recorded_group().await;
     world.stage.fake.page_size(4);
@@ -107,7 +107,7 @@ async fn recorded_group_triggers_neither_coverage_nor_landed() {
         .iter()
         .filter(|call| *call == "queue.listTaskGroup")
         .count();
-    assert!(listed > 1, "page by page");
+    assert!(listed > 1, "the group is read page by page");
 
     let rev = "a".repeat(40);
     world.add_to(
@@ -143,7 +143,7 @@ async fn coverage_is_collected_once_per_group() {
     world.stage.fake.page_size(2);
     let runner = world.runner();
     for day in 0..3 {
-        // A task that was added later resolves the group again.
+        // A task that is added later resolves the group again.
         let again = recorded(RESOLVED, |body| {
             body["taskGroupId"] = group.as_str().into();
             body["expires"] = format!("2026-12-2{day}T03:48:02.714Z").into();
@@ -229,7 +229,7 @@ async fn unknown_group_becomes_dead_letter() {
 }
 
 #[tokio::test]
-async fn endless_pagination_is_given_up() {
+async fn group_with_too_many_pages_becomes_dead_letter() {
     let world = World::new().await;
     let group = world.decision(&json!({}));
     for _ in 0..200 {
@@ -335,7 +335,7 @@ async fn message_without_group_becomes_dead_letter_naming_its_route() {
         }
     }
     assert_eq!(world.dead(&PULSE).await.len(), 14);
-    assert_eq!(world.stage.fake.calls(), [""; 0], "nobody was asked");
+    assert_eq!(world.stage.fake.calls(), [""; 0], "no call is made");
 }
 
 #[tokio::test]
@@ -459,6 +459,6 @@ async fn incomplete_mozreview_message_becomes_dead_letter() {
     assert_eq!(
         world.depth(&HOOKS).await.ready,
         0,
-        "nor is a part of one triggered"
+        "no part of a message is triggered"
     );
 }

@@ -1,4 +1,4 @@
-//! Hooks are triggered once, whatever happens to Taskcluster or to those who trigger them.
+//! The runner triggers a hook once for a key, through outages and deaths of workers.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -15,8 +15,8 @@ use triggers::HookTask;
 use super::world::{DAY, HOOK_TASKS, HOOKS, LATER, POLICY, World, bot, trigger};
 use crate::stage::client_credentials;
 
-/// Runs a step until Taskcluster has acted on it, and no further: its answer is on its way.
-async fn until_acted(
+/// Runs a step until Taskcluster has triggered the hook. The step has not received the response yet.
+async fn run_until_triggered(
     world: &World,
     mut step: std::pin::Pin<&mut impl Future<Output = Result<usize, BusError>>>,
 ) {
@@ -27,7 +27,7 @@ async fn until_acted(
         }
         assert!(
             step.as_mut().poll(cx).is_pending(),
-            "ended before Taskcluster had acted on it"
+            "the step ended before the hook was triggered"
         );
         Poll::Pending
     })
@@ -83,7 +83,7 @@ async fn duplicate_trigger_is_dropped_within_the_window() {
     assert_eq!(world.triggered(), 1);
     world.send(&HOOKS, &trigger("b")).await;
     world.runner().step().await.unwrap();
-    assert_eq!(world.triggered(), 2, "another one is another matter");
+    assert_eq!(world.triggered(), 2, "another key is triggered");
 }
 
 #[tokio::test]
@@ -92,13 +92,13 @@ async fn concurrent_instances_trigger_once() {
     let (one, other) = (world.runner(), world.runner());
     world.send(&HOOKS, &trigger("a")).await;
     let mut working = pin!(one.step());
-    until_acted(&world, working.as_mut()).await;
+    run_until_triggered(&world, working.as_mut()).await;
     world.send(&HOOKS, &trigger("a")).await;
     assert_eq!(other.step().await.unwrap(), 1);
     assert_eq!(
         world.depth(&HOOKS).await.delayed,
         1,
-        "it waits for what comes of the other one"
+        "it waits for the result of the other one"
     );
     working.await.unwrap();
     world.clock.advance(LATER);
@@ -116,14 +116,18 @@ async fn lease_lost_during_call_hands_task_to_next_worker() {
     let (slow, next) = (world.runner(), world.runner());
     world.send(&HOOKS, &trigger("a")).await;
     let mut working = pin!(slow.step());
-    until_acted(&world, working.as_mut()).await;
+    run_until_triggered(&world, working.as_mut()).await;
     world.clock.advance(POLICY.lease);
-    assert_eq!(next.step().await.unwrap(), 1, "it has the message now");
+    assert_eq!(
+        next.step().await.unwrap(),
+        1,
+        "the next worker has the message"
+    );
     working.await.unwrap();
     assert_eq!(
         world.depth(&HOOK_TASKS).await.ready,
         0,
-        "the slow one may not settle any more"
+        "the slow worker has lost its lease"
     );
     world.clock.advance(LATER);
     assert_eq!(next.step().await.unwrap(), 1);
@@ -143,7 +147,7 @@ async fn hook_is_triggered_again_after_claim_of_dead_worker_expires() {
     world.send(&HOOKS, &trigger("a")).await;
     {
         let worker = world.runner();
-        until_acted(&world, pin!(worker.step())).await;
+        run_until_triggered(&world, pin!(worker.step())).await;
     }
     world.clock.advance(POLICY.lease);
     let next = world.runner();
@@ -151,7 +155,7 @@ async fn hook_is_triggered_again_after_claim_of_dead_worker_expires() {
     assert_eq!(
         (world.triggered(), world.depth(&HOOKS).await.delayed),
         (1, 1),
-        "it may be at it still"
+        "the claim has not expired"
     );
     world.clock.advance(LATER);
     assert_eq!(next.step().await.unwrap(), 1);
@@ -159,7 +163,7 @@ async fn hook_is_triggered_again_after_claim_of_dead_worker_expires() {
     assert_eq!(
         triggers.len(),
         2,
-        "whether it got through cannot be known, and none would be worse"
+        "nobody knows whether the first call arrived"
     );
     let watched: Vec<_> = world
         .take(&HOOK_TASKS)
@@ -220,9 +224,9 @@ async fn failed_call_releases_its_claim() {
         (world.triggered(), world.take(&HOOK_TASKS).await.len()),
         (1, 1)
     );
-    let said =
+    let logged =
         ["taskcluster does not answer", "taskcluster answers again"].map(|text| log.count(text));
-    assert_eq!(said, [1, 1], "{}", log.text());
+    assert_eq!(logged, [1, 1], "{}", log.text());
 }
 
 #[tokio::test]
@@ -348,7 +352,7 @@ async fn trigger_is_recorded_with_settlement_after_bus_outage() {
     world.send(&HOOKS, &trigger("a")).await;
     let runner = world.runner();
     let mut working = pin!(runner.step());
-    until_acted(&world, working.as_mut()).await;
+    run_until_triggered(&world, working.as_mut()).await;
     server.stop().unwrap();
     poll_fn(|cx| {
         assert!(
@@ -363,7 +367,7 @@ async fn trigger_is_recorded_with_settlement_after_bus_outage() {
     })
     .await;
     server.restart().await.unwrap();
-    let passing = async {
+    let time = async {
         loop {
             world.clock.advance(Duration::from_secs(1));
             yield_now().await;
@@ -371,11 +375,11 @@ async fn trigger_is_recorded_with_settlement_after_bus_outage() {
     };
     tokio::select! {
         settled = working => assert_eq!(settled.unwrap(), 1),
-        () = passing => {}
+        () = time => {}
     }
     assert_eq!(world.take(&HOOK_TASKS).await.len(), 1);
 
     world.send(&HOOKS, &trigger("a")).await;
     assert_eq!(runner.step().await.unwrap(), 1);
-    assert_eq!(world.triggered(), 1, "it is known");
+    assert_eq!(world.triggered(), 1, "the result is recorded");
 }

@@ -15,7 +15,7 @@ use triggers::{HookName, HookRunner, HookTask, Trigger};
 
 use crate::stage::{NOW, Stage};
 
-/// Three attempts, a minute apart; keys are known for a day.
+/// Three attempts, a minute apart; the deduplication window is a day.
 pub(crate) const POLICY: Policy = Policy {
     attempts: 3,
     backoff: Backoff {
@@ -29,13 +29,13 @@ pub(crate) const HOOKS: Queue<Trigger> = Queue::new("hooks", POLICY);
 pub(crate) const HOOK_TASKS: Queue<HookTask> = Queue::new("hook-tasks", POLICY);
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Longer than a failed attempt is deferred, or a call's outcome is waited for.
+/// Longer than the deferral of a failed attempt, and than a claim.
 pub(crate) const LATER: Duration = Duration::from_secs(200);
 
 pub(crate) struct World {
     pub(crate) stage: Stage,
     pub(crate) bus: Arc<dyn Bus>,
-    /// The clock of those who work on the bus. The client of Taskcluster has its own, on which waits are over at once.
+    /// The clock of the bus and its consumers. The client of Taskcluster has its own.
     pub(crate) clock: Arc<ManualClock>,
 }
 
@@ -87,7 +87,7 @@ impl World {
         Consumer::new(self.bus.clone(), self.clock.clone(), queue, handler)
     }
 
-    /// Puts a message into a queue, whatever was there before.
+    /// Sends a message without a deduplication key.
     pub(crate) async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) {
         let clock: Arc<dyn Clock> = self.clock.clone();
         Producer::new(self.bus.clone(), clock)
@@ -96,7 +96,7 @@ impl World {
             .unwrap();
     }
 
-    /// Has `handler` handle one message.
+    /// Sends one message, and handles it with `handler`.
     pub(crate) async fn handle<M: Message>(
         &self,
         queue: Queue<M>,
@@ -111,7 +111,7 @@ impl World {
         self.bus.depth(&queue.spec()).await.unwrap()
     }
 
-    /// Takes all that is ready in a queue out of it.
+    /// Removes all ready messages of a queue, and returns them.
     pub(crate) async fn take<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
         let taken = self
             .bus
@@ -130,7 +130,7 @@ impl World {
             .collect()
     }
 
-    /// Why messages of a queue became dead letters.
+    /// The reasons of the dead letters of a queue.
     pub(crate) async fn dead<M: Message>(&self, queue: &Queue<M>) -> Vec<String> {
         self.bus
             .dead(&queue.spec(), "", 100)
@@ -147,12 +147,12 @@ impl World {
     }
 }
 
-/// What people read of a task with this name.
+/// The metadata of a task with this name.
 pub(crate) fn metadata(name: &str) -> Value {
     json!({ "name": name, "description": "a test task", "owner": "dev@example.com", "source": "https://example.com" })
 }
 
-/// A message as it was recorded.
+/// A recorded message.
 #[derive(Deserialize)]
 struct Recorded {
     exchange: String,
@@ -161,7 +161,7 @@ struct Recorded {
     body: Value,
 }
 
-/// The message in a file of recorded ones, changed by `change`.
+/// The recorded message in `text`, changed by `change`.
 pub(crate) fn recorded(text: &str, change: impl FnOnce(&mut Value)) -> PulseMessage {
     let Recorded {
         exchange,

@@ -1,4 +1,4 @@
-//! Outages, dead workers, and deliveries at once.
+//! Outages, deaths of workers, and concurrent deliveries.
 
 use super::*;
 
@@ -106,7 +106,7 @@ async fn push_survives_worker_death() {
     assert_eq!(world.waiting(&COMMUNITY_HOOKS).await.len(), 1);
 }
 
-/// What is asked for twice at once bears one key: whoever triggers hooks does it once.
+/// Both deliveries send triggers with the same key, so the runner triggers the hook once.
 #[tokio::test]
 async fn concurrent_deliveries_create_one_task() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! Both deployments, a Phabricator, a bus with the handlers on it, and what the parts beside them do.
+//! Both deployments, a Phabricator, a bus with the handlers, and what bugbug and Try do.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ pub(crate) const MAILS: Queue<Email> = Queue::new("mails", Policy::DEFAULT);
 pub(crate) const TASKS: Queue<PulseMessage> = Queue::new("pulse:try_task_end", Policy::DEFAULT);
 pub(crate) const RESULTS: Queue<TestResult> = Queue::new("build:publish-tests", Policy::DEFAULT);
 
-/// What bugbug may say of a diff, in its artifacts.
+/// The artifacts of bugbug's task for a diff.
 pub(crate) struct Selection<'a> {
     pub(crate) deployment: &'a str,
     pub(crate) risk: Option<&'a str>,
@@ -72,13 +72,12 @@ impl World {
         Self::with_share(1.0).await
     }
 
-    /// One where tests are selected for this share of pushes.
+    /// A world in which tests are selected for this share of pushes.
     pub(crate) async fn with_share(share: f64) -> Self {
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-        // The client's waits between its own tries are not ours to end.
-        let hasty = Hurried::new(NOW);
-        let community = FakeTaskcluster::start(hasty.clone()).await.unwrap();
-        let firefox = FakeTaskcluster::start(hasty.clone()).await.unwrap();
+        let hurried = Hurried::new(NOW);
+        let community = FakeTaskcluster::start(hurried.clone()).await.unwrap();
+        let firefox = FakeTaskcluster::start(hurried.clone()).await.unwrap();
         let phabricator = FakePhabricator::start(clock.clone()).await.unwrap();
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let client = |fake: &FakeTaskcluster| {
@@ -86,7 +85,7 @@ impl World {
                 fake.root().clone(),
                 Some(credentials(fake)),
                 http(),
-                hasty.clone(),
+                hurried.clone(),
             )
         };
         let start =
@@ -183,7 +182,7 @@ impl World {
         BuildUpdateMessage { request, update }
     }
 
-    /// Hands a push to test selection.
+    /// Sends a push to test selection, and handles it.
     pub(crate) async fn push(&self, applied: &BuildUpdateMessage) {
         self.send(&PUSHES, applied).await;
         assert_eq!(self.take_pushes().await, 1);
@@ -193,11 +192,11 @@ impl World {
         self.start.step().await.unwrap()
     }
 
-    /// What bugbug does with a trigger: a task of the community's, which ends well. Returns the task.
+    /// Creates bugbug's task for a diff, with its artifacts, and returns its id.
     pub(crate) fn select(&self, diff_id: u64, selection: &Selection<'_>) -> String {
         let task = self.community.add_task(json!({
             "routes": ["project.bugbug.test_select"],
-            // Its hook makes texts of all that it is triggered with.
+            // Hooks turn numbers into text.
             "extra": { "phabricator-deployment": selection.deployment, "phabricator-diff-id": diff_id.to_string() },
         }));
         let artifacts = [
@@ -213,7 +212,7 @@ impl World {
         task
     }
 
-    /// Sends what Pulse says when bugbug's task is done.
+    /// Sends the message of Pulse about the end of bugbug's task.
     pub(crate) async fn announce(&self, task: &str) {
         let mut message = ended(task, task, "completed", Some(json!({})));
         message.routing.other_routes = vec![
@@ -223,7 +222,7 @@ impl World {
         self.send(&SELECTIONS, &message).await;
     }
 
-    /// Has bugbug's selection handled.
+    /// Runs bugbug's task for a diff, and handles its result.
     pub(crate) async fn selected(&self, diff_id: u64, selection: &Selection<'_>) {
         self.announce(&self.select(diff_id, selection)).await;
         assert_eq!(self.take_selections().await, 1);
@@ -233,7 +232,7 @@ impl World {
         self.end.step().await.unwrap()
     }
 
-    /// The decision task of a push, when it is through. It offers `actions`.
+    /// Creates the decision task of a push, with `actions`, adds it to the index, and returns its id.
     pub(crate) fn decide(&self, head: &str, actions: Option<&str>) -> String {
         let decision = self.firefox.add_task(json!({
             "schedulerId": "gecko-level-1",
@@ -254,7 +253,7 @@ impl World {
         decision
     }
 
-    /// Has the end of a task on Try handled, and what follows from it told.
+    /// Handles the end of a task on Try, and publishes its result.
     pub(crate) async fn end_task(&self, message: &PulseMessage) {
         self.send(&TASKS, message).await;
         assert_eq!(self.tests.step().await.unwrap(), 1);
@@ -272,7 +271,7 @@ impl World {
             .unwrap();
     }
 
-    /// What waits in a queue.
+    /// The messages of a queue.
     pub(crate) async fn waiting<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
         let found = self.bus.peek(&queue.spec(), 100).await.unwrap();
         found
@@ -281,7 +280,7 @@ impl World {
             .collect()
     }
 
-    /// Why messages of a queue became dead letters.
+    /// The reasons of the dead letters of a queue.
     pub(crate) async fn dead<M: Message>(&self, queue: &Queue<M>) -> Vec<String> {
         self.bus
             .dead(&queue.spec(), "", 100)
@@ -292,12 +291,12 @@ impl World {
             .collect()
     }
 
-    /// How many messages of a queue are to be handled, now or later.
+    /// The number of messages of a queue that are ready, delayed or in flight.
     pub(crate) async fn unfinished<M: Message>(&self, queue: &Queue<M>) -> usize {
         self.bus.depth(&queue.spec()).await.unwrap().unfinished()
     }
 
-    /// A worker takes the messages of a queue, and dies of something else.
+    /// A worker takes the messages of a queue, and dies.
     pub(crate) async fn die_with<M: Message>(&self, queue: &Queue<M>) {
         assert!(
             !self
@@ -334,7 +333,7 @@ fn build_log() -> BuildLog {
     BuildLog::new(Duration::from_secs(30 * 24 * 3600), "a worker", queues)
 }
 
-/// The recorded end of a task, as the end of another one. `tags` is what it says of the task.
+/// The recorded message about the end of a task, changed to be about the task `task`. `tags` are the tags in it.
 pub(crate) fn ended(task: &str, group: &str, state: &str, tags: Option<Value>) -> PulseMessage {
     let recorded: Value = serde_json::from_str(TASK_COMPLETED).unwrap();
     let mut body = recorded["body"].clone();
