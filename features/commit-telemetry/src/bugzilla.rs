@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     ReviewSystem, TelemetryError,
-    http::{Answer, HttpClient, decode_json},
+    http::{HttpClient, decode_json, failed, open, unexpected},
 };
 
 /// The longest answer, in bytes. A bug has some hundred attachments at most, and they come without their data.
@@ -178,12 +178,13 @@ impl Bugzilla {
         url.set_path(&format!("{api}/bug/{bug}/{resource}"));
         url.set_query(query);
         let get = || async {
-            let answer = Answer::receive(&call, self.http.get(&url)).await?;
+            let answer = open(&call, self.http.get(&url), MAX_ANSWER).await?;
             let status = answer.status();
             if !status.is_success() && !status.is_client_error() {
-                return Err(answer.unexpected());
+                return Err(unexpected(&call, status));
             }
-            Ok((status, answer.body(MAX_ANSWER).await?))
+            let response = answer.collect().await.map_err(failed(&call))?;
+            Ok((status, response.body))
         };
         let (status, body) = self.http.with_retries(get).await?;
         let error = serde_json::from_slice::<ErrorBody>(&body).ok();
@@ -192,10 +193,7 @@ impl Bugzilla {
             .is_some_and(|error| error.code == Some(NO_SUCH_METHOD))
         {
             // The configured address is wrong; that says nothing about the bug.
-            return Err(TelemetryError::UnexpectedStatus {
-                call,
-                status: status.as_u16(),
-            });
+            return Err(unexpected(&call, status));
         }
         if status == StatusCode::UNAUTHORIZED || error.is_some() {
             return Ok(BugAnswer::Error(ReviewSystem::NoBug));

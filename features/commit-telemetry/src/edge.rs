@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::{
     Ping, TelemetryError,
-    http::{Answer, HttpClient, sanitized},
+    http::{HttpClient, open, sanitized, unexpected},
 };
 
 /// The schema of the pings, as the ingestion publishes it.
@@ -110,8 +110,7 @@ impl Edge {
             let request = request
                 .header("Content-Type", "application/json")
                 .body(body.clone());
-            let answer = Answer::receive(&call, request).await?;
-            let status = answer.status();
+            let status = open(&call, request, 0).await?.status();
             if status == StatusCode::OK {
                 return Ok(());
             }
@@ -121,7 +120,7 @@ impl Edge {
                     status: status.as_u16(),
                     advice,
                 },
-                None => answer.unexpected(),
+                None => unexpected(&call, status),
             })
         };
         self.http.with_retries(send).await

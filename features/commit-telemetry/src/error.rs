@@ -2,17 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Retry, Retryable};
+use http_client::HttpError;
+use runtime::{Retry, Retryable};
 use thiserror::Error;
 
 use crate::{DiffFault, Node};
-
-/// The deferral of a push while a service is away.
-const OUTAGE_PAUSE: Duration = Duration::from_secs(30);
-/// The bounds of a pause that a service requests.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-/// See [`SHORTEST_PAUSE`].
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// The reason why a ping was not made or not sent. `call` names a request and its server.
 #[derive(Debug, Error)]
@@ -25,32 +19,14 @@ pub enum TelemetryError {
         /// The address of the repository.
         repository: String,
     },
-    /// The server sent no complete answer, several times.
-    #[error("cannot reach the server for {call}")]
-    Unreachable {
+    /// A call failed, several times if its failure is transient.
+    #[error("the request for {call} failed")]
+    Http {
         /// The request.
         call: String,
         /// The last failure.
         #[source]
-        source: reqwest::Error,
-    },
-    /// The server sent no data for too long, several times.
-    #[error("{call}: no data received for {} s", after.as_secs())]
-    Timeout {
-        /// The request.
-        call: String,
-        /// The time without data.
-        after: Duration,
-    },
-    /// The server failed (5xx) or is overloaded (429), several times.
-    #[error("the server failed with http status {status} at {call}")]
-    ServerError {
-        /// The request.
-        call: String,
-        /// The last status.
-        status: u16,
-        /// The pause that the server requests.
-        retry_after: Option<Duration>,
+        source: HttpError,
     },
     /// The request is not known to have such a status.
     #[error("unexpected http status {status} for {call}: is that the address of the right server?")]
@@ -59,14 +35,6 @@ pub enum TelemetryError {
         call: String,
         /// The status.
         status: u16,
-    },
-    /// The answer exceeds its limit.
-    #[error("the answer to {call} is longer than {limit} bytes")]
-    TooLarge {
-        /// The request.
-        call: String,
-        /// The limit, in bytes.
-        limit: u64,
     },
     /// The answer does not have the expected form.
     #[error("cannot decode the answer to {call}: {problem}")]
@@ -171,22 +139,15 @@ pub enum TelemetryError {
 impl Retryable for TelemetryError {
     fn retry(&self) -> Retry {
         match self {
-            Self::Unreachable { source, .. } if source.is_builder() => Retry::Never,
             // An outage counts as no attempt of the push.
-            Self::Unreachable { .. } | Self::Timeout { .. } => Retry::Defer(OUTAGE_PAUSE),
-            Self::ServerError { retry_after, .. } => Retry::Defer(
-                retry_after
-                    .unwrap_or(OUTAGE_PAUSE)
-                    .clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
-            ),
+            Self::Http { source, .. } => source.retry(),
             // A proxy may answer like this for a while, and a mirror of a repository may receive a push a moment after its
             // message.
             Self::UnexpectedStatus { .. }
             | Self::Undecodable { .. }
             | Self::Diff { .. }
             | Self::NoSuchChangeset { .. } => Retry::Backoff,
-            Self::TooLarge { .. }
-            | Self::ForeignUrl { .. }
+            Self::ForeignUrl { .. }
             | Self::SchemaViolation { .. }
             | Self::Rejected { .. }
             | Self::MalformedMessage { .. }
@@ -213,9 +174,8 @@ impl TelemetryError {
     /// Whether the message, the changeset or the ping itself is the cause, so that neither time nor other settings help.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::MalformedMessage { .. }
-            | Self::SchemaViolation { .. }
-            | Self::TooLarge { .. } => true,
+            Self::MalformedMessage { .. } | Self::SchemaViolation { .. } => true,
+            Self::Http { source, .. } => matches!(source, HttpError::TooLarge { .. }),
             Self::Rejected { status, .. } => *status == PAYLOAD_TOO_LARGE,
             Self::Bugzilla(error) => error.is_final(),
             Self::IncompletePush { source, .. } => source.is_final(),
@@ -235,22 +195,22 @@ impl TelemetryError {
     /// The pause that a server requests.
     pub(crate) fn requested_pause(&self) -> Option<Duration> {
         match self {
-            Self::ServerError { retry_after, .. } => *retry_after,
+            Self::Http {
+                source: HttpError::Busy { retry_after, .. },
+                ..
+            } => *retry_after,
             Self::Bugzilla(error) => error.requested_pause(),
             Self::IncompletePush { source, .. } => source.requested_pause(),
             _ => None,
         }
     }
 
-    /// Whether the same request may succeed seconds later.
-    pub(crate) fn is_transient(&self) -> bool {
+    /// The shortest wait before another attempt within a call. `None` if another one does not help, or the server requests a
+    /// pause.
+    pub(crate) fn pause(&self) -> Option<Duration> {
         match self {
-            Self::Unreachable { source, .. } => !source.is_builder(),
-            Self::Timeout { .. }
-            | Self::ServerError {
-                retry_after: None, ..
-            } => true,
-            _ => false,
+            Self::Http { source, .. } => source.pause(Duration::ZERO),
+            _ => None,
         }
     }
 }

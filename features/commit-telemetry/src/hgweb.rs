@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use http_client::{HttpError, Incoming};
 use reqwest::StatusCode;
 use runtime::Clock;
 use serde::{
@@ -16,7 +17,7 @@ use url::Url;
 use crate::{
     Diffstat, Node, Repository, TelemetryError,
     diffstat::DiffstatParser,
-    http::{Answer, HttpClient, decode_json},
+    http::{HttpClient, decode_json, failed, open, unexpected},
     json_filter::JsonFieldFilter,
 };
 
@@ -25,7 +26,7 @@ const MAX_PUSHES: usize = 64 << 20;
 /// The most bytes of an answer about a changeset that are kept. Nearly all of them are its description.
 const MAX_KEPT: usize = 16 << 20;
 /// The longest answer about a changeset, in bytes: it contains the whole diff.
-const MAX_STREAM: u64 = 16 << 30;
+const MAX_STREAM: usize = 16 << 30;
 /// The fields of `json-rev` that [`Changeset`] has.
 const WANTED: &[&str] = &[
     "node",
@@ -117,12 +118,11 @@ impl Hgweb {
         let get = || async {
             let mut answer = self.get(&call, &url).await?.ok_or_else(missing)?;
             let mut filter = JsonFieldFilter::new(WANTED);
-            let mut received = 0;
-            while let Some(chunk) = answer.chunk().await? {
-                received += chunk.len() as u64;
-                check_limit(&call, received, MAX_STREAM)?;
+            while let Some(chunk) = answer.chunk().await.map_err(failed(&call))? {
                 filter.feed(&chunk);
-                check_limit(&call, filter.kept().len() as u64, MAX_KEPT as u64)?;
+                if filter.kept().len() > MAX_KEPT {
+                    return Err(failed(&call)(HttpError::TooLarge { limit: MAX_KEPT }));
+                }
             }
             decode_json(&call, filter.kept())
         };
@@ -151,10 +151,7 @@ impl Hgweb {
         let get = || async {
             let mut answer = self.get(&call, &url).await?.ok_or_else(missing)?;
             let mut parser = DiffstatParser::new(&changeset.description);
-            let mut received = 0;
-            while let Some(chunk) = answer.chunk().await? {
-                received += chunk.len() as u64;
-                check_limit(&call, received, MAX_STREAM)?;
+            while let Some(chunk) = answer.chunk().await.map_err(failed(&call))? {
                 parser.feed(&chunk).map_err(fault)?;
             }
             parser.finish().map_err(fault)
@@ -211,26 +208,22 @@ impl Hgweb {
 
     async fn pushes(&self, call: &str, url: &Url) -> Result<Pushes, TelemetryError> {
         let get = || async {
-            let answer = Answer::receive(call, self.http.get(url)).await?;
+            let answer = open(call, self.http.get(url), MAX_PUSHES).await?;
             if answer.status() != StatusCode::OK {
-                return Err(answer.unexpected());
+                return Err(unexpected(call, answer.status()));
             }
-            answer.body(MAX_PUSHES).await
+            answer.collect().await.map_err(failed(call))
         };
-        decode_json(call, &self.http.with_retries(get).await?)
+        decode_json(call, &self.http.with_retries(get).await?.body)
     }
 
     /// `None` for 404.
-    async fn get<'a>(
-        &self,
-        call: &'a str,
-        url: &Url,
-    ) -> Result<Option<Answer<'a>>, TelemetryError> {
-        let answer = Answer::receive(call, self.http.get(url)).await?;
+    async fn get(&self, call: &str, url: &Url) -> Result<Option<Incoming>, TelemetryError> {
+        let answer = open(call, self.http.get(url), MAX_STREAM).await?;
         match answer.status() {
             StatusCode::OK => Ok(Some(answer)),
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(answer.unexpected()),
+            status => Err(unexpected(call, status)),
         }
     }
 }
@@ -240,16 +233,6 @@ fn undecodable(call: &str, problem: impl Into<String>) -> TelemetryError {
         call: call.to_owned(),
         problem: problem.into(),
     }
-}
-
-fn check_limit(call: &str, bytes: u64, limit: u64) -> Result<(), TelemetryError> {
-    if bytes > limit {
-        return Err(TelemetryError::TooLarge {
-            call: call.to_owned(),
-            limit,
-        });
-    }
-    Ok(())
 }
 
 /// The bytes that Mercurial wrote as a JSON string. It writes each byte that is not UTF-8 as a surrogate from U+DC80 to

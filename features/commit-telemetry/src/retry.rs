@@ -8,14 +8,13 @@
 //! When a server requests a pause, all operations pause.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use bus::{Backoff, Retry, Retryable};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use runtime::{Clock, Shutdown, error_chain};
+use runtime::{Backoff, Clock, FailureLog, Retry, Retryable, Shutdown, error_chain};
 use tracing::{info, warn};
 
 use crate::TelemetryError;
@@ -40,7 +39,7 @@ pub struct OutageRetry<'a> {
     successes: AtomicU64,
     /// The end of the pause that a server requested.
     paused_until: Mutex<Timestamp>,
-    outage_logged: AtomicBool,
+    outages: FailureLog,
 }
 
 /// The reason why an operation was given up.
@@ -62,7 +61,7 @@ impl<'a> OutageRetry<'a> {
             shutdown,
             successes: AtomicU64::new(0),
             paused_until: Mutex::new(Timestamp::MIN),
-            outage_logged: AtomicBool::new(false),
+            outages: FailureLog::default(),
         }
     }
 
@@ -111,8 +110,8 @@ impl<'a> OutageRetry<'a> {
             if let Some(pause) = error.requested_pause() {
                 self.pause(pause.min(LONGEST_PAUSE));
             }
-            if is_outage {
-                self.log_outage(&error);
+            if is_outage && self.outages.should_log(()) {
+                warn!(error = error_chain(&error), "a service is away; retrying");
             }
             let wait = BACKOFF.after(own_failures + outage_failures, self.clock);
             self.wait(wait).await?;
@@ -121,15 +120,8 @@ impl<'a> OutageRetry<'a> {
 
     fn succeeded(&self) {
         self.successes.fetch_add(1, Ordering::Relaxed);
-        if self.outage_logged.swap(false, Ordering::Relaxed) {
+        if self.outages.recovered() {
             info!("service recovered; resuming");
-        }
-    }
-
-    /// Logs the begin of an outage once.
-    fn log_outage(&self, error: &TelemetryError) {
-        if !self.outage_logged.swap(true, Ordering::Relaxed) {
-            warn!(error = error_chain(error), "a service is away; retrying");
         }
     }
 
@@ -164,15 +156,18 @@ mod tests {
     use std::cell::{Cell, RefCell};
 
     use futures::{FutureExt, future::join};
+    use http_client::HttpError;
     use runtime::ManualClock;
 
     use super::*;
 
     fn server_error(retry_after: Option<u64>) -> TelemetryError {
-        TelemetryError::ServerError {
+        TelemetryError::Http {
             call: "a call".to_owned(),
-            status: 503,
-            retry_after: retry_after.map(Duration::from_secs),
+            source: HttpError::Busy {
+                status: 503,
+                retry_after: retry_after.map(Duration::from_secs),
+            },
         }
     }
 

@@ -2,6 +2,7 @@
 
 use bus::{Retry, Retryable};
 use commit_telemetry::{DiffFault, Hgweb, TelemetryError};
+use http_client::HttpError;
 use serde_json::{Value, json};
 
 use crate::peers::{Fault, Peers, fixture};
@@ -98,8 +99,8 @@ async fn description_beyond_limit_is_rejected() {
     assert!(
         matches!(
             error,
-            TelemetryError::TooLarge {
-                limit: 16_777_216,
+            TelemetryError::Http {
+                source: HttpError::TooLarge { limit: 16_777_216 },
                 ..
             }
         ),
