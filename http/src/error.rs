@@ -102,6 +102,13 @@ impl HttpError {
         }
     }
 
+    /// The error of a body with a fault of this kind at this place.
+    pub fn malformed(kind: &str, line: usize, column: usize) -> Self {
+        Self::Malformed {
+            problem: format!("{kind} error at line {line}, column {column}"),
+        }
+    }
+
     /// Whether the peer is away or overloaded: the same request may succeed a second later.
     pub fn is_outage(&self) -> bool {
         matches!(
@@ -153,6 +160,19 @@ impl From<reqwest::Error> for HttpError {
         } else {
             Self::Unreachable(error)
         }
+    }
+}
+
+impl From<serde_json::Error> for HttpError {
+    /// Keeps the place alone: the decoder may quote what is private.
+    fn from(error: serde_json::Error) -> Self {
+        let kind = match error.classify() {
+            serde_json::error::Category::Io => "input",
+            serde_json::error::Category::Syntax => "syntax",
+            serde_json::error::Category::Data => "type",
+            serde_json::error::Category::Eof => "end of input",
+        };
+        Self::malformed(kind, error.line(), error.column())
     }
 }
 

@@ -14,4 +14,4 @@ pub use client::{ClientError, client};
 pub use error::HttpError;
 pub use public::{Networks, NoNetwork, NotPublic, PublicClient, is_public, public_client};
 pub use redact::redact;
-pub use response::{Incoming, Limits, Response, malformed, open, retry_after, send};
+pub use response::{Incoming, Limits, Response, open, retry_after, send};

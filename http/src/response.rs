@@ -83,24 +83,15 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// The error of a body that is not the expected JSON. The decoder may quote what is private, so only the place is kept.
-pub fn malformed(error: &serde_json::Error) -> HttpError {
-    let kind = match error.classify() {
-        serde_json::error::Category::Io => "input",
-        serde_json::error::Category::Syntax => "syntax",
-        serde_json::error::Category::Data => "type",
-        serde_json::error::Category::Eof => "end of input",
-    };
-    let (line, column) = (error.line(), error.column());
-    HttpError::Malformed {
-        problem: format!("{kind} error at line {line}, column {column}"),
-    }
-}
-
 impl Response {
+    /// The error of the status; `None` if it is a success.
+    pub fn error(&self) -> Option<HttpError> {
+        HttpError::of_status(self.status, &self.headers)
+    }
+
     /// The response if it is a success, or the error of its status.
     pub fn check(self) -> Result<Self, HttpError> {
-        match HttpError::of_status(self.status, &self.headers) {
+        match self.error() {
             None => Ok(self),
             Some(error) => Err(error),
         }
@@ -113,11 +104,16 @@ impl Response {
 
     /// The value that the body holds as JSON.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
-        serde_json::from_slice(&self.body).map_err(|error| malformed(&error))
+        Ok(serde_json::from_slice(&self.body)?)
     }
 }
 
 impl Incoming {
+    /// The error of the status; `None` if it is a success.
+    pub fn error(&self) -> Option<HttpError> {
+        HttpError::of_status(self.status(), self.response.headers())
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.response.status()
@@ -130,7 +126,7 @@ impl Incoming {
 
     /// The response if it is a success, or the error of its status.
     pub fn check(self) -> Result<Self, HttpError> {
-        match HttpError::of_status(self.status(), self.response.headers()) {
+        match self.error() {
             None => Ok(self),
             Some(error) => Err(error),
         }

@@ -2,19 +2,12 @@
 
 mod download;
 
-use std::{
-    fmt, io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, io, time::Duration};
 
-use backon::{ExponentialBuilder, Retryable as _};
 use bus::{Retry, Retryable};
 use bytes::Bytes;
-use reqwest::{Response, StatusCode};
+use http_client::{HttpError, Incoming, Limits};
+use runtime::{Attempts, Backoff, FailureLog, SystemClock};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -22,14 +15,21 @@ use thiserror::Error;
 use tracing::{error, info};
 use url::Url;
 
-/// How often one call is tried while the server does not answer, the first try included.
-const TRIES: usize = 3;
-/// The wait before the second try; it doubles after that.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The attempts of one call while the server does not respond: after 0.5 and 1 s.
+const ATTEMPTS: Attempts = Attempts {
+    most: 3,
+    waits: Backoff {
+        first: Duration::from_millis(500),
+        factor: 2,
+        cap: Duration::from_secs(1),
+    },
+};
+/// The longest `Retry-After` that a call waits for. With a longer one the call fails, and its message is retried.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How long what needs a call is deferred while the token is not accepted.
 const TOKEN_PAUSE: Duration = Duration::from_secs(30);
-/// The longest answer that is read, in bytes: twice the largest patch that is applied.
-const MAX_ANSWER: usize = 128 << 20;
+/// The longest answer is twice the largest patch that is applied.
+const LIMITS: Limits = Limits::body(128 << 20);
 /// The most of a server's error text that is kept, in bytes.
 const MAX_INFO: usize = 500;
 
@@ -39,8 +39,8 @@ pub struct Conduit {
     url: Url,
     token: SecretString,
     http: reqwest::Client,
-    /// Whether the token was refused when it was last used.
-    revoked: Arc<AtomicBool>,
+    /// The refusals of the token.
+    revoked: FailureLog,
 }
 
 /// Why a call gave no result. None of these holds the token, a patch, or anything else of what was asked.
@@ -67,45 +67,16 @@ pub enum ConduitError {
         /// Phabricator's `error_code`.
         code: String,
     },
-    /// It answered with something else than 200, several times if that could pass.
-    #[error("phabricator answered {method} with http status {status}")]
-    Server {
-        /// The method that was called.
-        method: &'static str,
-        /// The status.
-        status: u16,
-    },
-    /// There was no answer.
-    #[error("phabricator cannot be reached for {method}, {}", tries_failed(*tries))]
-    Unreachable {
+    /// There was no response, or none that can be used; several times if that could pass.
+    #[error("no usable response from phabricator to {method}, {}", tries_failed(*tries))]
+    Http {
         /// The method that was called.
         method: &'static str,
         /// How many times it was called.
         tries: u32,
-        /// The last failure, without its address.
+        /// The last failure.
         #[source]
-        source: reqwest::Error,
-    },
-    /// The answer is longer than anything that could be used.
-    #[error("phabricator's answer to {method} is longer than {MAX_ANSWER} bytes")]
-    TooLarge {
-        /// The method that was called.
-        method: &'static str,
-    },
-    /// The answer is not what the method is known to give. What the decoder quotes could be private, so only the
-    /// place is kept.
-    #[error(
-        "phabricator's answer to {method} cannot be read: {problem} error at line {line}, column {column}"
-    )]
-    Undecodable {
-        /// The method that was called.
-        method: &'static str,
-        /// What kind of fault it is.
-        problem: &'static str,
-        /// Where in the answer.
-        line: usize,
-        /// Where in the line.
-        column: usize,
+        source: HttpError,
     },
     /// The answer goes to our disk, and that takes it no more or does not give it back.
     #[error("cannot store phabricator's answer to {method}")]
@@ -123,16 +94,15 @@ impl Retryable for ConduitError {
         match self {
             // The call itself is wrong, and stays so.
             Self::Refused { code, .. } if code == "ERR-CONDUIT-CALL" => Retry::Never,
-            Self::TooLarge { .. } => Retry::Never,
+            Self::Http { source, .. } => match source.retry() {
+                Retry::Never => Retry::Never,
+                _ => Retry::Backoff,
+            },
             // Nobody but an operator can help, and however long that takes, no build is to blame for it.
             Self::InvalidToken { .. } => Retry::Defer(TOKEN_PAUSE),
             // Also refusals: a database that is away for a moment comes as ERR-CONDUIT-CORE, a parent that became
             // private between two calls as ERR-BAD-SOURCEPHIDS, and the next try sees the new state.
-            Self::Refused { .. }
-            | Self::Server { .. }
-            | Self::Unreachable { .. }
-            | Self::Undecodable { .. }
-            | Self::Disk { .. } => Retry::Backoff,
+            Self::Refused { .. } | Self::Disk { .. } => Retry::Backoff,
         }
     }
 }
@@ -161,11 +131,11 @@ impl Conduit {
             url,
             token,
             http,
-            revoked: Arc::default(),
+            revoked: FailureLog::default(),
         }
     }
 
-    /// Calls `method`. A 5xx or a broken connection is tried again within the call, after 0.5 and 1 s.
+    /// Calls `method`. An outage is tried again within the call, after 0.5 and 1 s.
     ///
     /// A connection can break after the server has acted, so a call may happen twice.
     pub async fn call<T: DeserializeOwned>(
@@ -201,14 +171,13 @@ impl Conduit {
         method: &'static str,
         body: &[u8],
     ) -> Result<T, ConduitError> {
-        let answer: Answer<T> = serde_json::from_slice(body)
-            .map_err(|error| ConduitError::undecodable(method, &error))?;
+        let malformed = |error: serde_json::Error| ConduitError::http(method, 1, error);
+        let answer: Answer<T> = serde_json::from_slice(body).map_err(malformed)?;
         self.check_refusal(method, answer.error_code, answer.error_info)?;
         match answer.result {
             Some(result) => Ok(result),
             // Some methods answer null.
-            None => T::deserialize(Value::Null)
-                .map_err(|error| ConduitError::undecodable(method, &error)),
+            None => T::deserialize(Value::Null).map_err(malformed),
         }
     }
 
@@ -218,13 +187,10 @@ impl Conduit {
         method: &'static str,
         params: &str,
         tries: u32,
-    ) -> Result<Vec<u8>, ConduitError> {
-        let mut body = self.send(method, params, tries).await?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = body.chunk().await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
+    ) -> Result<Bytes, ConduitError> {
+        let response = self.send(method, params, tries).await?.collect().await;
+        let failed = |error| ConduitError::http(method, tries, error);
+        Ok(response.map_err(failed)?.body)
     }
 
     /// Calls `method` for the `tries`-th time; the body of the answer is still to be read.
@@ -233,28 +199,13 @@ impl Conduit {
         method: &'static str,
         params: &str,
         tries: u32,
-    ) -> Result<Body, ConduitError> {
+    ) -> Result<Incoming, ConduitError> {
         let url = format!("{}/api/{method}", self.url.as_str().trim_end_matches('/'));
         let form = [("params", params), ("output", "json")];
-        let response = self
-            .http
-            .post(url)
-            .form(&form)
-            .send()
-            .await
-            .map_err(|source| ConduitError::unreachable(method, tries, source))?;
-        if response.status() != StatusCode::OK {
-            return Err(ConduitError::Server {
-                method,
-                status: response.status().as_u16(),
-            });
-        }
-        Ok(Body {
-            method,
-            tries,
-            response,
-            left: MAX_ANSWER,
-        })
+        let opened = http_client::open(self.http.post(url).form(&form), LIMITS).await;
+        opened
+            .and_then(Incoming::check)
+            .map_err(|error| ConduitError::http(method, tries, error))
     }
 
     /// Fails when an answer is an error.
@@ -267,7 +218,7 @@ impl Conduit {
         if let Some(code) = code {
             return Err(self.refusal(method, code, &info.unwrap_or_default()));
         }
-        if self.revoked.swap(false, Ordering::Relaxed) {
+        if self.revoked.recovered() {
             info!("phabricator accepts the api token again");
         }
         Ok(())
@@ -275,7 +226,7 @@ impl Conduit {
 
     fn refusal(&self, method: &'static str, code: String, info: &str) -> ConduitError {
         if code == "ERR-INVALID-AUTH" || code == "ERR-INVALID-SESSION" {
-            if !self.revoked.swap(true, Ordering::Relaxed) {
+            if self.revoked.should_log(()) {
                 error!(
                     code,
                     "phabricator does not accept the api token: builds are deferred until PHABRICATOR.api_key is valid again"
@@ -291,32 +242,8 @@ impl Conduit {
         ConduitError::Refused {
             method,
             code,
-            info: scrub(info, self.token.expose_secret()),
+            info: http_client::redact(info, [&self.token], MAX_INFO),
         }
-    }
-}
-
-/// The body of an answer.
-struct Body {
-    method: &'static str,
-    tries: u32,
-    response: Response,
-    /// How many more bytes are read.
-    left: usize,
-}
-
-impl Body {
-    /// What comes next; `None` at the end.
-    async fn chunk(&mut self) -> Result<Option<Bytes>, ConduitError> {
-        let Self { method, tries, .. } = *self;
-        let chunk = self.response.chunk().await;
-        let chunk = chunk.map_err(|source| ConduitError::unreachable(method, tries, source))?;
-        let length = chunk.as_ref().map_or(0, Bytes::len);
-        self.left = self
-            .left
-            .checked_sub(length)
-            .ok_or(ConduitError::TooLarge { method })?;
-        Ok(chunk)
     }
 }
 
@@ -325,34 +252,29 @@ async fn retried<T, F>(call: impl Fn(u32) -> F) -> Result<T, ConduitError>
 where
     F: Future<Output = Result<T, ConduitError>>,
 {
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(FIRST_WAIT)
-        .with_factor(2.0)
-        .with_max_times(TRIES - 1);
-    let tries = AtomicU32::new(0);
-    let next = || call(tries.fetch_add(1, Ordering::Relaxed) + 1);
-    next.retry(backoff).when(ConduitError::may_pass).await
+    let pause = |error: &ConduitError| match error {
+        ConduitError::Http { source, .. } => source.pause(LONGEST_WAIT),
+        _ => None,
+    };
+    ATTEMPTS.run(&SystemClock, call, pause).await
 }
 
 impl ConduitError {
     /// Whether it concerns all calls, and not only what was asked for.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
-            Self::InvalidToken { .. } | Self::Server { .. } | Self::Unreachable { .. } => true,
-            Self::Refused { .. }
-            | Self::TooLarge { .. }
-            | Self::Undecodable { .. }
-            | Self::Disk { .. } => false,
+            Self::InvalidToken { .. } => true,
+            Self::Http { source, .. } => !matches!(
+                source,
+                HttpError::TooLarge { .. } | HttpError::Malformed { .. }
+            ),
+            Self::Refused { .. } | Self::Disk { .. } => false,
         }
     }
 
-    /// Whether the same call may succeed a second later.
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Unreachable { source, .. } => !source.is_builder(),
-            Self::Server { status, .. } => *status >= 500 || *status == 429,
-            _ => false,
-        }
+    /// Whether the answer is longer than it may be.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Self::Http { source, .. } if matches!(source, HttpError::TooLarge { .. }))
     }
 
     /// Whether the server has no such method: it is another version.
@@ -364,32 +286,16 @@ impl ConduitError {
     pub fn had_no_effect(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::InvalidToken { .. } => true,
-            Self::Server { status, .. } => matches!(status, 400..500 | 503),
-            Self::Unreachable { source, .. } => source.is_connect() || source.is_builder(),
-            Self::TooLarge { .. } | Self::Undecodable { .. } | Self::Disk { .. } => false,
+            Self::Http { source, .. } => source.had_no_effect(),
+            Self::Disk { .. } => false,
         }
     }
 
-    fn unreachable(method: &'static str, tries: u32, source: reqwest::Error) -> Self {
-        Self::Unreachable {
+    fn http(method: &'static str, tries: u32, error: impl Into<HttpError>) -> Self {
+        Self::Http {
             method,
             tries,
-            source: source.without_url(),
-        }
-    }
-
-    fn undecodable(method: &'static str, error: &serde_json::Error) -> Self {
-        let problem = match error.classify() {
-            serde_json::error::Category::Io => "input",
-            serde_json::error::Category::Syntax => "syntax",
-            serde_json::error::Category::Data => "type",
-            serde_json::error::Category::Eof => "end of input",
-        };
-        Self::Undecodable {
-            method,
-            problem,
-            line: error.line(),
-            column: error.column(),
+            source: error.into(),
         }
     }
 }
@@ -398,41 +304,5 @@ fn tries_failed(tries: u32) -> String {
     match tries {
         1 => "1 try failed".to_owned(),
         tries => format!("{tries} tries failed"),
-    }
-}
-
-/// `info` on one line, cut, and without the token.
-fn scrub(info: &str, token: &str) -> String {
-    let token = token.trim();
-    let info = if token.is_empty() {
-        info.to_owned()
-    } else {
-        info.replace(token, "(token)")
-    };
-    runtime::sanitize::one_line(&info, MAX_INFO)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_one_short_line_without_the_token() {
-        let table = [
-            (
-                "API token \"api-abc\" is bad",
-                "api-abc",
-                "API token \"(token)\" is bad",
-            ),
-            ("two\nlines", "api-abc", "two lines"),
-            ("nothing to hide", "", "nothing to hide"),
-            ("api-abc", " api-abc\n", "(token)"),
-        ];
-        for (info, token, expected) in table {
-            assert_eq!(scrub(info, token), expected);
-        }
-        let long = scrub(&"ü".repeat(400), "x");
-        assert!(long.len() <= MAX_INFO && long.ends_with("ü…"), "{long}");
-        assert_eq!(scrub("a\u{202e}b", "x"), "ab");
     }
 }

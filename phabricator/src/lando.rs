@@ -4,7 +4,8 @@
 
 use async_trait::async_trait;
 use bus::{Context, Handler, Message, Outcome, Retry, Retryable};
-use reqwest::{RequestBuilder, Response, StatusCode};
+use http_client::{HttpError, Limits, Response};
+use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,8 +21,8 @@ const GROUP: &str = "LINT";
 const ACTIVE: &str = "ACTIVE";
 /// The header that holds the api token of our Phabricator user.
 const KEY_HEADER: &str = "X-Phabricator-API-Key";
-/// The longest list of warnings that is read, in bytes: a diff has a few.
-const MAX_RESPONSE: usize = 1 << 20;
+/// A diff has a few warnings.
+const LIMITS: Limits = Limits::body(1 << 20);
 
 /// A warning to be shown beside a diff on Lando; travels in `lando`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,15 +67,6 @@ pub struct Lando {
 /// The cause for which a warning could not be added. No variant holds the token.
 #[derive(Debug, Error)]
 pub enum LandoError {
-    /// There was no response.
-    #[error("cannot {doing}: lando cannot be reached")]
-    Unreachable {
-        /// The call, as an infinitive.
-        doing: &'static str,
-        /// The failure, without the address.
-        #[source]
-        source: reqwest::Error,
-    },
     /// Lando does not accept the token.
     #[error(
         "cannot {doing}: lando does not accept the api token (http status {status}); \
@@ -86,39 +78,22 @@ pub enum LandoError {
         /// The HTTP status.
         status: u16,
     },
-    /// Lando responded with an unexpected status.
-    #[error("cannot {doing}: lando responded with http status {status}")]
-    Status {
+    /// There was no response, or none that can be used.
+    #[error("cannot {doing}: no usable response from lando; check LANDO.url if this persists")]
+    Http {
         /// The call, as an infinitive.
         doing: &'static str,
-        /// The HTTP status.
-        status: u16,
+        /// The failure.
+        #[source]
+        source: HttpError,
     },
-    /// The response is not a list of warnings.
-    #[error("cannot read lando's list of warnings; check that LANDO.url is the address of its api")]
-    Undecodable(#[source] serde_json::Error),
-    /// The list of warnings is longer than 1 MiB.
-    #[error(
-        "cannot read lando's list of warnings: it is longer than {MAX_RESPONSE} bytes; \
-         check that LANDO.url is the address of its api"
-    )]
-    TooLarge,
 }
 
 impl Retryable for LandoError {
     fn retry(&self) -> Retry {
         match self {
-            // The request itself cannot be made.
-            Self::Unreachable { source, .. } if source.is_builder() => Retry::Never,
-            Self::Unreachable { .. } => Retry::Backoff,
-            Self::Status {
-                status: 408 | 429 | 500..,
-                ..
-            } => Retry::Backoff,
-            Self::Status { .. }
-            | Self::InvalidToken { .. }
-            | Self::Undecodable(_)
-            | Self::TooLarge => Retry::Never,
+            Self::Http { source, .. } if source.is_outage() => Retry::Backoff,
+            Self::Http { .. } | Self::InvalidToken { .. } => Retry::Never,
         }
     }
 }
@@ -159,15 +134,8 @@ impl Lando {
             .append_pair("revision_id", &warning.revision_id.to_string())
             .append_pair("diff_id", &warning.diff_id.to_string())
             .append_pair("group", GROUP);
-        let mut response = self.send(DOING, self.http.get(url), StatusCode::OK).await?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable(DOING))? {
-            if body.len() + chunk.len() > MAX_RESPONSE {
-                return Err(LandoError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let listed: Vec<Listed> = serde_json::from_slice(&body).map_err(LandoError::Undecodable)?;
+        let response = self.send(DOING, self.http.get(url)).await?;
+        let listed: Vec<Listed> = response.json().map_err(failed(DOING))?;
         Ok(listed.iter().any(|listed| listed.shows(warning)))
     }
 
@@ -179,39 +147,24 @@ impl Lando {
             "data": { "message": warning.text },
         });
         let request = self.http.post(self.url.clone()).json(&body);
-        self.send("add a warning", request, StatusCode::CREATED)
-            .await
-            .map(|_| ())
+        self.send("add a warning", request).await.map(|_| ())
     }
 
     async fn send(
         &self,
         doing: &'static str,
         request: RequestBuilder,
-        expected: StatusCode,
     ) -> Result<Response, LandoError> {
         let request = request.header(KEY_HEADER, self.api_key.expose_secret());
-        let response = request.send().await.map_err(unreachable(doing))?;
-        match response.status() {
-            status if status == expected => Ok(response),
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Err(LandoError::InvalidToken {
-                    doing,
-                    status: status.as_u16(),
-                })
-            }
-            status => Err(LandoError::Status {
-                doing,
-                status: status.as_u16(),
-            }),
-        }
+        let response = http_client::send(request, LIMITS).await;
+        response.and_then(Response::check).map_err(failed(doing))
     }
 }
 
-fn unreachable(doing: &'static str) -> impl Fn(reqwest::Error) -> LandoError {
-    move |source| LandoError::Unreachable {
-        doing,
-        source: source.without_url(),
+fn failed(doing: &'static str) -> impl Fn(HttpError) -> LandoError {
+    move |error| match error {
+        HttpError::Unauthorized { status } => LandoError::InvalidToken { doing, status },
+        source => LandoError::Http { doing, source },
     }
 }
 

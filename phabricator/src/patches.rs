@@ -20,7 +20,7 @@ enum Failed {
 impl From<ConduitError> for Failed {
     fn from(error: ConduitError) -> Self {
         match error {
-            ConduitError::TooLarge { .. } => Self::Refused(RejectReason::TooLarge),
+            error if error.is_too_large() => Self::Refused(RejectReason::TooLarge),
             error => Self::Conduit(error),
         }
     }

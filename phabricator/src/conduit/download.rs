@@ -12,6 +12,7 @@ use std::{
     path::Path,
 };
 
+use http_client::HttpError;
 use serde_json::{Map, Value};
 use struson::reader::{
     JsonReader, JsonReaderPosition, JsonStreamReader, JsonSyntaxError, ReaderError, ReaderSettings,
@@ -69,7 +70,11 @@ impl Conduit {
         let mut body = self.send(method, params, tries).await?;
         let file = tempfile::tempfile_in(directory).map_err(disk)?;
         let mut file = tokio::fs::File::from_std(file);
-        while let Some(chunk) = body.chunk().await? {
+        while let Some(chunk) = body
+            .chunk()
+            .await
+            .map_err(|error| ConduitError::http(method, tries, error))?
+        {
             file.write_all(&chunk).await.map_err(disk)?;
         }
         file.flush().await.map_err(disk)?;
@@ -88,43 +93,24 @@ struct Answer {
     error_info: Option<String>,
 }
 
-/// Why an answer has no result that can be used. As in [`ConduitError::Undecodable`], only the place is kept.
+/// Why an answer has no result that can be used.
 #[derive(Debug)]
 enum Fault {
-    Undecodable {
-        problem: &'static str,
-        line: usize,
-        column: usize,
-    },
-    TooLarge,
+    Http(HttpError),
     Disk(io::Error),
 }
 
 impl Fault {
     fn of(self, method: &'static str) -> ConduitError {
         match self {
-            Self::Undecodable {
-                problem,
-                line,
-                column,
-            } => ConduitError::Undecodable {
-                method,
-                problem,
-                line,
-                column,
-            },
-            Self::TooLarge => ConduitError::TooLarge { method },
+            Self::Http(error) => ConduitError::http(method, 1, error),
             Self::Disk(source) => ConduitError::Disk { method, source },
         }
     }
 
     /// There is no result, and no error either.
     fn no_string() -> Self {
-        Self::Undecodable {
-            problem: "type",
-            line: 0,
-            column: 0,
-        }
+        Self::Http(HttpError::malformed("type", 0, 0))
     }
 
     /// Lines and columns are counted from 1.
@@ -133,11 +119,7 @@ impl Fault {
         let (line, column) = place
             .line_pos
             .map_or((0, 0), |place| (count(place.line), count(place.column)));
-        Self::Undecodable {
-            problem,
-            line,
-            column,
-        }
+        Self::Http(HttpError::malformed(problem, line, column))
     }
 
     fn syntax(error: &JsonSyntaxError) -> Self {
@@ -233,12 +215,13 @@ fn copy_string<R: Read>(
 ) -> Result<(), Fault> {
     let mut piece = vec![0; PIECE];
     let mut left = most;
+    let too_large = || Fault::Http(HttpError::TooLarge { limit: most });
     let mut text = json.next_string_reader()?;
     let error = loop {
         match text.read(&mut piece) {
             Ok(0) => return Ok(()),
             Ok(count) => {
-                left = left.checked_sub(count).ok_or(Fault::TooLarge)?;
+                left = left.checked_sub(count).ok_or_else(too_large)?;
                 sink.write_all(&piece[..count]).map_err(Fault::Disk)?;
             }
             Err(error) => break error,

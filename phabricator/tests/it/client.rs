@@ -12,6 +12,7 @@ use axum::{
     routing::post,
 };
 use bus::{Retry, Retryable};
+use http_client::HttpError;
 use phabricator::{Conduit, ConduitError};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -178,7 +179,13 @@ async fn long_outage_is_a_retryable_error() {
     fake.fail_next("user.whoami", 3, &Fault::Status(502));
     let error = conduit(&fake).check().await.unwrap_err();
     assert!(
-        matches!(error, ConduitError::Server { status: 502, .. }),
+        matches!(
+            &error,
+            ConduitError::Http {
+                source: HttpError::Busy { status: 502, .. },
+                ..
+            }
+        ),
         "{error:?}"
     );
     assert_eq!(error.retry(), Retry::Backoff);
@@ -193,7 +200,13 @@ async fn unreachable_server_is_an_error_without_the_address() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, ConduitError::Unreachable { .. }),
+        matches!(
+            &error,
+            ConduitError::Http {
+                source: HttpError::Unreachable(_),
+                ..
+            }
+        ),
         "{error:?}"
     );
     assert_eq!(error.retry(), Retry::Backoff);
@@ -223,7 +236,16 @@ async fn endless_response_is_not_read_to_its_end() {
         .check()
         .await
         .unwrap_err();
-    assert!(matches!(error, ConduitError::TooLarge { .. }), "{error:?}");
+    assert!(
+        matches!(
+            &error,
+            ConduitError::Http {
+                source: HttpError::TooLarge { .. },
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     assert_eq!(received.lock().len(), 1);
 }
 

@@ -489,7 +489,7 @@ async fn failed_step_records_its_attempt_and_the_next_one() {
     );
     assert!(
         reason.contains(
-            "phabricator cannot be reached for differential.revision.search, 3 tries failed"
+            "no usable response from phabricator to differential.revision.search, 3 tries failed"
         ),
         "{reason}"
     );

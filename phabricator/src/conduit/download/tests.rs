@@ -5,7 +5,7 @@ fn decoded(answer: &[u8], most: usize) -> (String, Result<Answer, String>) {
     let mut sink = Vec::new();
     let answer = decode(answer, &mut sink, most).map_err(|fault| match fault {
         Fault::Disk(error) => error.to_string(),
-        fault => fault.of("differential.getrawdiff").to_string(),
+        fault => runtime::error_chain(&fault.of("differential.getrawdiff")),
     });
     (String::from_utf8(sink).expect("a string"), answer)
 }
@@ -89,7 +89,10 @@ fn decoder_keeps_a_buffer_and_not_the_string() {
     let (flow, most) = (Flow::default(), 8 << 20);
     let endless = br#"{"result":""#.as_slice().chain(&flow);
     let fault = decode(endless, &mut &flow, most);
-    assert!(matches!(fault, Err(Fault::TooLarge)), "{fault:?}");
+    assert!(
+        matches!(fault, Err(Fault::Http(HttpError::TooLarge { .. }))),
+        "{fault:?}"
+    );
     assert_eq!(flow.written.get(), most);
     let kept = flow.most_kept.get();
     assert!(kept <= 2 * PIECE, "{kept} bytes");
@@ -231,7 +234,10 @@ fn oversized_patch_is_not_decoded_to_its_end() {
     let mut sink = Vec::new();
     let answer = format!(r#"{{"result":"{}"}}"#, "x".repeat(10 * PIECE));
     let fault = decode(answer.as_bytes(), &mut sink, 2 * PIECE).expect_err("too large");
-    assert!(matches!(fault, Fault::TooLarge), "{fault:?}");
+    assert!(
+        matches!(fault, Fault::Http(HttpError::TooLarge { .. })),
+        "{fault:?}"
+    );
     assert_eq!(sink.len(), 2 * PIECE);
     let (result, answer) = decoded("{\"result\":\"€\"}".as_bytes(), 2);
     assert!(result.is_empty() && answer.is_err(), "{answer:?}");
