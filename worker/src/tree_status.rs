@@ -7,8 +7,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
+use http_client::{HttpError, Limits};
 use jiff::Timestamp;
-use runtime::{Clock, error_chain};
+use runtime::{Clock, FailureLog, error_chain};
 use serde::Deserialize;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -25,8 +26,9 @@ const FRESH: Duration = Duration::from_secs(5);
 /// The time without requests after a failed one. Builds must not wait for the service one after another.
 const BACKOFF: Duration = Duration::from_secs(60);
 
-/// The longest response, in bytes, and the longest reason, in characters.
-const MAX_RESPONSE: usize = 64 << 10;
+const LIMITS: Limits = Limits::body(64 << 10);
+
+/// The longest reason, in characters.
 const MAX_REASON: usize = 200;
 
 /// The state of a tree.
@@ -41,14 +43,8 @@ pub(crate) enum TreeState {
 /// The reason for which the state of a tree is unknown.
 #[derive(Debug, Error)]
 enum Unknown {
-    #[error("it cannot be reached")]
-    Unreachable(#[from] reqwest::Error),
-    #[error("the response has http status {0}")]
-    Status(u16),
-    #[error("the response is not the status of a tree")]
-    Garbled(#[from] serde_json::Error),
-    #[error("the response has more than {MAX_RESPONSE} bytes")]
-    TooLong,
+    #[error(transparent)]
+    Http(#[from] HttpError),
     #[error("the status {0:?} is none of open, closed and approval required")]
     Word(String),
 }
@@ -71,8 +67,7 @@ pub(crate) struct TreeStatus {
     clock: Arc<dyn Clock>,
     /// The states of trees, each with the time until which it is used.
     known: Mutex<HashMap<String, (Timestamp, TreeState)>>,
-    /// Whether the last request failed.
-    is_down: Mutex<bool>,
+    failures: FailureLog,
 }
 
 impl TreeStatus {
@@ -86,7 +81,7 @@ impl TreeStatus {
             service,
             clock,
             known: Mutex::default(),
-            is_down: Mutex::default(),
+            failures: FailureLog::default(),
         })
     }
 
@@ -142,16 +137,17 @@ impl TreeStatus {
 
     /// Logs when an outage of the service begins, and when it ends.
     fn note(&self, tree: &str, unknown: Option<&Unknown>) {
-        let was_down = std::mem::replace(&mut *self.is_down.lock(), unknown.is_some());
         match unknown {
-            Some(unknown) if !was_down => {
+            Some(unknown) if self.failures.should_log(()) => {
                 let error = error_chain(unknown);
                 warn!(
                     tree,
                     error, "the tree status service does not respond; trees count as open"
                 );
             }
-            None if was_down => info!(tree, "the tree status service responds again"),
+            None if self.failures.recovered() => {
+                info!(tree, "the tree status service responds again");
+            }
             _ => {}
         }
     }
@@ -162,27 +158,8 @@ async fn fetch(service: &Url, http: &reqwest::Client, tree: &str) -> Result<Tree
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(["trees", tree]);
     }
-    // The address may hold a password.
-    let mut response = http
-        .get(url)
-        .send()
-        .await
-        .map_err(reqwest::Error::without_url)?;
-    if !response.status().is_success() {
-        return Err(Unknown::Status(response.status().as_u16()));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(reqwest::Error::without_url)?
-    {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_RESPONSE {
-            return Err(Unknown::TooLong);
-        }
-    }
-    let Status { status, reason } = serde_json::from_slice::<Response>(&body)?.result;
+    let response = http_client::send(http.get(url), LIMITS).await?.check()?;
+    let Status { status, reason } = response.json::<Response>()?.result;
     let reason = text::cut(&text::one_line(reason.as_bytes()), MAX_REASON);
     let reason = if reason.is_empty() {
         "no reason is given".to_owned()
