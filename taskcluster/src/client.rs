@@ -13,26 +13,12 @@ mod notify;
 mod queue;
 mod secrets;
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-
-use bus::Backoff;
 use bytes::Bytes;
-use http_client::PublicClient;
-use reqwest::{
-    Response,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
-};
-use runtime::{Clock, error_chain};
+use http_client::{Limits, PublicClient};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use runtime::{Attempts, Backoff, Clock, FailureLog, error_chain};
 use tracing::{error, info, warn};
 use url::Url;
 
@@ -45,20 +31,19 @@ pub use index::IndexedTask;
 pub use notify::{Email, EmailTemplate, Mailed};
 pub use queue::{GroupPage, GroupTask};
 
-/// How often one call is tried while there is hope, the first try included.
-const TRIES: u32 = 4;
-/// The waits between the tries.
-const WAITS: Backoff = Backoff {
-    first: Duration::from_millis(500),
-    factor: 2,
-    cap: Duration::from_secs(8),
+/// The attempts of one call while another may help.
+const ATTEMPTS: Attempts = Attempts {
+    most: 4,
+    waits: Backoff {
+        first: Duration::from_millis(500),
+        factor: 2,
+        cap: Duration::from_secs(8),
+    },
 };
 /// The longest `Retry-After` that a call waits for. For a longer one the call fails, and its message is deferred.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// The longest answer that is read, in bytes: a page of a group holds 1,000 definitions of some 10 kB.
-const MAX_ANSWER: usize = 64 << 20;
-/// How many refusals for missing scopes are logged: one for each hook, say.
-const MAX_MISSING: usize = 100;
+/// A page of a group holds 1,000 definitions of some 10 kB.
+const LIMITS: Limits = Limits::body(64 << 20);
 /// The content type of every body, as it is sent and as it is signed.
 const JSON: &str = "application/json";
 
@@ -77,12 +62,12 @@ pub struct Taskcluster {
     /// What fetches contents from elsewhere.
     elsewhere: Option<PublicClient>,
     clock: Arc<dyn Clock>,
-    /// Whether the credentials were refused when they were last used.
-    refused: Arc<AtomicBool>,
-    /// Whether it did not answer when it was last asked.
-    away: Arc<AtomicBool>,
-    /// What was said of missing scopes.
-    missing: Arc<Mutex<BTreeSet<String>>>,
+    /// The refusals of the credentials.
+    refused: FailureLog,
+    /// The calls without a response.
+    away: FailureLog,
+    /// The refusals for missing scopes, one for each hook, say. They are logged once in the life of the process.
+    missing: FailureLog<String>,
 }
 
 impl fmt::Debug for Taskcluster {
@@ -108,7 +93,6 @@ impl Taskcluster {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let own = Some(root.clone());
-        let (refused, away, missing) = (Arc::default(), Arc::default(), Arc::default());
         Self {
             root,
             credentials,
@@ -116,9 +100,9 @@ impl Taskcluster {
             own,
             elsewhere: None,
             clock,
-            refused,
-            away,
-            missing,
+            refused: FailureLog::default(),
+            away: FailureLog::default(),
+            missing: FailureLog::default(),
         }
     }
 
@@ -171,33 +155,35 @@ impl Taskcluster {
             .retried(|| self.call_once(call, &url, body.clone()))
             .await;
         match &result {
-            Err(TaskclusterError::Credentials { .. })
-                if !self.refused.swap(true, Ordering::Relaxed) =>
-            {
+            Err(TaskclusterError::Credentials { .. }) if self.refused.should_log(()) => {
                 error!(
                     host = self.root.host_str(),
                     "taskcluster does not accept the credentials: what needs it is deferred until they are valid again"
                 )
             }
-            Err(TaskclusterError::Scopes { call, message }) if self.is_news(message) => error!(
-                host = self.root.host_str(),
-                call,
-                message,
-                "taskcluster's client lacks scopes: what needs them is deferred until it has them"
-            ),
-            Err(error) if error.may_pass() && !self.away.swap(true, Ordering::Relaxed) => warn!(
+            Err(TaskclusterError::Scopes { call, message })
+                if self.missing.should_log(message.clone()) =>
+            {
+                error!(
+                    host = self.root.host_str(),
+                    call,
+                    message,
+                    "taskcluster's client lacks scopes: what needs them is deferred until it has them"
+                )
+            }
+            Err(error) if error.is_outage() && self.away.should_log(()) => warn!(
                 host = self.root.host_str(),
                 error = error_chain(error),
                 "taskcluster does not answer: what needs it waits until it does"
             ),
             Ok(_) => {
-                if self.refused.swap(false, Ordering::Relaxed) {
+                if self.refused.recovered() {
                     info!(
                         host = self.root.host_str(),
                         "taskcluster accepts the credentials again"
                     );
                 }
-                if self.away.swap(false, Ordering::Relaxed) {
+                if self.away.recovered() {
                     info!(host = self.root.host_str(), "taskcluster answers again");
                 }
             }
@@ -206,31 +192,15 @@ impl Taskcluster {
         result
     }
 
-    /// Whether this was not said of missing scopes yet.
-    fn is_news(&self, message: &str) -> bool {
-        let mut missing = self.missing.lock();
-        missing.len() < MAX_MISSING && missing.insert(message.to_owned())
-    }
-
     /// Tries until there is an answer, or no hope for one within the time that a call may take.
     async fn retried<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, TaskclusterError>
     where
         F: Future<Output = Result<T, TaskclusterError>>,
     {
-        for number in 1..TRIES {
-            let wait = match attempt().await {
-                Err(TaskclusterError::Busy {
-                    retry_after: Some(wait),
-                    ..
-                }) if wait <= LONGEST_WAIT => wait,
-                Err(error) if error.may_pass() => Duration::ZERO,
-                settled => return settled,
-            };
-            self.clock
-                .sleep(wait.max(WAITS.after(number, self.clock.as_ref())))
-                .await;
-        }
-        attempt().await
+        let pause = |error: &TaskclusterError| error.pause(LONGEST_WAIT);
+        ATTEMPTS
+            .run(self.clock.as_ref(), |_| attempt(), pause)
+            .await
     }
 
     async fn call_once(
@@ -250,25 +220,22 @@ impl Taskcluster {
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, JSON).body(body);
         }
-        let response = request
-            .send()
+        let response = http_client::send(request, LIMITS)
             .await
-            .map_err(|source| TaskclusterError::unreachable(call.name, source))?;
-        let mut answer = Answer {
+            .map_err(TaskclusterError::http(call.name))?;
+        let answer = Answer {
             name: call.name,
-            status: response.status(),
-            body: Bytes::new(),
+            response,
         };
-        let retry_after = call::retry_after(&response);
-        answer.body = read(call.name, response, MAX_ANSWER).await?;
-        if answer.status.is_success() || answer.status.is_redirection() {
-            return Ok(answer);
+        match answer.response.error() {
+            Some(_) if answer.response.status.is_redirection() => Ok(answer),
+            None => Ok(answer),
+            Some(error) => {
+                let credentials = self.credentials.as_ref();
+                let secret = credentials.map(|credentials| &credentials.access_token);
+                Err(answer.refusal(error, secret))
+            }
         }
-        let secret = self
-            .credentials
-            .as_ref()
-            .map(|credentials| &credentials.access_token);
-        Err(answer.refusal(retry_after, secret))
     }
 
     fn signature(
@@ -298,24 +265,4 @@ impl Taskcluster {
         value.set_sensitive(true);
         Ok(value)
     }
-}
-
-/// The body of an answer, up to `limit` bytes.
-async fn read(
-    name: &'static str,
-    mut response: Response,
-    limit: usize,
-) -> Result<Bytes, TaskclusterError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|source| TaskclusterError::unreachable(name, source))?
-    {
-        if body.len() + chunk.len() > limit {
-            return Err(TaskclusterError::TooLarge { call: name, limit });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.into())
 }

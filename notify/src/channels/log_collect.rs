@@ -21,7 +21,7 @@ mod store;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http_client::Networks;
+use http_client::{HttpError, Networks};
 use taskcluster::{ArtifactStream, Taskcluster, TaskclusterError};
 use tracing::warn;
 
@@ -207,8 +207,8 @@ fn is_gone(error: &TaskclusterError) -> bool {
         error,
         E::NotFound { .. }
             | E::ErrorArtifact { .. }
-            | E::Status {
-                status: 404 | 410,
+            | E::Http {
+                source: HttpError::NotFound { .. },
                 ..
             }
     )
@@ -222,12 +222,25 @@ fn unfetched(error: &TaskclusterError) -> ChannelError {
         format!("tried to fetch a log: {}", runtime::error_chain(error)),
     );
     match error {
-        E::Busy { retry_after, .. } => ChannelError::Busy {
+        E::Http {
+            source:
+                HttpError::Busy {
+                    status: 429,
+                    retry_after,
+                },
+            ..
+        } => ChannelError::Busy {
             channel,
             retry_after: *retry_after,
             problem,
         },
-        E::Server { .. } | E::Unreachable { .. } => ChannelError::Unreachable { channel, problem },
+        E::Http {
+            source: HttpError::Silent { .. },
+            ..
+        } => ChannelError::Failed { channel, problem },
+        E::Http { source, .. } if source.is_outage() => {
+            ChannelError::Unreachable { channel, problem }
+        }
         E::Credentials { .. } | E::Scopes { .. } | E::Unsigned { .. } => {
             ChannelError::Credentials { channel, problem }
         }

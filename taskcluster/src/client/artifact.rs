@@ -8,22 +8,15 @@ use std::{fmt, io::Read, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use http_client::NotPublic;
-use jiff::Timestamp;
+use http_client::{HttpError, Incoming, Limits};
 use reqwest::{
-    RequestBuilder, Response, StatusCode,
-    header::{CONTENT_ENCODING, HeaderName, LOCATION},
+    RequestBuilder,
+    header::{CONTENT_ENCODING, LOCATION},
 };
-use runtime::Clock;
 use serde::Deserialize;
-use tokio::time::timeout;
 use url::Url;
 
-use super::{
-    Taskcluster, TaskclusterError,
-    call::{Call, retry_after},
-    read,
-};
+use super::{Taskcluster, TaskclusterError, call::Call};
 
 /// What reading a content is called in errors.
 const CONTENT: &str = "an artifact's content";
@@ -67,43 +60,18 @@ enum Stored<T> {
 /// The content of an artifact as it comes, for what is too long to be held.
 ///
 /// It ends by itself: in an error where no byte came for a minute, where it trickles, or when it took an hour.
-pub struct ArtifactStream {
-    response: Response,
-    clock: Arc<dyn Clock>,
-    /// How long its reader waited for it, and how many bytes came.
-    waited: Duration,
-    received: u64,
-}
+pub struct ArtifactStream(Incoming);
 
 impl ArtifactStream {
     /// The `Content-Encoding` that the store gives, in lower case; none where the bytes are the content itself.
     pub fn encoding(&self) -> Option<String> {
-        let encoding = header(&self.response, CONTENT_ENCODING)?
-            .trim()
-            .to_ascii_lowercase();
+        let encoding = self.0.header(CONTENT_ENCODING)?.trim().to_ascii_lowercase();
         Some(encoding).filter(|encoding| !matches!(encoding.as_str(), "" | "identity"))
     }
 
     /// The next bytes, still encoded; none at the end. After an error nothing more comes.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, TaskclusterError> {
-        let asked = self.clock.now();
-        let chunk = timeout(STALL, self.response.chunk()).await;
-        let chunk = chunk.map_err(|_| TaskclusterError::Stalled { call: CONTENT })?;
-        let chunk = chunk.map_err(|source| TaskclusterError::unreachable(CONTENT, source))?;
-        match &chunk {
-            Some(bytes) if self.is_slow(asked, bytes.len()) => Err(TaskclusterError::Slow {
-                call: CONTENT,
-                rate: LOWEST_RATE,
-            }),
-            _ => Ok(chunk),
-        }
-    }
-
-    /// Whether all that came took too long. Only waiting for it counts, not what its reader does meanwhile.
-    fn is_slow(&mut self, asked: Timestamp, bytes: usize) -> bool {
-        self.waited += self.clock.now().duration_since(asked).unsigned_abs();
-        self.received += bytes as u64;
-        self.waited > STALL + Duration::from_secs(self.received / LOWEST_RATE)
+        self.0.chunk().await.map_err(failed)
     }
 }
 
@@ -160,12 +128,11 @@ impl Taskcluster {
             match self.retried(|| self.opened(&url)).await? {
                 Stored::Content(response) => {
                     let clock = Arc::clone(&self.clock);
-                    return Ok(ArtifactStream {
-                        response,
+                    return Ok(ArtifactStream(response.with_lowest_rate(
+                        LOWEST_RATE,
+                        STALL,
                         clock,
-                        waited: Duration::ZERO,
-                        received: 0,
-                    });
+                    )));
                 }
                 Stored::Moved(target) => url = target,
             }
@@ -189,13 +156,15 @@ impl Taskcluster {
     }
 
     async fn content(&self, url: &Url, limit: usize) -> Result<Stored<Bytes>, TaskclusterError> {
-        let response = match stored(url, self.fetch(url)?).await? {
+        let response = match stored(url, self.fetch(url)?, Limits::body(limit)).await? {
             Stored::Moved(target) => return Ok(Stored::Moved(target)),
             Stored::Content(response) => response,
         };
-        let gzip = header(&response, CONTENT_ENCODING)
+        let response = response.collect().await.map_err(failed)?;
+        let content = response.body.clone();
+        let gzip = response
+            .header(CONTENT_ENCODING)
             .is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip"));
-        let content = read(CONTENT, response, limit).await?;
         Ok(Stored::Content(if gzip {
             unpacked(&content, limit)?
         } else {
@@ -204,55 +173,44 @@ impl Taskcluster {
     }
 
     /// An answer whose content may take longer than answers do.
-    async fn opened(&self, url: &Url) -> Result<Stored<Response>, TaskclusterError> {
-        let asking = stored(url, self.fetch(url)?.timeout(LONGEST_STREAM));
-        timeout(STALL, asking)
-            .await
-            .unwrap_or(Err(TaskclusterError::Stalled { call: CONTENT }))
+    async fn opened(&self, url: &Url) -> Result<Stored<Incoming>, TaskclusterError> {
+        let limits = Limits {
+            body: usize::MAX,
+            silence: STALL,
+        };
+        stored(url, self.fetch(url)?.timeout(LONGEST_STREAM), limits).await
     }
 }
 
 /// What the store at `url` answers a request for it.
-async fn stored(url: &Url, request: RequestBuilder) -> Result<Stored<Response>, TaskclusterError> {
-    let response = request
-        .send()
-        .await
-        .map_err(|source| match NotPublic::within(&source) {
-            Some(_) => elsewhere(url),
-            None => TaskclusterError::unreachable(CONTENT, source),
-        })?;
-    let status = response.status();
-    match status {
-        _ if status.is_success() => Ok(Stored::Content(response)),
-        _ if status.is_redirection() => {
-            let target = header(&response, LOCATION).and_then(|target| url.join(target).ok());
-            target
-                .map(Stored::Moved)
-                .ok_or(TaskclusterError::Undecodable {
-                    call: CONTENT,
-                    problem: "a redirect that leads nowhere".to_owned(),
-                })
-        }
-        StatusCode::TOO_MANY_REQUESTS => Err(TaskclusterError::Busy {
-            call: CONTENT,
-            retry_after: retry_after(&response),
-        }),
-        _ if status.is_server_error() => Err(TaskclusterError::Server {
-            call: CONTENT,
-            status: status.as_u16(),
-        }),
-        _ => Err(TaskclusterError::Status {
-            call: CONTENT,
-            status: status.as_u16(),
-        }),
+async fn stored(
+    url: &Url,
+    request: RequestBuilder,
+    limits: Limits,
+) -> Result<Stored<Incoming>, TaskclusterError> {
+    let response = http_client::open(request, limits).await;
+    let response = response.map_err(|error| match error {
+        HttpError::NotPublic(_) => elsewhere(url),
+        error => failed(error),
+    })?;
+    if response.status().is_redirection() {
+        let target = response.header(LOCATION);
+        let target = target.and_then(|target| url.join(target).ok());
+        return target
+            .map(Stored::Moved)
+            .ok_or_else(|| malformed("a redirect that leads nowhere"));
     }
+    response.check().map(Stored::Content).map_err(failed)
 }
 
-fn header(response: &Response, name: HeaderName) -> Option<&str> {
-    response
-        .headers()
-        .get(name)
-        .and_then(|value| value.to_str().ok())
+fn failed(error: HttpError) -> TaskclusterError {
+    TaskclusterError::http(CONTENT)(error)
+}
+
+fn malformed(problem: &str) -> TaskclusterError {
+    failed(HttpError::Malformed {
+        problem: problem.to_owned(),
+    })
 }
 
 /// That an address is not fetched from. Its path and its query may hold a signature.
@@ -270,10 +228,7 @@ fn elsewhere(url: &Url) -> TaskclusterError {
 }
 
 fn too_many_redirects() -> TaskclusterError {
-    TaskclusterError::Undecodable {
-        call: CONTENT,
-        problem: "too many redirects".to_owned(),
-    }
+    malformed("too many redirects")
 }
 
 /// The content of a gzip stream. Stores keep what workers packed, and hand it out so whether it was asked for or not.
@@ -283,15 +238,9 @@ fn unpacked(packed: &[u8], limit: usize) -> Result<Bytes, TaskclusterError> {
     MultiGzDecoder::new(packed)
         .take(longest)
         .read_to_end(&mut content)
-        .map_err(|_| TaskclusterError::Undecodable {
-            call: CONTENT,
-            problem: "it is called gzip and is none".to_owned(),
-        })?;
+        .map_err(|_| malformed("it is called gzip and is none"))?;
     if content.len() > limit {
-        return Err(TaskclusterError::TooLarge {
-            call: CONTENT,
-            limit,
-        });
+        return Err(failed(HttpError::TooLarge { limit }));
     }
     Ok(content.into())
 }
@@ -318,12 +267,18 @@ mod tests {
         assert!(packed.len() < 100_000);
         assert!(matches!(
             unpacked(&packed, 1 << 20),
-            Err(TaskclusterError::TooLarge { .. })
+            Err(TaskclusterError::Http {
+                source: HttpError::TooLarge { .. },
+                ..
+            })
         ));
         assert_eq!(unpacked(&packed, 10 << 20).unwrap().len(), 10 << 20);
         assert!(matches!(
             unpacked(b"text", 100),
-            Err(TaskclusterError::Undecodable { .. })
+            Err(TaskclusterError::Http {
+                source: HttpError::Malformed { .. },
+                ..
+            })
         ));
     }
 }

@@ -1,11 +1,9 @@
 //! A call as it goes out, and as it comes back.
 
-use std::time::Duration;
-
-use bytes::Bytes;
+use http_client::{HttpError, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Method, Response, StatusCode, header::RETRY_AFTER};
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::Method;
+use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use url::Url;
@@ -35,8 +33,7 @@ pub(super) struct Call<'a> {
 /// An answer, with whatever status.
 pub(super) struct Answer {
     pub(super) name: &'static str,
-    pub(super) status: StatusCode,
-    pub(super) body: Bytes,
+    pub(super) response: Response,
 }
 
 /// What every service says when it refuses.
@@ -107,8 +104,8 @@ impl<'a> Call<'a> {
 
 impl Answer {
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, TaskclusterError> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| TaskclusterError::undecodable(self.name, &error))
+        let failed = TaskclusterError::http(self.name);
+        self.response.json().map_err(failed)
     }
 
     /// What an answer means that is no success. `secret` does not appear in it.
@@ -117,26 +114,24 @@ impl Answer {
     /// called 404, says nothing about tasks and hooks.
     pub(super) fn refusal(
         &self,
-        retry_after: Option<Duration>,
+        source: HttpError,
         secret: Option<&SecretString>,
     ) -> TaskclusterError {
-        let (call, status) = (self.name, self.status.as_u16());
+        let (call, status) = (self.name, self.response.status.as_u16());
         let words = |words: &str| scrub(words, secret);
-        match status {
-            429 => return TaskclusterError::Busy { call, retry_after },
-            500.. => return TaskclusterError::Server { call, status },
-            424 => {
-                if let Ok(NoContent { reason, message }) = self.json() {
-                    return TaskclusterError::ErrorArtifact {
-                        reason: words(&reason),
-                        message: words(&message),
-                    };
-                }
-            }
-            _ => {}
+        if source.is_outage() {
+            return TaskclusterError::Http { call, source };
+        }
+        if status == 424
+            && let Ok(NoContent { reason, message }) = self.json()
+        {
+            return TaskclusterError::ErrorArtifact {
+                reason: words(&reason),
+                message: words(&message),
+            };
         }
         let Ok(Refusal { code, message }) = self.json() else {
-            return TaskclusterError::Status { call, status };
+            return TaskclusterError::Http { call, source };
         };
         let message = words(&message);
         match status {
@@ -154,31 +149,17 @@ impl Answer {
     }
 }
 
-/// How long the server wants to be left alone, where it says so in seconds.
-pub(super) fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response
-        .headers()
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
 /// A server's words on one short line, without the secret, and without the list of facts that it puts below.
 fn scrub(words: &str, secret: Option<&SecretString>) -> String {
     let words = words.split("\n\n---\n").next().unwrap_or_default().trim();
-    let words = match secret.map(|secret| secret.expose_secret().trim()) {
-        Some(secret) if !secret.is_empty() => words.replace(secret, "(access token)"),
-        _ => words.to_owned(),
-    };
-    runtime::sanitize::one_line(&words, MAX_WORDS)
+    http_client::redact(words, secret, MAX_WORDS)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use reqwest::{StatusCode, header::HeaderMap};
+
     use super::*;
 
     #[test]
@@ -218,7 +199,7 @@ mod tests {
                 "No such hook",
             ),
             ("\nSchema\nfailed\u{202e}", "Schema failed"),
-            ("is t0ken wrong?", "is (access token) wrong?"),
+            ("is t0ken wrong?", "is (secret) wrong?"),
         ];
         for (words, expected) in table {
             assert_eq!(scrub(words, Some(&token)), expected);
@@ -230,13 +211,14 @@ mod tests {
     #[test]
     fn status_counts_only_with_taskcluster_error_body() {
         let refusal = |status, body: &'static str| {
-            let status = StatusCode::from_u16(status).unwrap();
-            Answer {
-                name: "queue.task",
-                status,
+            let response = Response {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: HeaderMap::new(),
                 body: Bytes::from(body),
-            }
-            .refusal(None, None)
+            };
+            let error = response.error().unwrap();
+            let name = "queue.task";
+            Answer { name, response }.refusal(error, None)
         };
         let known = r#"{"code": "ResourceNotFound", "message": "no such task"}"#;
         assert!(matches!(
@@ -247,7 +229,7 @@ mod tests {
             assert!(
                 matches!(
                     refusal(status, "<html>not here</html>"),
-                    TaskclusterError::Status { .. }
+                    TaskclusterError::Http { .. }
                 ),
                 "{status}"
             );
@@ -258,7 +240,10 @@ mod tests {
         ));
         assert!(matches!(
             refusal(503, known),
-            TaskclusterError::Server { .. }
+            TaskclusterError::Http {
+                source: HttpError::Busy { status: 503, .. },
+                ..
+            }
         ));
     }
 }

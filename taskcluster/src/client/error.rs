@@ -3,16 +3,11 @@
 use std::time::Duration;
 
 use bus::{Retry, Retryable};
+use http_client::HttpError;
 use thiserror::Error;
 
 /// How long what needs a call is deferred while the credentials do not do for it. Only an operator can help.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(60);
-/// How long what needs a call is deferred while Taskcluster does not answer.
-const OUTAGE_PAUSE: Duration = Duration::from_secs(30);
-/// The bounds of the pause that Taskcluster asks for.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-/// See [`SHORTEST_PAUSE`].
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// Why a call gave no result. None of these holds a credential, a secret, or the signed part of an address.
 #[derive(Debug, Error)]
@@ -72,68 +67,14 @@ pub enum TaskclusterError {
         /// The worker's words.
         message: String,
     },
-    /// There was an answer with a status that means nothing here, or without Taskcluster's words.
-    #[error("{call} was answered with http status {status}, and not in the words of taskcluster")]
-    Status {
+    /// There was no response, or none that can be used: a status means nothing without Taskcluster's words.
+    #[error("no usable response from taskcluster to {call}")]
+    Http {
         /// Service and method.
         call: &'static str,
-        /// The status.
-        status: u16,
-    },
-    /// It failed (5xx), several times.
-    #[error("taskcluster failed at {call} with http status {status}")]
-    Server {
-        /// Service and method.
-        call: &'static str,
-        /// The last status.
-        status: u16,
-    },
-    /// It has too much to do (429), and said so several times, or wants a longer wait than a call may last.
-    #[error("taskcluster has too much to do for {call}")]
-    Busy {
-        /// Service and method.
-        call: &'static str,
-        /// How long it wants to be left alone, where it says so.
-        retry_after: Option<Duration>,
-    },
-    /// There was no whole answer, several times.
-    #[error("taskcluster cannot be reached for {call}")]
-    Unreachable {
-        /// Service and method.
-        call: &'static str,
-        /// The last failure, without its address.
+        /// The last failure.
         #[source]
-        source: reqwest::Error,
-    },
-    /// The answer does not come, or does not go on.
-    #[error("nothing came of {call} for a minute")]
-    Stalled {
-        /// Service and method.
-        call: &'static str,
-    },
-    /// A stream is so slow that it would hold its place without end.
-    #[error("{call} comes slower than {rate} bytes a second")]
-    Slow {
-        /// Service and method.
-        call: &'static str,
-        /// The lowest rate, in bytes a second.
-        rate: u64,
-    },
-    /// The answer is longer than anything that could be used.
-    #[error("the answer to {call} is longer than {limit} bytes")]
-    TooLarge {
-        /// Service and method.
-        call: &'static str,
-        /// The longest that is read, in bytes.
-        limit: usize,
-    },
-    /// The answer is not what the method is known to give.
-    #[error("taskcluster's answer to {call} cannot be read: {problem}")]
-    Undecodable {
-        /// Service and method.
-        call: &'static str,
-        /// What is wrong and where, without a quote.
-        problem: String,
+        source: HttpError,
     },
     /// An artifact is at an address that is not fetched from: neither the deployment's own, nor `https` at a public
     /// address.
@@ -173,61 +114,41 @@ impl Retryable for TaskclusterError {
             | Self::Conflict { .. }
             | Self::DenylistedAddress
             | Self::ErrorArtifact { .. }
-            | Self::TooLarge { .. }
             | Self::Elsewhere { .. }
             | Self::Unsendable { .. } => Retry::Never,
             // No message is to blame for the credentials, however long it takes an operator to mend them.
             Self::Credentials { .. } | Self::Scopes { .. } | Self::Unsigned { .. } => {
                 Retry::Defer(CREDENTIALS_PAUSE)
             }
-            Self::Server { .. } | Self::Unreachable { .. } | Self::Stalled { .. } => {
-                Retry::Defer(OUTAGE_PAUSE)
-            }
-            Self::Busy { retry_after, .. } => Retry::Defer(
-                retry_after
-                    .unwrap_or(OUTAGE_PAUSE)
-                    .clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
-            ),
-            // Whatever stands between here and Taskcluster may say such things for a while.
-            Self::Status { .. } | Self::Undecodable { .. } | Self::Slow { .. } => Retry::Backoff,
+            Self::Http { source, .. } => match source {
+                // Only Taskcluster's own words count as its verdict.
+                HttpError::Unauthorized { .. } => Retry::Backoff,
+                source => source.retry(),
+            },
         }
     }
 }
 
 impl TaskclusterError {
-    /// Whether the same call may succeed a second later.
-    pub(super) fn may_pass(&self) -> bool {
+    /// Whether there was an outage.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Http { source, .. } if source.is_outage())
+    }
+
+    /// The shortest wait before another attempt of the same call, if one may help.
+    pub(super) fn pause(&self, longest: Duration) -> Option<Duration> {
         match self {
-            Self::Unreachable { source, .. } => !source.is_builder(),
-            Self::Server { .. }
-            | Self::Busy {
-                retry_after: None, ..
-            } => true,
-            _ => false,
+            // One attempt takes a minute already.
+            Self::Http {
+                source: HttpError::Silent { .. },
+                ..
+            } => None,
+            Self::Http { source, .. } => source.pause(longest),
+            _ => None,
         }
     }
 
-    /// An address may hold a signature, so it is left out.
-    pub(super) fn unreachable(call: &'static str, source: reqwest::Error) -> Self {
-        Self::Unreachable {
-            call,
-            source: source.without_url(),
-        }
-    }
-
-    /// What the decoder quotes could be a secret, so only the place is kept.
-    pub(super) fn undecodable(call: &'static str, error: &serde_json::Error) -> Self {
-        let kind = match error.classify() {
-            serde_json::error::Category::Io => "input",
-            serde_json::error::Category::Syntax => "syntax",
-            serde_json::error::Category::Data => "type",
-            serde_json::error::Category::Eof => "end of input",
-        };
-        let problem = format!(
-            "{kind} error at line {}, column {}",
-            error.line(),
-            error.column()
-        );
-        Self::Undecodable { call, problem }
+    pub(super) fn http(call: &'static str) -> impl Fn(HttpError) -> Self {
+        move |source| Self::Http { call, source }
     }
 }

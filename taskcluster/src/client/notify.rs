@@ -60,7 +60,7 @@ impl Taskcluster {
                 &body,
             ))
             .await?;
-        Ok(if answer.status == StatusCode::NO_CONTENT {
+        Ok(if answer.response.status == StatusCode::NO_CONTENT {
             Mailed::Discarded
         } else {
             Mailed::Sent

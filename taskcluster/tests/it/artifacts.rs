@@ -9,6 +9,7 @@ use std::{
 };
 
 use bus::{Retry, Retryable};
+use http_client::HttpError;
 use runtime::Clock;
 use serde_json::json;
 use taskcluster::{Artifact, Taskcluster, TaskclusterError};
@@ -68,7 +69,13 @@ async fn artifact_size_is_bounded_compressed_or_not() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, TaskclusterError::TooLarge { limit: LIMIT, .. }),
+            matches!(
+                &error,
+                TaskclusterError::Http {
+                    source: HttpError::TooLarge { limit: LIMIT },
+                    ..
+                }
+            ),
             "{error}"
         );
         assert_eq!(
@@ -164,7 +171,13 @@ async fn private_address_needs_permission() {
         .err()
         .unwrap();
     assert!(
-        matches!(error, TaskclusterError::Unreachable { .. }),
+        matches!(
+            &error,
+            TaskclusterError::Http {
+                source: HttpError::Unreachable(_),
+                ..
+            }
+        ),
         "{error}"
     );
     assert!(connections.load(Ordering::SeqCst) > 0);
@@ -230,7 +243,16 @@ async fn trickling_stream_is_ended() {
         send.send(1).await.unwrap();
     });
     let error = chunk.unwrap_err();
-    assert!(matches!(error, TaskclusterError::Slow { .. }), "{error}");
+    assert!(
+        matches!(
+            &error,
+            TaskclusterError::Http {
+                source: HttpError::Slow { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert_eq!(error.retry(), Retry::Backoff, "it costs an attempt");
 }
 

@@ -73,7 +73,7 @@ async fn log_is_fetched_from_private_address_only_when_allowed() {
         // Nobody listens there.
         (
             &[("allowed_networks", "127.0.0.0/8")][..],
-            "taskcluster cannot be reached",
+            "the server cannot be reached",
         ),
     ] {
         let logs = Logs::serve(Log::At("https://127.0.0.1:9/log"), Log::Unknown).await;
