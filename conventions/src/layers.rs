@@ -24,6 +24,7 @@ const LAYERS: &[&str] = &[
     "triggers",
     "notify",
     "commit-telemetry",
+    "build-monitor",
     "web",
     "events",
     "demo",

@@ -1,8 +1,8 @@
 //! A connection to RabbitMQ.
 //!
 //! The client runs each connection in a thread of its own, which ends when its socket does. So each connection keeps a
-//! handle on the socket and shuts it down when it is dropped: no thread waits for a server that stays silent, and what was
-//! not acknowledged goes back to its queue at once.
+//! handle on the socket and shuts it down when it is dropped: no thread waits for a server that does not respond, and
+//! messages that were not acknowledged return to their queue at once.
 
 use std::{
     io,
@@ -27,16 +27,16 @@ use tokio::time::timeout;
 
 use crate::{PulseError, PulseSettings, error::check_name};
 
-/// How long a connection may take to be made, TLS included.
+/// The time limit for a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long it may take until RabbitMQ has let the user in.
+/// The time limit until RabbitMQ has accepted the user.
 const LOGIN: Duration = Duration::from_secs(20);
-/// How long RabbitMQ may take to say goodbye.
+/// The time limit for closing a connection.
 const CLOSE: Duration = Duration::from_secs(2);
-/// How often each side says that it is there, in seconds: it is taken for dead after this time without a word.
+/// Seconds without traffic after which each side takes the other for dead.
 const HEARTBEAT: u16 = 30;
 
-/// One connection. Ends with this value.
+/// One connection, which is closed when this is dropped.
 pub(crate) struct Connection {
     settings: PulseSettings,
     connection: lapin::Connection,
@@ -44,7 +44,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects. `name` is what RabbitMQ's list of connections shows.
+    /// Connects. RabbitMQ's list of connections shows `name`.
     pub(crate) async fn open(settings: &PulseSettings, name: &str) -> Result<Self, PulseError> {
         let socket = Socket::default();
         let connector = settings
@@ -103,7 +103,7 @@ impl Connection {
         self.connection.status().connected()
     }
 
-    /// A new channel. RabbitMQ closes a channel on which it refused something.
+    /// Opens a channel. RabbitMQ closes a channel on which it refuses something.
     pub(crate) async fn channel(&self) -> Result<Channel, PulseError> {
         self.connection
             .create_channel()
@@ -111,7 +111,7 @@ impl Connection {
             .map_err(PulseError::doing(&self.settings, "open a channel"))
     }
 
-    /// Finds an exchange, or declares it if it is one of this user's own: those of others may only be looked up.
+    /// Finds an exchange, or declares it if it is one of this user's own: only their owner may declare exchanges.
     pub(crate) async fn find_exchange(
         &self,
         channel: &Channel,
@@ -134,13 +134,13 @@ impl Connection {
         declared.map_err(PulseError::doing(&self.settings, doing))
     }
 
-    /// Closes the connection politely.
+    /// Closes the connection, and waits for the server's response.
     pub(crate) async fn close(self) {
         let _ = timeout(CLOSE, self.connection.close(200, "done".into())).await;
     }
 }
 
-/// The error of a server that did not answer.
+/// The error of a server that did not respond.
 pub(crate) fn silent(settings: &PulseSettings, doing: &str, within: Duration) -> PulseError {
     PulseError::Silent {
         address: settings.address.clone(),
@@ -149,12 +149,18 @@ pub(crate) fn silent(settings: &PulseSettings, doing: &str, within: Duration) ->
     }
 }
 
-/// A name or a key as AMQP carries it; `what` says whose it is.
+/// A name or a key as AMQP carries it; `what` names it in the error.
 pub(crate) fn short(what: &str, name: &str) -> Result<ShortString, PulseError> {
     check_name(what, name)?;
     ShortString::try_new(name).map_err(|error| PulseError::Unusable {
         reason: error.to_string(),
     })
+}
+
+/// Checks that the server responds and accepts the user.
+pub async fn check(settings: &PulseSettings) -> Result<(), PulseError> {
+    let connection = Connection::open(settings, "a check").await?;
+    connection.channel().await.map(|_| ())
 }
 
 fn uri(settings: &PulseSettings) -> AMQPUri {
@@ -200,14 +206,14 @@ fn connector(settings: &PulseSettings) -> Result<RustlsConnector, PulseError> {
         .map_err(|error| unusable(format!("its ca cannot be trusted: {error}")))
 }
 
-/// The socket of a connection, as soon as there is one. It is shut down with this value.
+/// The socket of a connection, once there is one. It is shut down when this is dropped.
 #[derive(Default)]
 struct Socket(Arc<Mutex<Option<TcpStream>>>);
 
 impl Drop for Socket {
     fn drop(&mut self) {
         if let Some(socket) = self.0.lock().take() {
-            // It may be closed already.
+            // It may be closed before.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }

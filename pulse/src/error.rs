@@ -1,4 +1,4 @@
-//! What can go wrong with Pulse, and whether trying again helps.
+//! Failures of Pulse, and whether a retry helps.
 
 use std::time::Duration;
 
@@ -11,52 +11,52 @@ use crate::{Address, PulseSettings};
 /// The longest name or routing key that AMQP carries, in bytes.
 const MAX_NAME: usize = 255;
 
-/// How long a step is deferred when the server could not be reached.
+/// The delay of a step that could not reach the server.
 const AWAY: Duration = Duration::from_secs(5);
-/// How long a step is deferred that waits for somebody to change a setting.
+/// The delay of a step that waits for a change of a setting.
 const SETTING: Duration = Duration::from_secs(60);
 
 /// A failure of Pulse. None of these holds the password.
 #[derive(Debug, Error)]
 pub enum PulseError {
-    /// A setting that no server could do anything with.
+    /// A setting is invalid whatever the server is.
     #[error("pulse cannot be used: {reason}")]
     Unusable {
-        /// What is wrong and what to do.
+        /// The fault and the remedy.
         reason: String,
     },
-    /// No connection was to be had.
+    /// No connection could be made.
     #[error("cannot connect to rabbitmq at {address}")]
     Unreachable {
         /// The server.
         address: Address,
-        /// What the client says.
+        /// The error of the client.
         #[source]
         source: Box<lapin::Error>,
     },
-    /// The server did not answer in time.
-    #[error("rabbitmq at {address} did not answer within {} s while trying to {doing}", within.as_secs())]
+    /// The server did not respond in time.
+    #[error("rabbitmq at {address} did not respond within {} s while trying to {doing}", within.as_secs())]
     Silent {
         /// The server.
         address: Address,
-        /// What was tried.
+        /// The operation.
         doing: String,
-        /// How long was waited.
+        /// The time limit.
         within: Duration,
     },
-    /// User and password do not fit.
+    /// The server refuses the user and the password.
     #[error(
-        "rabbitmq at {address} does not let user {user} in: set the user and password that PulseGuardian has ({reply})"
+        "rabbitmq at {address} does not accept user {user}: set the user and password that PulseGuardian has ({reply})"
     )]
     Login {
         /// The server.
         address: Address,
         /// The user.
         user: String,
-        /// What the server says.
+        /// The response of the server.
         reply: String,
     },
-    /// The virtual host is not for this user.
+    /// The user has no access to the virtual host.
     #[error(
         "user {user} cannot use the virtual host {vhost} of {address}: on pulse it is / ({reply})"
     )]
@@ -67,43 +67,43 @@ pub enum PulseError {
         user: String,
         /// The virtual host.
         vhost: String,
-        /// What the server says.
+        /// The response of the server.
         reply: String,
     },
-    /// Something with this name does not exist.
+    /// An exchange or a queue does not exist.
     #[error(
         "cannot {doing}: correct the name in the configuration, or have its owner create it ({reply})"
     )]
     Missing {
-        /// What was tried.
+        /// The operation.
         doing: String,
-        /// What the server says.
+        /// The response of the server.
         reply: String,
     },
-    /// The user may not do this.
+    /// The user lacks the permission.
     #[error(
         "user {user} may not {doing}: a pulse user reads every exchange/…, and has only queue/{user}/… and \
          exchange/{user}/… for itself, so correct the name or the user ({reply})"
     )]
     Forbidden {
-        /// What was tried.
+        /// The operation.
         doing: String,
         /// The user.
         user: String,
-        /// What the server says.
+        /// The response of the server.
         reply: String,
     },
-    /// It exists already, and is of another kind.
+    /// An exchange or a queue exists with other properties.
     #[error(
         "cannot {doing}: it exists with other properties, so delete it in PulseGuardian or choose another name ({reply})"
     )]
     Mismatch {
-        /// What was tried.
+        /// The operation.
         doing: String,
-        /// What the server says.
+        /// The response of the server.
         reply: String,
     },
-    /// The server did not take a message.
+    /// The server refused a message.
     #[error("rabbitmq refused to store a message for {exchange}, try again")]
     NotStored {
         /// The exchange.
@@ -112,16 +112,16 @@ pub enum PulseError {
     /// The connection broke.
     #[error("the connection to rabbitmq broke while trying to {doing}")]
     Lost {
-        /// What was tried.
+        /// The operation.
         doing: String,
-        /// What the client says.
+        /// The error of the client.
         #[source]
         source: Box<lapin::Error>,
     },
 }
 
 impl PulseError {
-    /// Why there is no connection.
+    /// The error of a failed connection.
     pub(crate) fn connecting(settings: &PulseSettings, source: lapin::Error) -> Self {
         let (address, user) = (settings.address.clone(), settings.user.clone());
         match refusal(&source) {
@@ -144,7 +144,7 @@ impl PulseError {
         }
     }
 
-    /// Why something could not be done on a connection.
+    /// The error of a failed operation on a connection.
     pub(crate) fn doing(
         settings: &PulseSettings,
         doing: impl Into<String>,
@@ -161,19 +161,19 @@ impl PulseError {
         }
     }
 
-    /// Whether it lasts until somebody changes a setting, or makes what is missing.
+    /// Whether it lasts until somebody changes a setting, or creates what is missing.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Unusable { .. } | Self::Login { .. } => true,
-            // RabbitMQ refuses with the same code who comes too early or once too often.
+            // RabbitMQ uses the same code for a virtual host that is down, and for too many connections.
             Self::Vhost { reply, .. } => !["limit", "is down"]
                 .iter()
-                .any(|passing| reply.contains(passing)),
+                .any(|temporary| reply.contains(temporary)),
             _ => self.is_about_a_name(),
         }
     }
 
-    /// Whether it is about one name, so that everything else can go on.
+    /// Whether it concerns one exchange or queue, so that others can be used.
     pub(crate) fn is_about_a_name(&self) -> bool {
         matches!(
             self,
@@ -182,7 +182,7 @@ impl PulseError {
     }
 }
 
-/// [`PulseError::Unusable`] when AMQP cannot carry `name`; `what` says whose it is.
+/// [`PulseError::Unusable`] when AMQP cannot carry `name`; `what` names it in the error.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<(), PulseError> {
     let length = name.len();
     if length <= MAX_NAME {

@@ -1,35 +1,39 @@
 //! Pulse, Mozilla's message bus: a RabbitMQ whose users may read every exchange and own only their queues.
 //!
-//! A [`Listener`] moves what its [`Route`]s ask for from one durable Pulse queue to queues of the bus, as
-//! [`PulseMessage`]s. It never waits for those who handle them, since a Pulse queue that grows over 8,000 messages is
-//! deleted. An [`Inbox`] is for who works without a bus. A [`Publisher`] sends, [`tail()`] shows what an exchange carries.
-//! The [`monitor`] tells of builds and tests that have finished, without a bus.
+//! A [`Consumer`] hands the messages of a [`Subscription`] to a [`Sink`], and reconnects after every outage. A [`Listener`]
+//! is the consumer whose sink stores messages on the bus, as its [`Route`]s say. It never waits for handlers, since
+//! PulseGuardian deletes a queue with more than 8,000 messages. A [`ManualAckConsumer`] leaves messages in the queue until
+//! their work is done. [`tail()`] shows the messages of an exchange, and a [`Publisher`] sends.
 //!
 //! This crate knows neither Taskcluster nor Phabricator.
 
 mod connection;
-mod drain;
+mod consumer;
+mod delivery;
 mod error;
-mod inbox;
-mod listener;
+mod failure_log;
+mod forwarder;
+mod manual_ack;
 mod message;
 mod meters;
-pub mod monitor;
-mod outage;
 mod publisher;
-mod queue;
 mod route;
+mod sessions;
 mod settings;
 mod subscription;
 mod tail;
 mod topic;
 
+pub use connection::check;
+pub use consumer::{Consumer, Flow, Sink};
+pub use delivery::Delivery;
 pub use error::PulseError;
-pub use inbox::{Inbox, Taken};
-pub use listener::Listener;
+pub use forwarder::{Forwarder, Listener};
+pub use manual_ack::ManualAckConsumer;
 pub use message::{PulseMessage, Routing, UnreadableBody};
 pub use publisher::Publisher;
 pub use route::Route;
 pub use settings::{Address, AddressError, PulseSettings};
-pub use tail::{check, tail};
+pub use subscription::{Binding, Subscription};
+pub use tail::tail;
 pub use topic::Topic;

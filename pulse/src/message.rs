@@ -1,4 +1,4 @@
-//! What comes from Pulse, as it travels on the bus.
+//! A message of Pulse, as it travels on the bus.
 
 use bus::{Blob, Message, Retry, Retryable};
 use lapin::{
@@ -12,25 +12,25 @@ use thiserror::Error;
 /// A message of Pulse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PulseMessage {
-    /// Which way it came.
+    /// Its exchange and routing keys.
     pub routing: Routing,
-    /// Its bytes as they came: whoever reads them says what they should be.
+    /// Its bytes as they came. Each handler parses them by itself.
     pub body: Blob,
 }
 
-/// Which way a message came.
+/// The exchange and the routing keys of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routing {
-    /// The exchange to which it was published.
+    /// The exchange of its publication.
     pub exchange: String,
     /// Its routing key.
     pub key: String,
-    /// The other keys under which it was routed: RabbitMQ's `CC` header.
+    /// Further keys: RabbitMQ's `CC` header.
     pub other_routes: Vec<String>,
 }
 
 impl Routing {
-    /// Every key under which it was routed.
+    /// All keys that RabbitMQ routed it by.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.key)
             .chain(&self.other_routes)
@@ -86,7 +86,7 @@ fn other_routes(properties: &BasicProperties) -> Vec<String> {
     routes.as_slice().iter().filter_map(text).collect()
 }
 
-/// The headers that have a message routed by these keys too.
+/// The headers by which RabbitMQ routes a message by these keys too.
 pub(crate) fn headers(other_routes: &[String]) -> FieldTable {
     let mut headers = FieldTable::default();
     if !other_routes.is_empty() {
@@ -101,7 +101,7 @@ pub(crate) fn headers(other_routes: &[String]) -> FieldTable {
     headers
 }
 
-/// A body that is not what messages of its exchange hold.
+/// A body that does not have the form of its exchange.
 #[derive(Debug, Error)]
 #[error("the message of {exchange} with routing key {key} cannot be read")]
 pub struct UnreadableBody {
@@ -109,7 +109,7 @@ pub struct UnreadableBody {
     pub exchange: String,
     /// Its routing key.
     pub key: String,
-    /// What is wrong.
+    /// The fault.
     #[source]
     pub source: serde_json::Error,
 }

@@ -1,38 +1,48 @@
-//! What a listener counts.
+//! The metrics of one Pulse queue, by its name.
 
 use bus::EnqueueOutcome;
 use metrics::{Counter, Gauge, Histogram};
 
-/// The meters of one Pulse queue.
-pub(crate) struct Meters {
-    stored: Counter,
-    repeated: Counter,
-    /// Messages that no route asks for.
-    pub(crate) unwanted: Counter,
-    /// How often the connection had to be opened again.
+/// The metrics of the queue itself.
+pub(crate) struct QueueMeters {
+    /// Connections after the first.
     pub(crate) reconnects: Counter,
-    /// How many messages wait on Pulse.
+    /// Messages that wait on Pulse.
     pub(crate) depth: Gauge,
-    /// How long messages took from being published to being stored on the bus, in seconds.
+}
+
+impl QueueMeters {
+    pub(crate) fn new(queue: &str) -> Self {
+        Self {
+            reconnects: metrics::counter!("pulse_reconnects_total", "queue" => queue.to_owned()),
+            depth: metrics::gauge!("pulse_queue_depth", "queue" => queue.to_owned()),
+        }
+    }
+}
+
+/// The metrics of messages that go to the bus.
+pub(crate) struct ForwardMeters {
+    stored: Counter,
+    duplicate: Counter,
+    /// Messages that match no route.
+    pub(crate) unrouted: Counter,
+    /// Seconds from the publication of a message until it is stored on the bus.
     pub(crate) lag: Histogram,
 }
 
-impl Meters {
+impl ForwardMeters {
     pub(crate) fn new(queue: &str) -> Self {
-        let queue = || queue.to_owned();
-        let came = |how: &'static str| metrics::counter!("pulse_messages_total", "queue" => queue(), "outcome" => how);
+        let messages = |outcome: &'static str| metrics::counter!("pulse_messages_total", "queue" => queue.to_owned(), "outcome" => outcome);
         Self {
-            stored: came("stored"),
-            repeated: came("repeated"),
-            unwanted: came("unwanted"),
-            reconnects: metrics::counter!("pulse_reconnects_total", "queue" => queue()),
-            depth: metrics::gauge!("pulse_queue_depth", "queue" => queue()),
-            lag: metrics::histogram!("pulse_lag_seconds", "queue" => queue()),
+            stored: messages("stored"),
+            duplicate: messages("duplicate"),
+            unrouted: messages("unrouted"),
+            lag: metrics::histogram!("pulse_lag_seconds", "queue" => queue.to_owned()),
         }
     }
 
     pub(crate) fn count(&self, pushed: EnqueueOutcome) {
         self.stored.increment(pushed.inserted as u64);
-        self.repeated.increment(pushed.duplicates as u64);
+        self.duplicate.increment(pushed.duplicates as u64);
     }
 }

@@ -1,4 +1,4 @@
-//! Sends to Pulse.
+//! Publishes to Pulse.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,17 +15,17 @@ use crate::{
     message::headers,
 };
 
-/// How long RabbitMQ may take to store a message. It takes no message at all while it is short of memory or disk.
+/// The time limit for storing a message. RabbitMQ stores none while it is short of memory or disk.
 const CONFIRM: Duration = Duration::from_secs(30);
 
-/// Publishes messages. It connects when it is first used, and again when the connection was lost.
+/// Publishes messages. It connects at its first use, and again after the connection was lost.
 pub struct Publisher {
     settings: PulseSettings,
     clock: Arc<dyn Clock>,
     current: Mutex<Option<Arc<Open>>>,
 }
 
-/// A connection, with one channel for each exchange: when RabbitMQ refuses one, that is about no other.
+/// A connection, with one channel for each exchange: a refusal closes only the channel of its exchange.
 struct Open {
     connection: Connection,
     channels: Mutex<HashMap<String, Channel>>,
@@ -41,10 +41,10 @@ impl Publisher {
         }
     }
 
-    /// Publishes one message; when this returns `Ok`, RabbitMQ has stored it in every queue that wants it. After an error
-    /// it may have been stored all the same.
+    /// Publishes one message. After `Ok`, RabbitMQ has stored it in every queue that is bound to it. After an error it may
+    /// have stored it all the same.
     ///
-    /// An exchange of the user's own is made if it is missing.
+    /// A missing exchange is declared if it is one of the user's own.
     pub async fn publish(&self, message: &PulseMessage) -> Result<(), PulseError> {
         let open = self.open().await?;
         let exchange = &message.routing.exchange;
@@ -58,7 +58,7 @@ impl Publisher {
         });
         if published.is_err() {
             let mut current = self.current.lock().await;
-            // Others may still be at it; they finish on it.
+            // Other publications may still use the connection, and finish on it.
             current.take_if(|current| Arc::ptr_eq(current, &open));
         }
         published
@@ -121,7 +121,7 @@ impl Publisher {
 const PERSISTENT: u8 = 2;
 
 impl Open {
-    /// The channel for an exchange, which exists then.
+    /// The channel for an exchange. It finds or declares the exchange first.
     async fn channel(&self, exchange: &str) -> Result<Channel, PulseError> {
         let mut channels = self.channels.lock().await;
         if let Some(channel) = channels.get(exchange) {

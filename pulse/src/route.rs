@@ -1,48 +1,54 @@
-//! Who wants which messages.
+//! Which messages go to which queues of the bus.
 
 use bus::{BusError, Outgoing, Queue};
 use runtime::Clock;
 use sha2::{Digest, Sha256};
 
-use crate::{PulseMessage, Routing, Topic};
+use crate::{Binding, PulseMessage, Routing, Topic};
 
 /// Messages of one exchange that go to one queue of the bus.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// The exchange, by its full name (`exchange/…`).
     pub exchange: String,
-    /// Which routing keys are wanted: one of these is enough.
+    /// The routing keys: one match is enough.
     pub topics: Vec<Topic>,
-    /// Where they go.
+    /// The destination.
     pub queue: Queue<PulseMessage>,
 }
 
 impl Route {
-    /// Whether a message that came this way is to go there.
-    pub(crate) fn wants(&self, routing: &Routing) -> bool {
+    /// Whether a message with this routing goes to the queue.
+    pub(crate) fn matches(&self, routing: &Routing) -> bool {
         // RabbitMQ routes by the CC header as it does by the routing key.
-        let fits = |key| self.topics.iter().any(|topic| topic.matches(key));
-        self.exchange == routing.exchange && routing.keys().any(fits)
+        let matches = |key| self.topics.iter().any(|topic| topic.matches(key));
+        self.exchange == routing.exchange && routing.keys().any(matches)
     }
 }
 
-/// The message for each queue that wants it, each queue once.
+impl From<&Route> for Binding {
+    fn from(route: &Route) -> Self {
+        Self {
+            exchange: route.exchange.clone(),
+            topics: route.topics.clone(),
+        }
+    }
+}
+
+/// The message for each queue with a matching route, once for each queue.
 ///
-/// The key is made of what the message is, so that it is the same when it is delivered again, also to another process.
+/// Its deduplication key is made of its content, so that it is the same in each delivery, also to another process.
 pub(crate) fn pack(
     routes: &[Route],
     message: &PulseMessage,
     clock: &dyn Clock,
 ) -> Result<Vec<Outgoing>, BusError> {
-    let wanting = || {
-        routes
-            .iter()
-            .filter(|route| route.wants(&message.routing))
-            .map(|route| route.queue)
-    };
     let mut outgoing: Vec<Outgoing> = Vec::new();
     let key = key(message);
-    for queue in wanting() {
+    let matching = routes
+        .iter()
+        .filter(|route| route.matches(&message.routing));
+    for queue in matching.map(|route| route.queue) {
         if outgoing
             .iter()
             .all(|other| other.queue.name != queue.spec().name)
@@ -60,7 +66,7 @@ fn key(message: &PulseMessage) -> String {
     let Routing { exchange, key, .. } = &message.routing;
     let mut hash = Sha256::new();
     for part in [exchange.as_bytes(), key.as_bytes(), &message.body] {
-        // Their lengths keep one part from running into the next.
+        // The lengths keep the parts apart.
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use thiserror::Error;
 use url::Url;
 
-/// How Pulse is reached.
+/// The server, and our user there.
 #[derive(Debug, Clone)]
 pub struct PulseSettings {
     /// The server.
@@ -15,7 +15,7 @@ pub struct PulseSettings {
     pub vhost: String,
     /// The user. Its queues are `queue/<user>/…`, its exchanges `exchange/<user>/…`.
     pub user: String,
-    /// The password that PulseGuardian shows for it.
+    /// The password, as in PulseGuardian.
     pub password: SecretString,
     /// For TLS: the certificates (PEM) to trust instead of the machine's.
     pub ca: Option<Vec<u8>>,
@@ -27,7 +27,7 @@ impl PulseSettings {
         format!("queue/{}/{name}", self.user)
     }
 
-    /// Whether an exchange belongs to this user. Others may only be looked up.
+    /// Whether an exchange belongs to this user, who may then declare it.
     pub(crate) fn owns(&self, exchange: &str) -> bool {
         let name = exchange
             .strip_prefix("exchange/")
@@ -39,15 +39,15 @@ impl PulseSettings {
 /// The address of a RabbitMQ server: `amqps://host` (TLS, port 5671) or `amqp://host` (port 5672), or another port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// Whether TLS is spoken. The server's certificate is always verified.
+    /// Whether to use TLS, which verifies the server's certificate.
     pub tls: bool,
-    /// The host's name or number.
+    /// The host's name or IP address.
     pub host: String,
     /// The port.
     pub port: u16,
 }
 
-/// Why a text is no address of a server.
+/// An invalid address of a server.
 #[derive(Debug, Error)]
 #[error("pulse cannot be used: its address is not usable: {0}")]
 pub struct AddressError(String);
@@ -55,7 +55,7 @@ pub struct AddressError(String);
 impl FromStr for Address {
     type Err = AddressError;
 
-    /// A url with a password in it is refused, and not repeated.
+    /// A url with a password is refused; the error does not repeat it.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let unusable = |reason: &str| AddressError(reason.to_owned());
         let url = Url::parse(text).map_err(|error| unusable(&error.to_string()))?;

@@ -1,21 +1,19 @@
-//! What an exchange carries, for people.
+//! The messages of an exchange, for people.
 
-use futures::{Stream, StreamExt};
-use lapin::{Consumer, options::BasicAckOptions};
+use futures::{Stream, stream};
 use runtime::Clock;
 
 use crate::{
-    PulseError, PulseMessage, PulseSettings, Topic,
-    connection::Connection,
-    subscription::{Lifetime, Subscription},
+    Binding, ManualAckConsumer, PulseError, PulseMessage, PulseSettings, Subscription, Topic,
 };
 
 /// How many messages RabbitMQ sends before their acknowledgements.
 const PREFETCH: u16 = 100;
 
-/// Shows the messages of `exchange` whose routing key fits one of `topics`, from now on, until the connection is lost.
+/// Streams the messages of `exchange` whose routing key matches one of `topics`, from now on, until the connection is
+/// lost.
 ///
-/// It has a queue of its own, `queue/<user>/tail-<random>`, which RabbitMQ deletes when this ends, so nobody else misses a
+/// Its queue is `queue/<user>/tail-<random>`, which RabbitMQ deletes when the stream is dropped, so nobody else misses a
 /// message.
 pub async fn tail(
     settings: &PulseSettings,
@@ -23,37 +21,21 @@ pub async fn tail(
     topics: &[Topic],
     clock: &dyn Clock,
 ) -> Result<impl Stream<Item = Result<PulseMessage, PulseError>> + use<>, PulseError> {
-    let queue = settings.queue(&format!("tail-{:016x}", clock.random()));
-    let doing = format!("look at the messages of {exchange}");
-    let queue = (queue.as_str(), Lifetime::Connection);
-    let subscription =
-        Subscription::open(settings, queue, (exchange, topics), PREFETCH, &doing).await?;
-    let state = (subscription, doing);
-    Ok(futures::stream::unfold(
-        state,
-        |(mut subscription, doing)| async move {
-            let next = next(&mut subscription.consumer).await?;
-            let next = next.map_err(PulseError::doing(
-                subscription.connection.settings(),
-                &*doing,
-            ));
-            Some((next, (subscription, doing)))
-        },
-    ))
-}
-
-/// Whether the server can be reached and lets the user in.
-pub async fn check(settings: &PulseSettings) -> Result<(), PulseError> {
-    let connection = Connection::open(settings, "a check").await?;
-    connection.channel().await.map(|_| ())
-}
-
-async fn next(consumer: &mut Consumer) -> Option<lapin::Result<PulseMessage>> {
-    let delivery = consumer.next().await?;
-    let taken = async {
-        let delivery = delivery?;
-        delivery.ack(BasicAckOptions::default()).await?;
-        Ok(PulseMessage::from(delivery))
+    let binding = Binding {
+        exchange: exchange.to_owned(),
+        topics: topics.to_vec(),
     };
-    Some(taken.await)
+    let subscription = Subscription::temporary(settings.clone(), "tail", vec![binding])?;
+    let consumer = ManualAckConsumer::open(subscription.prefetch(PREFETCH), clock).await?;
+    Ok(stream::unfold(consumer, async |mut consumer| {
+        let message = match consumer.receive().await? {
+            Ok(delivery) => {
+                // When the acknowledgement is lost, so is the connection, and the next step returns that error.
+                delivery.acknowledge().await;
+                Ok(delivery.message)
+            }
+            Err(error) => Err(error),
+        };
+        Some((message, consumer))
+    }))
 }

@@ -12,12 +12,12 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// Whether a routing key fits. RabbitMQ takes an empty one for no words at all.
+    /// Whether a routing key matches. As in RabbitMQ, an empty key has no words.
     pub fn matches(&self, key: &str) -> bool {
         let (pattern, key) = (words(&self.pattern), words(key));
         let (mut at, mut word) = (0, 0);
-        // Where the last `#` stands, and the first word behind what it stands for so far. Only the last one is ever
-        // worth another try: what an earlier one could take more, it takes as well.
+        // The position of the last `#`, and the first word after those that it matches so far. Backtracking to the last one
+        // is enough: it can match whatever an earlier one could.
         let mut last: Option<(usize, usize)> = None;
         while word < key.len() {
             match pattern.get(at) {
@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    /// What AMQP says, word for word.
+    /// AMQP's definition, word for word.
     fn reference(pattern: &[&str], key: &[&str]) -> bool {
         match (pattern.split_first(), key.split_first()) {
             (None, None) => true,
@@ -128,7 +128,7 @@ mod tests {
         assert!(topic.matches(&key));
         assert!(
             !topic.matches(&format!("{key}.b")),
-            "trying every way would take years"
+            "backtracking over every `#` would take years"
         );
     }
 

@@ -23,7 +23,7 @@ use crate::world::{Process, until};
 
 const BUILDS: &str = "exchange/build/normalized";
 const JOBS: &str = "exchange/taskcluster-treeherder/v1/jobs";
-/// What the program can be given and a command must not see.
+/// Secrets of the program, which a command must not see.
 const SECRETS: [&str; 11] = [
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -63,7 +63,7 @@ impl World {
     /// Starts `events monitor` by the environment alone, with its output in the file `name`, and waits until it listens.
     async fn monitor(&self, name: &str, arguments: &[&str]) -> Process {
         let process = self.start(name, arguments);
-        process.until_logged("the build monitor listens").await;
+        process.until_logged("listening to pulse").await;
         process
     }
 
@@ -139,19 +139,19 @@ impl World {
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn it_tells_of_what_is_of_interest() {
+async fn monitor_prints_serves_and_runs_commands() {
     let world = World::new().await;
-    events_are_lines_for_people(&world).await;
-    events_are_lines_for_programs_and_go_to_a_command(&world).await;
-    jobs_of_treeherder_are_told_of(&world).await;
-    page::the_newest_builds_are_served(&world).await;
-    commands::commands_that_hang_hold_up_nothing_else(&world).await;
-    a_full_pipe_holds_up_nothing_else(&world).await;
-    slow_or_closed_readers_do_not_end_the_monitor(&world).await;
-    invalid_settings_end_the_monitor_with_a_reason(&world).await;
+    text_lines_are_printed(&world).await;
+    json_lines_are_printed_and_sent_to_command(&world).await;
+    treeherder_jobs_are_printed(&world).await;
+    page::newest_builds_are_served(&world).await;
+    commands::hanging_commands_delay_nothing_else(&world).await;
+    full_pipe_delays_nothing_else(&world).await;
+    closed_pipe_ends_monitor_with_success(&world).await;
+    invalid_settings_end_monitor_with_reason(&world).await;
 }
 
-async fn events_are_lines_for_people(world: &World) {
+async fn text_lines_are_printed(world: &World) {
     let mut process = world
         .monitor("text", &["--platform", "win32", "--platform", "a\u{1b}[2J"])
         .await;
@@ -193,7 +193,7 @@ async fn events_are_lines_for_people(world: &World) {
     );
 }
 
-async fn events_are_lines_for_programs_and_go_to_a_command(world: &World) {
+async fn json_lines_are_printed_and_sent_to_command(world: &World) {
     let (events, failures) = (world.path("events"), world.path("exec"));
     let script = format!(
         "read -r event; echo \"$event\" >> {}; echo told; env > {}; \
@@ -282,7 +282,7 @@ async fn events_are_lines_for_programs_and_go_to_a_command(world: &World) {
     );
 }
 
-async fn jobs_of_treeherder_are_told_of(world: &World) {
+async fn treeherder_jobs_are_printed(world: &World) {
     let monitor = async |name, more: &[&str]| {
         world
             .monitor(
@@ -334,14 +334,14 @@ async fn jobs_of_treeherder_are_told_of(world: &World) {
     );
 }
 
-async fn a_full_pipe_holds_up_nothing_else(world: &World) {
+async fn full_pipe_delays_nothing_else(world: &World) {
     let (_reader, writer) = std::io::pipe().unwrap();
     let mut process = world.start_printing(
         writer.into(),
         &["--tree", "*", "--format", "json", "--serve", "0"],
     );
-    process.until_logged("the build monitor listens").await;
-    // More than a pipe holds, and then more than waits for it.
+    process.until_logged("listening to pulse").await;
+    // More than the pipe and the queue of lines hold.
     let (builds, url) = (1_300, format!("http://builds.example/{}", "x".repeat(500)));
     let publish = |number: usize| {
         let more = json!({ "buildurl": url });
@@ -356,13 +356,13 @@ async fn a_full_pipe_holds_up_nothing_else(world: &World) {
         .buffer_unordered(50)
         .collect::<()>()
         .await;
-    let accepted = format!("pulse_monitor_accepted_total{{label=\"random\"}} {builds}\n");
+    let accepted = format!("build_monitor_accepted_total{{label=\"random\"}} {builds}\n");
     until_served(&process, "/metrics", |text| text.contains(&accepted)).await;
     until_served(&process, "/builds.json", |text| trees(text) == 30).await;
     until_served(&process, "/metrics", |text| {
         let dropped = text
             .lines()
-            .find_map(|line| line.strip_prefix("monitor_lines_dropped_total "));
+            .find_map(|line| line.strip_prefix("build_monitor_lines_dropped_total "));
         dropped.is_some_and(|dropped| dropped.parse::<u32>().unwrap() > 50)
     })
     .await;
@@ -378,7 +378,7 @@ async fn a_full_pipe_holds_up_nothing_else(world: &World) {
     );
 }
 
-async fn slow_or_closed_readers_do_not_end_the_monitor(world: &World) {
+async fn closed_pipe_ends_monitor_with_success(world: &World) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let settings = world.rabbit.settings();
@@ -397,12 +397,12 @@ async fn slow_or_closed_readers_do_not_end_the_monitor(world: &World) {
         &[],
         Stdio::from(writer),
     );
-    process.until_logged("the build monitor listens").await;
+    process.until_logged("listening to pulse").await;
     world.publish_test("unittest", "reftest").await;
     assert!(process.ended().await.success(), "{}", process.log());
 }
 
-async fn invalid_settings_end_the_monitor_with_a_reason(world: &World) {
+async fn invalid_settings_end_monitor_with_reason(world: &World) {
     for (arguments, environment, expected) in [
         (
             &[][..],
@@ -435,7 +435,7 @@ async fn invalid_settings_end_the_monitor_with_a_reason(world: &World) {
     ];
     let mut process = Process::start(&["monitor"], &environment);
     assert!(!process.ended().await.success());
-    process.until_logged("does not let user pulseuser in").await;
+    process.until_logged("does not accept user pulseuser").await;
     assert!(!process.log().contains("hunter2"), "{}", process.log());
     let mut process = world.start("missing", &["--exchange", "exchange/build/none"]);
     assert!(!process.ended().await.success());
@@ -447,7 +447,7 @@ async fn invalid_settings_end_the_monitor_with_a_reason(world: &World) {
     process.until_logged("amqp carries 255").await;
 }
 
-/// What a process that serves says of itself.
+/// The body that a process serves.
 async fn served(process: &Process, path: &str) -> String {
     let url = format!("http://{}{path}", process.address().await);
     let http = http_client::client(Duration::from_secs(20)).unwrap();

@@ -1,4 +1,4 @@
-//! The crate against a real RabbitMQ with PulseGuardian's rules, draining into a bus in memory and on a real Redis.
+//! The crate against a real RabbitMQ with PulseGuardian's rules, forwarding to a bus in memory and on a real Redis.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,9 +6,8 @@
     reason = "a test that cannot go on fails"
 )]
 
-mod draining;
-mod inbox;
-mod monitoring;
+mod forwarding;
+mod manual_ack;
 mod outages;
 mod permissions;
 mod publishing;

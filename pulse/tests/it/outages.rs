@@ -1,13 +1,13 @@
-//! RabbitMQ, the bus or the queue goes away, and comes back.
+//! Outages of RabbitMQ and the bus, and deletions of the queue.
 
 use tokio::net::TcpListener;
 
 use crate::world::{
-    EXCHANGE, TASKS, World, bodies, counted, depth, listen, logged, memory, message, queue_name,
-    redis, route, said, take_bodies, until, until_said, until_stored,
+    EXCHANGE, TASKS, World, bodies, counted, depth, listen, logged, logged_lines, memory, message,
+    queue_name, redis, route, take_bodies, until, until_logged, until_stored,
 };
 
-/// Publishes as one who does not give up: what was not confirmed is published again.
+/// Publishes each message until it is confirmed.
 async fn publish_through(world: &World, from: usize, to: usize) {
     for number in from..to {
         let message = message(EXCHANGE, "primary.a", &format!("flow {number}"));
@@ -23,7 +23,7 @@ async fn listener_survives_restart_of_rabbitmq_under_load() {
     let (mut world, (bus, _server, _directory)) = (World::start().await, redis().await);
     let listening = world.listen("flow", &bus).ready().await;
     publish_through(&world, 0, 200).await;
-    // It dies with messages that are on their way.
+    // It is killed with messages in transit.
     world.publish("burst", 400).await;
     world.rabbit.restart().await.unwrap();
     listening.until_ready(2).await;
@@ -49,7 +49,7 @@ async fn lost_acknowledgement_stores_message_once() {
     let listening = world.listen("lost", &bus).ready().await;
     world.publish("before", 1).await;
     until_stored(&bus, TASKS, 1).await;
-    // Redis holds its answer back until RabbitMQ is another one: what it stores then cannot be acknowledged.
+    // Redis responds only after RabbitMQ was killed: what it stores then cannot be acknowledged.
     redis
         .command::<String>(&["CLIENT", "PAUSE", "60000", "WRITE"])
         .await
@@ -63,8 +63,8 @@ async fn lost_acknowledgement_stores_message_once() {
         .unwrap();
     until_stored(&bus, TASKS, 51).await;
     world.rabbit.restart().await.unwrap();
-    let repeated = async || counted("lost")["pulse_messages_totaloutcome=repeated"] >= 50.0;
-    until("all to come again", repeated).await;
+    let duplicate = async || counted("lost")["pulse_messages_totaloutcome=duplicate"] >= 50.0;
+    until("all to come again", duplicate).await;
     world.until_depth("lost", 0).await;
     listening.stop().await;
     world.until_depth("lost", 0).await;
@@ -82,25 +82,25 @@ async fn nothing_is_acknowledged_while_the_bus_is_away() {
     // RabbitMQ keeps what is beyond the prefetch.
     world.publish("away", 700).await;
     world.until_depth("away", 200).await;
-    until_said("away", &["WARN", "the bus does not store"], 1).await;
+    until_logged("away", &["WARN", "the bus does not store"], 1).await;
     listening.stop().await;
-    // Whoever stops gives everything back.
+    // At shutdown, all messages return to the queue.
     world.until_depth("away", 700).await;
     let listening = world.listen("away", &bus);
-    until_said("away", &["WARN", "the bus does not store"], 2).await;
+    until_logged("away", &["WARN", "the bus does not store"], 2).await;
     redis.restart().await.unwrap();
     until_stored(&bus, TASKS, 700).await;
     world.until_depth("away", 0).await;
     listening.stop().await;
     assert_eq!(take_bodies(&bus).await, bodies("away", 700));
     assert_eq!(
-        said("away", &["the bus does not store"]),
+        logged_lines("away", &["the bus does not store"]),
         2,
         "once for each outage: {}",
         logged()
     );
     assert_eq!(
-        said("away", &["INFO", "stores messages from pulse again"]),
+        logged_lines("away", &["INFO", "stores messages from pulse again"]),
         1
     );
 }
@@ -113,26 +113,26 @@ async fn deleted_queue_is_declared_again_and_logged_as_error() {
         ["ERROR", "queue was deleted", "8000"],
     );
     let listening = world.listen("deleted", &bus).ready().await;
-    assert_eq!(said("deleted", &new), 1, "{}", logged());
-    // While it is listened to.
+    assert_eq!(logged_lines("deleted", &new), 1, "{}", logged());
+    // During a session.
     world
         .rabbit
         .delete_queue(&queue_name("deleted"))
         .await
         .unwrap();
     listening.until_ready(2).await;
-    assert_eq!(said("deleted", &deleted), 1, "{}", logged());
+    assert_eq!(logged_lines("deleted", &deleted), 1, "{}", logged());
     world.publish("after", 1).await;
     until_stored(&bus, TASKS, 1).await;
-    // While it cannot be, which is when it grows.
+    // During an outage, which is when a queue grows.
     world.rabbit.kill().unwrap();
     world.forget();
     world.rabbit.restart().await.unwrap();
     world.rabbit.declare_exchange(EXCHANGE).await.unwrap();
     listening.until_ready(3).await;
-    assert_eq!(said("deleted", &deleted), 2, "{}", logged());
+    assert_eq!(logged_lines("deleted", &deleted), 2, "{}", logged());
     listening.stop().await;
-    // While nobody listens it may as well be new.
+    // While nobody listens, it may be a new queue.
     world
         .rabbit
         .delete_queue(&queue_name("deleted"))
@@ -140,18 +140,21 @@ async fn deleted_queue_is_declared_again_and_logged_as_error() {
         .unwrap();
     world.listen("deleted", &bus).ready().await.stop().await;
     assert_eq!(
-        (said("deleted", &new), said("deleted", &deleted)),
+        (
+            logged_lines("deleted", &new),
+            logged_lines("deleted", &deleted)
+        ),
         (2, 2),
         "{}",
         logged()
     );
 }
 
-async fn an_outage_is_logged_once_and_can_be_stopped(world: &mut World) {
+async fn outage_is_logged_once_and_ends_at_shutdown(world: &mut World) {
     let bus = memory();
     world.rabbit.kill().unwrap();
     let listening = world.listen("outage", &bus);
-    until_said(
+    until_logged(
         "outage",
         &["WARN", "cannot connect to rabbitmq at amqp://localhost"],
         1,
@@ -165,7 +168,7 @@ async fn an_outage_is_logged_once_and_can_be_stopped(world: &mut World) {
         tries.accept().await.unwrap();
     }
     drop(tries);
-    assert_eq!(said("outage", &["WARN"]), 1, "{}", logged());
+    assert_eq!(logged_lines("outage", &["WARN"]), 1, "{}", logged());
     listening.stop().await;
 }
 
@@ -173,11 +176,11 @@ async fn an_outage_is_logged_once_and_can_be_stopped(world: &mut World) {
 #[tokio::test]
 async fn wrong_setting_fails_start_and_outage_is_logged_once() {
     let mut world = World::start().await;
-    what_the_operator_got_wrong_ends_the_start(&world).await;
-    an_outage_is_logged_once_and_can_be_stopped(&mut world).await;
+    wrong_settings_end_the_start(&world).await;
+    outage_is_logged_once_and_ends_at_shutdown(&mut world).await;
 }
 
-async fn what_the_operator_got_wrong_ends_the_start(world: &World) {
+async fn wrong_settings_end_the_start(world: &World) {
     let bus = memory();
     let mut password = world.rabbit.settings();
     password.password = "not the password".into();
@@ -187,7 +190,7 @@ async fn what_the_operator_got_wrong_ends_the_start(world: &World) {
         (
             password,
             EXCHANGE,
-            "does not let user pulseuser in: set the user and password",
+            "does not accept user pulseuser: set the user and password",
         ),
         (
             vhost,
@@ -215,7 +218,7 @@ async fn what_the_operator_got_wrong_ends_the_start(world: &World) {
         assert!(fault.contains(expected), "{fault}");
     }
     assert_eq!(
-        said("wrong", &["ERROR"]) + said("wrong", &["cannot be listened to"]),
+        logged_lines("wrong", &["ERROR"]) + logged_lines("wrong", &["cannot listen to pulse"]),
         0,
         "{}",
         logged()

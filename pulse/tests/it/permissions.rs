@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::world::{World, connect};
 
-/// What was seen on a RabbitMQ whose users PulseGuardian's code had made.
+/// The results on a RabbitMQ whose users PulseGuardian's code had created.
 #[derive(Deserialize)]
 struct Seen {
     op: String,

@@ -14,7 +14,7 @@ use crate::world::{
 const OWN: &str = "exchange/pulseuser/builds";
 const FANOUT: &str = "exchange/pulseuser/fanout";
 
-async fn a_message_is_published_when_rabbitmq_has_confirmed_it(world: &mut World) {
+async fn publish_waits_for_confirmation(world: &mut World) {
     let bus = memory();
     let routes = vec![route(OWN, &["cc.#"], OTHERS)];
     let listening = listen(world.rabbit.settings(), "published", routes.clone(), &bus)
@@ -52,7 +52,7 @@ async fn a_message_is_published_when_rabbitmq_has_confirmed_it(world: &mut World
     assert_eq!(came, [sent, again]);
 }
 
-async fn a_refusal_says_what_to_do_and_touches_no_other_exchange(world: &mut World) {
+async fn refusal_names_remedy_and_affects_no_other_exchange(world: &mut World) {
     let publisher = Publisher::new(world.rabbit.settings(), Arc::new(SystemClock));
     let own = message(OWN, "a", "{}");
     let (foreign, missing) = (
@@ -101,12 +101,12 @@ async fn a_refusal_says_what_to_do_and_touches_no_other_exchange(world: &mut Wor
 #[tokio::test]
 async fn publish_stores_message_or_fails() {
     let mut world = World::start().await;
-    an_exchange_of_another_kind_is_named(&world).await;
-    a_refusal_says_what_to_do_and_touches_no_other_exchange(&mut world).await;
-    a_message_is_published_when_rabbitmq_has_confirmed_it(&mut world).await;
+    exchange_of_another_kind_is_an_error(&world).await;
+    refusal_names_remedy_and_affects_no_other_exchange(&mut world).await;
+    publish_waits_for_confirmation(&mut world).await;
 }
 
-async fn an_exchange_of_another_kind_is_named(world: &World) {
+async fn exchange_of_another_kind_is_an_error(world: &World) {
     let connection = connect(&world.rabbit.settings()).await;
     let channel = connection.create_channel().await.unwrap();
     let (kind, none) = (

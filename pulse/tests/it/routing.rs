@@ -1,4 +1,4 @@
-//! Which messages come, and where they go.
+//! The routes of messages.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -12,23 +12,23 @@ use runtime::ManualClock;
 use serde_json::Value;
 
 use crate::world::{
-    EXCHANGE, OTHERS, TASKS, World, connect, counted, listen, listen_by, logged, memory, message,
-    queue_name, recorded, route, said, take, take_bodies, until_said, until_stored,
+    EXCHANGE, OTHERS, TASKS, World, connect, counted, listen, listen_by, logged, logged_lines,
+    memory, message, queue_name, recorded, route, take, take_bodies, until_logged, until_stored,
 };
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
 async fn messages_go_to_queues_of_their_routes() {
     let world = World::share().await;
-    topics_match_here_as_they_do_in_rabbitmq(&world).await;
-    two_routes_on_one_exchange_each_get_what_they_ask_for(&world).await;
-    a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes(&world).await;
-    what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(&world).await;
-    a_binding_from_before_is_logged_once_and_its_messages_are_dropped(&world).await;
-    an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to(&world).await;
+    topics_match_as_in_rabbitmq(&world).await;
+    routes_on_one_exchange_get_their_messages(&world).await;
+    recorded_message_is_routed_by_key_and_cc(&world).await;
+    malformed_body_is_forwarded_with_its_key(&world).await;
+    messages_of_old_binding_are_dropped_and_logged_once(&world).await;
+    missing_exchange_is_logged_and_others_are_served(&world).await;
 }
 
-async fn topics_match_here_as_they_do_in_rabbitmq(world: &World) {
+async fn topics_match_as_in_rabbitmq(world: &World) {
     let words = ["a", "b", "", "*", "#"];
     let mut patterns: Vec<String> = [
         "", "#", "*", "a", "a.b", "*.#.b", "a.*.#", "#.#", ".", "a.", ".#", "#.*.a",
@@ -92,7 +92,7 @@ async fn topics_match_here_as_they_do_in_rabbitmq(world: &World) {
     }
 }
 
-async fn two_routes_on_one_exchange_each_get_what_they_ask_for(world: &World) {
+async fn routes_on_one_exchange_get_their_messages(world: &World) {
     let bus = memory();
     let routes = vec![
         route(EXCHANGE, &["primary.#", "#.both"], TASKS),
@@ -131,7 +131,7 @@ async fn two_routes_on_one_exchange_each_get_what_they_ask_for(world: &World) {
     );
 }
 
-async fn a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes(world: &World) {
+async fn recorded_message_is_routed_by_key_and_cc(world: &World) {
     let bus = memory();
     let completed = recorded(include_str!("../fixtures/queue-task-completed-1.json"));
     let resolved = recorded(include_str!("../fixtures/queue-task-group-resolved-1.json"));
@@ -165,7 +165,7 @@ async fn a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes(worl
     }
 }
 
-async fn what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(world: &World) {
+async fn malformed_body_is_forwarded_with_its_key(world: &World) {
     let bus = memory();
     let listening = world.listen("unreadable", &bus).ready().await;
     let bodies: [&[u8]; 4] = [b"\xff\x00", b"", b"{\"a\":", b"{}"];
@@ -200,7 +200,7 @@ async fn what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(
     world.until_depth("unreadable", 0).await;
 }
 
-async fn a_binding_from_before_is_logged_once_and_its_messages_are_dropped(world: &World) {
+async fn messages_of_old_binding_are_dropped_and_logged_once(world: &World) {
     let bus = memory();
     let before = world.listen("narrowed", &bus).ready().await;
     before.stop().await;
@@ -220,19 +220,19 @@ async fn a_binding_from_before_is_logged_once_and_its_messages_are_dropped(world
     world.until_depth("narrowed", 0).await;
     assert_eq!(take_bodies(&bus).await, ["3"]);
     assert_eq!(
-        said("narrowed", &["WARN", "no route asks for", "old.a"]),
+        logged_lines("narrowed", &["WARN", "no route matches", "old.a"]),
         1,
         "{}",
         logged()
     );
-    assert_eq!(said("narrowed", &["no route asks for"]), 1);
+    assert_eq!(logged_lines("narrowed", &["no route matches"]), 1);
     assert_eq!(
-        counted("narrowed")["pulse_messages_totaloutcome=unwanted"],
+        counted("narrowed")["pulse_messages_totaloutcome=unrouted"],
         2.0
     );
 }
 
-async fn an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to(world: &World) {
+async fn missing_exchange_is_logged_and_others_are_served(world: &World) {
     let bus = memory();
     let missing = "exchange/hgpushes/v9";
     let routes = vec![
@@ -265,7 +265,7 @@ async fn an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to
         .unwrap();
     until_stored(&bus, OTHERS, 1).await;
     assert_eq!(
-        said(
+        logged_lines(
             "missing",
             &[
                 "ERROR",
@@ -282,17 +282,17 @@ async fn an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to
         "user pulseuser may not",
         "correct the name or the user",
     ];
-    assert_eq!(said("missing", &forbidden), 1, "{}", logged());
+    assert_eq!(logged_lines("missing", &forbidden), 1, "{}", logged());
     // The next check finds it, and nothing else is logged until then.
     world.rabbit.declare_exchange(missing).await.unwrap();
     clock.advance(Duration::from_secs(30));
-    until_said("missing", &["INFO", "is bound to it now", missing], 1).await;
+    until_logged("missing", &["INFO", "is bound to it now", missing], 1).await;
     world
         .rabbit
         .publish(&message(missing, "a", "{}"))
         .await
         .unwrap();
     until_stored(&bus, OTHERS, 2).await;
-    assert_eq!(said("missing", &["ERROR"]), 2, "{}", logged());
+    assert_eq!(logged_lines("missing", &["ERROR"]), 2, "{}", logged());
     listening.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What people see of an exchange.
+//! The stream of the messages of an exchange.
 
 use futures::StreamExt;
 use pulse::{Topic, tail};
@@ -8,7 +8,7 @@ use crate::world::{
     EXCHANGE, TASKS, World, bodies, logged, memory, message, take_bodies, until, until_stored,
 };
 
-async fn it_shows_what_fits_and_takes_nothing_from_anybody(world: &mut World) {
+async fn tail_shows_matching_messages_and_takes_none_from_others(world: &mut World) {
     let bus = memory();
     let listening = world.listen("beside", &bus).ready().await;
     let topics: Vec<Topic> = vec!["#.shown".parse().unwrap(), "*".parse().unwrap()];
@@ -43,7 +43,7 @@ async fn it_shows_what_fits_and_takes_nothing_from_anybody(world: &mut World) {
     assert!(
         error
             .to_string()
-            .contains("broke while trying to look at the messages"),
+            .contains("broke while trying to take messages from queue/pulseuser/tail"),
         "{}",
         error_chain(&error)
     );
@@ -52,7 +52,7 @@ async fn it_shows_what_fits_and_takes_nothing_from_anybody(world: &mut World) {
     assert_eq!(take_bodies(&bus).await, bodies("all", 4), "{}", logged());
 }
 
-async fn its_queue_ends_with_it(world: &World) {
+async fn queue_of_tail_ends_with_it(world: &World) {
     let fixed = runtime::ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
     let queue = {
         use runtime::Clock;
@@ -85,12 +85,12 @@ async fn its_queue_ends_with_it(world: &World) {
 #[tokio::test]
 async fn tail_shows_messages_of_exchange() {
     let mut world = World::start().await;
-    an_exchange_that_does_not_exist_is_named(&world).await;
-    its_queue_ends_with_it(&world).await;
-    it_shows_what_fits_and_takes_nothing_from_anybody(&mut world).await;
+    missing_exchange_is_an_error(&world).await;
+    queue_of_tail_ends_with_it(&world).await;
+    tail_shows_matching_messages_and_takes_none_from_others(&mut world).await;
 }
 
-async fn an_exchange_that_does_not_exist_is_named(world: &World) {
+async fn missing_exchange_is_an_error(world: &World) {
     let Err(error) = tail(&world.rabbit.settings(), "exchange/nope", &[], &SystemClock).await
     else {
         panic!("there is nothing to look at")

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 pub const TASKS: Queue<PulseMessage> = Queue::new("tasks", Policy::DEFAULT);
 pub const OTHERS: Queue<PulseMessage> = Queue::new("others", Policy::DEFAULT);
-/// An exchange of somebody else.
+/// An exchange of another user.
 pub const EXCHANGE: &str = "exchange/taskcluster-queue/v1/task-completed";
 
 /// A RabbitMQ with [`EXCHANGE`].
@@ -183,7 +183,10 @@ fn begun(name: &str) -> (usize, usize) {
         .get("pulse_reconnects_total")
         .copied()
         .unwrap_or_default();
-    (said(name, &["INFO", "listening to pulse"]), again as usize)
+    (
+        logged_lines(name, &["INFO", "listening to pulse"]),
+        again as usize,
+    )
 }
 
 impl Listening {
@@ -309,7 +312,7 @@ pub fn logged() -> String {
 }
 
 /// How many lines about this queue hold all of `parts`.
-pub fn said(name: &str, parts: &[&str]) -> usize {
+pub fn logged_lines(name: &str, parts: &[&str]) -> usize {
     let (lines, queue) = (logged(), format!("queue=\"{}\"", queue_name(name)));
     lines
         .lines()
@@ -318,10 +321,11 @@ pub fn said(name: &str, parts: &[&str]) -> usize {
 }
 
 /// Waits until one more line about this queue holds all of `parts` than before: `times` in all.
-pub async fn until_said(name: &str, parts: &[&str], times: usize) {
-    until(&format!("{parts:?} to be said of {name}"), async || {
-        said(name, parts) == times
-    })
+pub async fn until_logged(name: &str, parts: &[&str], times: usize) {
+    until(
+        &format!("{parts:?} to be logged about {name}"),
+        async || logged_lines(name, parts) == times,
+    )
     .await;
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use bus::Backoff;
 use commit_telemetry::{OutageRetry, PushHandler, RetryError, TelemetryError};
 use futures::{StreamExt, stream, stream::FuturesUnordered};
-use pulse::{Inbox, PulseError, PulseMessage, Taken};
+use pulse::{Delivery, ManualAckConsumer, PulseError, PulseMessage, Subscription};
 use runtime::{Clock, Shutdown, SystemClock, error_chain};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -78,14 +78,11 @@ pub(super) async fn process(
     result
 }
 
-async fn subscribe(pushes: &HgPushesConfig, prefetch: u16) -> Result<Inbox, PulseError> {
-    Inbox::open(
-        pushes.pulse.clone(),
-        &pushes.queue,
-        wiring::hgpushes(pushes),
-        prefetch,
-    )
-    .await
+async fn subscribe(pushes: &HgPushesConfig, prefetch: u16) -> Result<ManualAckConsumer, PulseError> {
+    let binding = (&wiring::hgpushes(pushes)).into();
+    let subscription =
+        Subscription::durable(pushes.pulse.clone(), &pushes.queue, vec![binding])?.prefetch(prefetch);
+    ManualAckConsumer::open(subscription, &SystemClock).await
 }
 
 /// Prints the pings of all messages in the queue. The messages return to the queue before they are processed, so other
@@ -223,7 +220,7 @@ impl Run<'_> {
         }
     }
 
-    async fn process(&self, taken: Taken) -> Result<Settled, RetryError> {
+    async fn process(&self, taken: Delivery) -> Result<Settled, RetryError> {
         let settled = loop {
             let result = self.retry.run(|| self.handler.process(&taken.message));
             match result.await {
@@ -242,7 +239,7 @@ impl Run<'_> {
         Ok(settled)
     }
 
-    fn dead_letter(&self, taken: &Taken, failure: TelemetryError) -> Result<Settled, RetryError> {
+    fn dead_letter(&self, taken: &Delivery, failure: TelemetryError) -> Result<Settled, RetryError> {
         let reason = error_chain(&failure);
         let file = self.dead_letters.name();
         match self.dead_letters.add(&taken.message, &reason) {
@@ -266,7 +263,7 @@ impl Run<'_> {
 
     /// Reconnects: without end with `--follow`, else with [`RECONNECT_TRIES`]. Pulse delivers the messages in flight again.
     /// `None` during shutdown.
-    async fn reconnect(&self, lost: PulseError) -> anyhow::Result<Option<Inbox>> {
+    async fn reconnect(&self, lost: PulseError) -> anyhow::Result<Option<ManualAckConsumer>> {
         warn!(
             error = error_chain(&lost),
             "cannot read from pulse; reconnecting"
@@ -318,6 +315,6 @@ impl Counts {
 
 /// Whether no later run could process the message either. A changeset that its repository lacks at the second delivery too
 /// was stripped.
-fn is_permanent(taken: &Taken, error: &TelemetryError) -> bool {
+fn is_permanent(taken: &Delivery, error: &TelemetryError) -> bool {
     error.is_final() || (taken.redelivered && error.is_missing_changeset())
 }

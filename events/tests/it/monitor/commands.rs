@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) async fn commands_that_hang_hold_up_nothing_else(world: &World) {
+pub(super) async fn hanging_commands_delay_nothing_else(world: &World) {
     let (started, open, ran) = (world.path("started"), world.path("open"), world.path("ran"));
     let command = format!(
         "echo >> {}; while [ ! -e {} ]; do sleep 0.1; done; cat >> {}",
@@ -41,7 +41,7 @@ pub(super) async fn commands_that_hang_hold_up_nothing_else(world: &World) {
 }
 
 #[tokio::test]
-async fn a_command_that_hangs_is_ended_with_it() {
+async fn hanging_command_is_killed_with_monitor() {
     let world = World::new().await;
     let command = format!(
         "sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait",
@@ -53,7 +53,7 @@ async fn a_command_that_hangs_is_ended_with_it() {
         world.path("pid").exists()
     })
     .await;
-    // The second signal is an order.
+    // The second signal ends the grace period.
     process.signal(Signal::SIGTERM);
     process.until_logged("asked to stop").await;
     process.signal(Signal::SIGTERM);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) async fn the_newest_builds_are_served(world: &World) {
+pub(super) async fn newest_builds_are_served(world: &World) {
     let mut process = world
         .monitor("served", &["--tree", "*", "--serve", "0"])
         .await;
@@ -102,7 +102,7 @@ pub(super) async fn the_newest_builds_are_served(world: &World) {
     );
     let (_, metrics) = get("/metrics", "*/*").await;
     assert!(
-        metrics.contains("pulse_monitor_accepted_total{label=\"random\"} 4"),
+        metrics.contains("build_monitor_accepted_total{label=\"random\"} 4"),
         "{metrics}"
     );
     process.stop().await;

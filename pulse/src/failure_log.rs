@@ -1,0 +1,105 @@
+//! A failure that repeats is logged once.
+
+use std::{
+    collections::HashSet,
+    mem::{Discriminant, discriminant},
+    time::Duration,
+};
+
+use bus::Backoff;
+use runtime::Clock;
+
+/// The waits between tries.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    factor: 2,
+    cap: Duration::from_secs(30),
+};
+
+/// The failures of one operation in a row: the wait before the next try, and which of them to log.
+pub(crate) struct FailureLog<E> {
+    failures: u32,
+    logged: HashSet<Discriminant<E>>,
+}
+
+impl<E> FailureLog<E> {
+    pub(crate) fn new() -> Self {
+        Self {
+            failures: 0,
+            logged: HashSet::new(),
+        }
+    }
+
+    /// Counts a failure. True for the first of its kind in this outage.
+    pub(crate) fn should_log(&mut self, error: &E) -> bool {
+        self.count();
+        self.logged.insert(discriminant(error))
+    }
+
+    /// Counts a failure that is not logged.
+    pub(crate) fn count(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// The wait after the failures so far.
+    pub(crate) fn backoff(&self, clock: &dyn Clock) -> Duration {
+        BACKOFF.after(self.failures, clock)
+    }
+
+    /// Starts the waits again at the shortest, within the same outage.
+    pub(crate) fn reset_backoff(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Ends the outage. True if there was one.
+    pub(crate) fn recovered(&mut self) -> bool {
+        !std::mem::replace(self, Self::new()).logged.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use runtime::ManualClock;
+
+    use super::*;
+
+    enum Failure {
+        One,
+        Other,
+    }
+
+    #[test]
+    fn outage_is_logged_once_unless_it_changes() {
+        let mut log = FailureLog::new();
+        assert!(!log.recovered());
+        let logged = [Failure::One, Failure::One, Failure::Other, Failure::Other]
+            .map(|next| log.should_log(&next));
+        assert_eq!(logged, [true, false, true, false]);
+        assert!(!log.should_log(&Failure::One), "it was logged before");
+        log.reset_backoff();
+        assert!(!log.should_log(&Failure::Other), "the outage goes on");
+        assert!(log.recovered() && !log.recovered());
+        assert!(log.should_log(&Failure::Other), "another outage");
+    }
+
+    #[test]
+    fn waits_grow_up_to_the_maximum() {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let mut log = FailureLog::new();
+        let waits: Vec<u64> = (0..12)
+            .map(|_| {
+                log.should_log(&Failure::Other);
+                log.backoff(&clock).as_secs()
+            })
+            .collect();
+        assert!(waits[0] == 0 && waits[..6].is_sorted(), "{waits:?}");
+        assert!(
+            waits[7..].iter().all(|wait| (27..=33).contains(wait)),
+            "{waits:?}"
+        );
+        log.reset_backoff();
+        log.should_log(&Failure::Other);
+        assert_eq!(log.backoff(&clock).as_secs(), 0);
+    }
+}
