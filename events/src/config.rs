@@ -38,13 +38,12 @@ pub use self::{
     fault::{Fault, Faults},
     mercurial::MercurialConfig,
     notify::{NotifierConfig, NotifyConfig, Values},
-    pulse::Variables,
+    pulse::{PulseConfig, Variables},
     records::{RecordsConfig, ReportsConfig},
     repository::RepositoryConfig,
     telemetry::{HgPushesConfig, TelemetryConfig, TelemetryFaults},
     triggers::{
-        FIREFOX, HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig,
-        TriggersConfig,
+        FIREFOX, HookConfig, HookSource, TaskclusterConfig, TestSelectionConfig, TriggersConfig,
     },
     web::WebConfig,
 };

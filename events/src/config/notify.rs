@@ -13,9 +13,7 @@ use tracing::info;
 use super::{
     Config, Faults, PulseConfig, TaskclusterConfig, Variables, pulse as pulse_user,
     reader::{FromYaml, Section},
-    secrets,
-    triggers::{self, PULSE, PULSE_KEYS},
-    web,
+    secrets, triggers, web,
 };
 
 /// What is set for a channel, or for InfluxDB, by the names of the keys.
@@ -112,7 +110,7 @@ impl NotifierConfig {
             let usual = Self::without_document();
             let config = Self {
                 notify: read(keys),
-                pulse: triggers::pulse(keys, PULSE_KEYS, PULSE),
+                pulse: pulse_user::documented(keys, pulse_user::MOZILLA_SERVER),
                 taskcluster: triggers::taskcluster(keys, "taskcluster", triggers::FIREFOX),
                 channel: keys.optional("APP_CHANNEL").unwrap_or(usual.channel),
                 redis_namespace: super::redis_namespace(keys).unwrap_or(usual.redis_namespace),

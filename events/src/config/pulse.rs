@@ -1,123 +1,220 @@
-//! Our user on Pulse, for what runs by the environment alone: its variables, as they set up the notifier's predecessor, win
-//! over the document.
+//! Our user on Pulse: in a document, and in the environment, which overrides the document.
 
 use anyhow::Context as _;
 use notify::flag;
+use pulse::{AddressError, PulseSettings};
+use saphyr::MarkedYaml;
 use secrecy::SecretString;
 use tracing::info;
-use url::Url;
+use url::{Host, Url};
 
 use super::{
-    Faults, PulseConfig,
-    triggers::{self, COMMUNITY_PULSE, COMMUNITY_PULSE_KEYS, PULSE, PULSE_KEYS},
+    Faults,
+    reader::{FromYaml, Section},
+    secrets,
 };
 
 /// The values of the environment's variables. None is empty.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// A user on Pulse.
+#[derive(Clone)]
+pub struct PulseConfig {
+    /// The server, with the virtual host as its path.
+    pub url: Url,
+    /// The name, which is a part of queues' names.
+    pub user: String,
+    /// The password.
+    pub password: SecretString,
+}
+
+impl PulseConfig {
+    /// The settings of the client.
+    pub fn settings(&self) -> Result<PulseSettings, AddressError> {
+        let mut address = self.url.clone();
+        let vhost = match address.path().trim_start_matches('/') {
+            "" => "/".to_owned(),
+            name => percent_encoding::percent_decode_str(name)
+                .decode_utf8_lossy()
+                .into_owned(),
+        };
+        address.set_path("");
+        Ok(PulseSettings {
+            address: address.as_str().parse()?,
+            vhost,
+            user: self.user.clone(),
+            password: self.password.clone(),
+            ca: None,
+        })
+    }
+}
+
+/// A server, and the keys of a document that name it and our user there.
+pub(super) struct Server {
+    keys: [&'static str; 3],
+    default: &'static str,
+}
+
+/// Mozilla's Pulse.
+pub(super) const MOZILLA_SERVER: Server = Server {
+    keys: ["pulse_url", "pulse_user", "pulse_password"],
+    default: "amqps://pulse.mozilla.org:5671/",
+};
+
+/// The Pulse of the community's Taskcluster.
+pub(super) const COMMUNITY_SERVER: Server = Server {
+    keys: [
+        "communitytc_pulse_url",
+        "communitytc_pulse_user",
+        "communitytc_pulse_password",
+    ],
+    default: "amqps://pulse.mozilla.org:5671/communitytc",
+};
+
+/// The address of a server in a document.
+struct ServerUrl(Url);
+
+impl FromYaml for ServerUrl {
+    const EXPECTED: &'static str =
+        "an amqps or amqp url without a user, with the virtual host as its path";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        let url = Url::parse(node.data.as_str()?).ok()?;
+        let plain = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().or(url.fragment()).is_none();
+        (matches!(url.scheme(), "amqps" | "amqp") && url.has_host() && plain).then_some(Self(url))
+    }
+}
+
+/// Our user on a server, if a document names one.
+pub(super) fn documented(keys: &Section<'_>, server: Server) -> Option<PulseConfig> {
+    let [url_key, user, password] = server.keys;
+    let url = keys.optional::<ServerUrl>(url_key);
+    let url = url.map_or_else(
+        || Url::parse(server.default).ok(),
+        |ServerUrl(url)| Some(url),
+    );
+    secrets::advise_plain_http(keys, url_key, url.as_ref(), "the password");
+    let user: Option<String> = keys.optional(user);
+    let password = if user.is_some() {
+        keys.required(password)
+    } else {
+        keys.optional(password)
+    };
+    Some(PulseConfig {
+        url: url?,
+        user: user?,
+        password: password?,
+    })
+}
+
 /// Our user on Pulse in a document, if it names one. Other keys are ignored.
 pub fn parse(text: &str) -> (Option<Option<PulseConfig>>, Faults) {
-    super::parse(text, |keys| Some(triggers::pulse(keys, PULSE_KEYS, PULSE)))
+    super::parse(text, |keys| Some(documented(keys, MOZILLA_SERVER)))
 }
 
 /// The same for the community's Pulse.
 pub fn parse_community(text: &str) -> (Option<Option<PulseConfig>>, Faults) {
-    super::parse(text, |keys| {
-        Some(triggers::pulse(keys, COMMUNITY_PULSE_KEYS, COMMUNITY_PULSE))
-    })
+    super::parse(text, |keys| Some(documented(keys, COMMUNITY_SERVER)))
 }
 
-/// The same user with what the environment says, which wins; that the document loses is logged.
+/// The user of a document as the environment overrides it, which is logged.
 pub fn with_environment(
     documented: Option<PulseConfig>,
     environment: Variables<'_>,
 ) -> anyhow::Result<Option<PulseConfig>> {
-    let Some((pulse, variable)) = overlaid(documented.as_ref(), environment)? else {
-        return Ok(documented);
-    };
-    if documented.is_some() {
-        let key = "pulse_url, pulse_user or pulse_password";
-        info!(
-            key,
-            variable, "the environment sets this too, and wins over the file"
-        );
-    }
-    Ok(Some(pulse))
-}
-
-/// Our user on Pulse where the environment sets something of it, and a variable that does.
-fn overlaid(
-    pulse: Option<&PulseConfig>,
-    environment: Variables<'_>,
-) -> anyhow::Result<Option<(PulseConfig, &'static str)>> {
-    let [host, port, tls, user, password] = [
+    let variables = [
         "PULSE_HOST",
         "PULSE_PORT",
         "PULSE_SSL",
         "PULSE_LOGIN",
         "PULSE_PASSWORD",
-    ]
-    .map(|variable| environment(variable).map(|value| (variable, value)));
-    let set = [&host, &port, &tls, &user, &password]
+    ];
+    let Some(variable) = variables
         .into_iter()
-        .flatten()
-        .next()
-        .map(|(variable, _)| *variable);
-    let Some(variable) = set else { return Ok(None) };
-    let tls = match &tls {
-        None => pulse.is_none_or(|pulse| pulse.url.scheme() == "amqps"),
-        Some((_, text)) => flag(text)
-            .context("PULSE_SSL is neither on (1, true, yes, on) nor off (0, false, no, off)")?,
+        .find(|name| environment(name).is_some())
+    else {
+        return Ok(documented);
     };
-    let usual = || Url::parse(PULSE).context("the usual address of Pulse");
-    let documented = pulse.map_or_else(usual, |pulse| Ok(pulse.url.clone()))?;
-    let host = host.map_or_else(
-        || documented.host_str().unwrap_or_default().to_owned(),
-        |(_, host)| host,
-    );
-    let port = match port {
-        Some((_, port)) => port
-            .parse()
-            .ok()
-            .filter(|port| *port > 0)
-            .context("PULSE_PORT is no port from 1 to 65535")?,
-        // The port of the document is that of its host, and of TLS where it speaks it.
-        None if variable == "PULSE_HOST" || (documented.scheme() == "amqps") != tls => {
-            if tls {
-                5671
-            } else {
-                5672
-            }
-        }
-        None => documented.port().unwrap_or(if tls { 5671 } else { 5672 }),
-    };
-    let vhost = documented.path();
-    let url = Url::parse(&format!(
-        "{}://{host}:{port}{vhost}",
-        if tls { "amqps" } else { "amqp" }
-    ))
-    .ok()
-    .filter(|url| url.username().is_empty() && url.password().is_none() && url.path() == vhost)
-    .context("PULSE_HOST is no name of a host")?;
-    let user = user
-        .map(|(_, user)| user)
-        .or_else(|| Some(pulse?.user.clone()));
-    let password = password
-        .map(|(_, word)| SecretString::from(word))
-        .or_else(|| Some(pulse?.password.clone()));
-    let user = user
-        .with_context(|| format!("{variable} is set: set our user on Pulse too, in PULSE_LOGIN"))?;
-    let password = password.with_context(|| {
-        format!("{variable} is set: set our password on Pulse too, in PULSE_PASSWORD")
-    })?;
-    Ok(Some((
-        PulseConfig {
+    let pulse = from_environment(documented.as_ref(), environment, "PULSE_LOGIN")
+        .map_err(|faults| anyhow::anyhow!(faults.join("; ")))
+        .with_context(|| {
+            format!("cannot read our user on Pulse from the environment, where {variable} is set")
+        })?;
+    if documented.is_some() {
+        let key = "pulse_url, pulse_user or pulse_password";
+        info!(key, variable, "the environment overrides the file");
+    }
+    Ok(Some(pulse))
+}
+
+/// Our user on Pulse by the environment, with the values of a document where the environment has none. The error has every
+/// fault, by its variable and without its value.
+pub(super) fn from_environment(
+    documented: Option<&PulseConfig>,
+    environment: Variables<'_>,
+    user_variable: &str,
+) -> Result<PulseConfig, Vec<String>> {
+    let mut faults = Vec::new();
+    let user = environment(user_variable).or_else(|| Some(documented?.user.clone()));
+    if user.is_none() {
+        faults.push(format!(
+            "{user_variable}: is not set, expected our user on Pulse"
+        ));
+    }
+    let password = environment("PULSE_PASSWORD").map(SecretString::from);
+    let password = password.or_else(|| Some(documented?.password.clone()));
+    if password.is_none() {
+        faults.push("PULSE_PASSWORD: is not set, expected its password".to_owned());
+    }
+    let url = url(documented, environment, &mut faults);
+    match (url, user, password) {
+        (Some(url), Some(user), Some(password)) if faults.is_empty() => Ok(PulseConfig {
             url,
             user,
             password,
-        },
-        variable,
-    )))
+        }),
+        _ => Err(faults),
+    }
+}
+
+fn url(
+    documented: Option<&PulseConfig>,
+    environment: Variables<'_>,
+    faults: &mut Vec<String>,
+) -> Option<Url> {
+    let base = match documented {
+        Some(documented) => documented.url.clone(),
+        None => Url::parse(MOZILLA_SERVER.default).ok()?,
+    };
+    let base_tls = base.scheme() == "amqps";
+    let mut value = |name: &str, expected: &str, is_valid: &dyn Fn(&str) -> bool| {
+        let value = environment(name)?;
+        if is_valid(&value) {
+            return Some(value);
+        }
+        faults.push(format!("{name}: expected {expected}"));
+        None
+    };
+    let tls = value(
+        "PULSE_SSL",
+        "on (1, true, yes, on) or off (0, false, no, off)",
+        &|text| flag(text).is_some(),
+    );
+    let tls = tls.and_then(|text| flag(&text)).unwrap_or(base_tls);
+    let host = value("PULSE_HOST", "the name of a host", &|text| {
+        Host::parse(text).is_ok()
+    });
+    let port = value("PULSE_PORT", "a port from 1 to 65535", &|text| {
+        text.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    // The port of the document belongs to its host and its scheme.
+    let base_port = base.port().filter(|_| host.is_none() && tls == base_tls);
+    let port = port.and_then(|text| text.parse().ok()).or(base_port);
+    let port: u16 = port.unwrap_or(if tls { 5671 } else { 5672 });
+    let scheme = if tls { "amqps" } else { "amqp" };
+    let host = host.as_deref().or_else(|| base.host_str())?;
+    Url::parse(&format!("{scheme}://{host}:{port}{}", base.path())).ok()
 }
 
 #[cfg(test)]
@@ -125,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_may_name_the_user_among_other_things() {
+    fn document_may_have_other_keys() {
         let (pulse, faults) =
             parse("events: {PHABRICATOR: 7, pulse_user: us, pulse_password: hunter2}");
         let pulse = pulse.expect("it is right").expect("a user");
@@ -151,29 +248,32 @@ mod tests {
     }
 
     #[test]
-    fn a_faulty_variable_is_named() {
+    fn faulty_variable_is_reported_without_its_value() {
         for (set, expected) in [
             (
                 &[("PULSE_HOST", "pulse.example")][..],
-                "set our user on Pulse too, in PULSE_LOGIN",
+                "PULSE_LOGIN: is not set, expected our user on Pulse",
             ),
             (
                 &[("PULSE_LOGIN", "us")],
-                "set our password on Pulse too, in PULSE_PASSWORD",
+                "PULSE_PASSWORD: is not set, expected its password",
             ),
             (
                 &[("PULSE_PORT", "x"), ("PULSE_LOGIN", "us")],
-                "PULSE_PORT is no port from 1 to 65535",
+                "PULSE_PORT: expected a port from 1 to 65535",
             ),
             (
                 &[("PULSE_SSL", "maybe")],
-                "PULSE_SSL is neither on (1, true, yes, on) nor off (0, false, no, off)",
+                "PULSE_SSL: expected on (1, true, yes, on) or off (0, false, no, off)",
             ),
             (
                 &[("PULSE_HOST", "us:hunter2@pulse")],
-                "PULSE_HOST is no name of a host",
+                "PULSE_HOST: expected the name of a host",
             ),
-            (&[("PULSE_HOST", "a/b")], "PULSE_HOST is no name of a host"),
+            (
+                &[("PULSE_HOST", "a/b")],
+                "PULSE_HOST: expected the name of a host",
+            ),
         ] {
             let variables = |name: &str| {
                 set.iter()

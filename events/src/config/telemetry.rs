@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use ::pulse::{PulseSettings, Topic};
 use commit_telemetry::{EdgeSettings, Repository, Rules};
 use notify::flag;
-use pulse::{Address, PulseSettings, Topic};
 use thiserror::Error;
 use url::Url;
 
-use super::pulse::Variables;
+use super::pulse::{self, Variables};
 
 /// The servers of commit telemetry.
 #[derive(Debug, Clone)]
@@ -174,8 +174,8 @@ impl<'a> Reader<'a> {
     }
 
     fn pushes(&mut self) -> Option<HgPushesConfig> {
-        let user = self.required("PULSE_USERNAME", "our user on Pulse");
-        let password = self.required("PULSE_PASSWORD", "its password");
+        let user = pulse::from_environment(None, self.variables, "PULSE_USERNAME");
+        let user = user.map_err(|faults| self.faults.extend(faults)).ok();
         let queue = self.required(
             "PULSE_QUEUE_NAME",
             "a name for our queue, such as commit-telemetry",
@@ -190,32 +190,8 @@ impl<'a> Reader<'a> {
             "the name of an exchange",
             |text| text.starts_with("exchange/").then(|| text.to_owned()),
         );
-        let tls = self.value("PULSE_SSL", "1", "1 or 0", flag);
-        let host = self.value(
-            "PULSE_HOST",
-            "pulse.mozilla.org",
-            "the name of a host",
-            |text| {
-                url::Host::parse(text)
-                    .ok()
-                    .map(|_| text.trim_matches(['[', ']']).to_owned())
-            },
-        );
-        let port = self.port("PULSE_PORT", if tls == Some(false) { 5672 } else { 5671 });
-        let address = Address {
-            tls: tls?,
-            host: host?,
-            port: port?,
-        };
-        let (vhost, password) = ("/".to_owned(), password?.into());
         Some(HgPushesConfig {
-            pulse: PulseSettings {
-                address,
-                vhost,
-                user: user?,
-                password,
-                ca: None,
-            },
+            pulse: user?.settings().ok()?,
             queue: queue?,
             exchange: exchange?,
             topic: topic?,
@@ -336,12 +312,12 @@ mod tests {
                 "TELEMETRY_CLASSIC",
                 "STATSD_PORT",
                 "PULSE_USERNAME",
-                "PULSE_QUEUE_NAME",
-                "PULSE_QUEUE_ROUTING_KEY",
-                "PULSE_EXCHANGE",
                 "PULSE_SSL",
                 "PULSE_HOST",
-                "PULSE_PORT"
+                "PULSE_PORT",
+                "PULSE_QUEUE_NAME",
+                "PULSE_QUEUE_ROUTING_KEY",
+                "PULSE_EXCHANGE"
             ]
         );
         assert!(!faults.to_string().contains("hunter2"), "{faults}");

@@ -1,4 +1,4 @@
-//! What the configuration says of Pulse, Taskcluster, and what is triggered there.
+//! The settings of Pulse, Taskcluster, and what is triggered there.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
+    pulse::{self, COMMUNITY_SERVER, MOZILLA_SERVER, PulseConfig},
     reader::{FromYaml, Section},
     secrets,
 };
@@ -62,17 +63,6 @@ impl Default for TriggersConfig {
     }
 }
 
-/// A user on Pulse.
-#[derive(Clone)]
-pub struct PulseConfig {
-    /// Where, with the virtual host as its path.
-    pub url: Url,
-    /// The name, which is a part of queues' names.
-    pub user: String,
-    /// The password.
-    pub password: SecretString,
-}
-
 /// A Taskcluster.
 #[derive(Clone)]
 pub struct TaskclusterConfig {
@@ -126,35 +116,11 @@ pub struct TestSelectionConfig {
     pub notify: Vec<String>,
 }
 
-pub(super) const PULSE: &str = "amqps://pulse.mozilla.org:5671/";
-/// The keys of our user on it.
-pub(super) const PULSE_KEYS: [&str; 3] = ["pulse_url", "pulse_user", "pulse_password"];
-pub(super) const COMMUNITY_PULSE: &str = "amqps://pulse.mozilla.org:5671/communitytc";
-pub(super) const COMMUNITY_PULSE_KEYS: [&str; 3] = [
-    "communitytc_pulse_url",
-    "communitytc_pulse_user",
-    "communitytc_pulse_password",
-];
 /// The Taskcluster that works for Firefox.
 pub const FIREFOX: &str = "https://firefox-ci-tc.services.mozilla.com";
 const COMMUNITY: &str = "https://community-tc.services.mozilla.com";
 /// The group whose hooks the services are.
 const HOOK_GROUP: &str = "project-releng";
-
-/// The address of a broker.
-struct Broker(Url);
-
-impl FromYaml for Broker {
-    const EXPECTED: &'static str =
-        "an amqps or amqp url without a user, with the virtual host as its path";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        let url = Url::parse(node.data.as_str()?).ok()?;
-        let plain = url.username().is_empty()
-            && url.password().is_none()
-            && url.query().or(url.fragment()).is_none();
-        (matches!(url.scheme(), "amqps" | "amqp") && url.has_host() && plain).then_some(Self(url))
-    }
-}
 
 /// A part of a whole.
 struct Share(f64);
@@ -206,8 +172,8 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
     let config = TriggersConfig {
         channel: keys.optional("APP_CHANNEL").unwrap_or(usual.channel),
         admins: keys.optional("admins").unwrap_or_default(),
-        pulse: pulse(keys, PULSE_KEYS, PULSE),
-        community_pulse: pulse(keys, COMMUNITY_PULSE_KEYS, COMMUNITY_PULSE),
+        pulse: pulse::documented(keys, MOZILLA_SERVER),
+        community_pulse: pulse::documented(keys, COMMUNITY_SERVER),
         taskcluster: taskcluster(keys, "taskcluster", FIREFOX),
         community: taskcluster(keys, "taskcluster_community", COMMUNITY),
         hooks: keys
@@ -271,28 +237,6 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
         );
     }
     config
-}
-
-/// Our user on a Pulse, if there is one.
-pub(super) fn pulse(
-    keys: &Section<'_>,
-    [url, user, password]: [&'static str; 3],
-    usual: &str,
-) -> Option<PulseConfig> {
-    let (key, url) = (url, keys.optional::<Broker>(url));
-    let url = url.map_or_else(|| Url::parse(usual).ok(), |Broker(url)| Some(url));
-    secrets::advise_plain_http(keys, key, url.as_ref(), "the password");
-    let user: Option<String> = keys.optional(user);
-    let password = if user.is_some() {
-        keys.required(password)
-    } else {
-        keys.optional(password)
-    };
-    Some(PulseConfig {
-        url: url?,
-        user: user?,
-        password: password?,
-    })
 }
 
 /// A Taskcluster, if it is configured.

@@ -120,22 +120,7 @@ fn fetching() -> anyhow::Result<PublicClient> {
 
 /// Our user on Pulse. The path of the address is the virtual host.
 pub(crate) fn pulse(config: &PulseConfig) -> anyhow::Result<PulseSettings> {
-    let mut address = config.url.clone();
-    let vhost = match address.path().trim_start_matches('/') {
-        "" => "/".to_owned(),
-        name => percent_encoding::percent_decode_str(name)
-            .decode_utf8_lossy()
-            .into_owned(),
-    };
-    address.set_path("");
-    let address = address.as_str().parse()?;
-    Ok(PulseSettings {
-        address,
-        vhost,
-        user: config.user.clone(),
-        password: config.password.clone(),
-        ca: None,
-    })
+    Ok(config.settings()?)
 }
 
 fn url(name: &str, text: &str) -> anyhow::Result<Url> {

@@ -412,7 +412,7 @@ async fn invalid_settings_end_monitor_with_reason(world: &World) {
         (
             &[],
             &[("PULSE_LOGIN", "us")],
-            "set our password on Pulse too, in PULSE_PASSWORD",
+            "PULSE_PASSWORD: is not set, expected its password",
         ),
         (&["--bind", "::1"], &[], "--serve <PORT>"),
         (

@@ -32,7 +32,7 @@ async fn environment_overrides_the_file_and_is_logged_at_start() {
         (
             "PULSE_SSL",
             "perhaps",
-            "PULSE_SSL is neither on (1, true, yes, on) nor off (0, false, no, off)",
+            "PULSE_SSL: expected on (1, true, yes, on) or off (0, false, no, off)",
         ),
     ] {
         let mut notifier = world.start(&[(variable, value)]);
