@@ -15,12 +15,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{BusError, EnqueueOutcome, Producer};
-use runtime::{Shutdown, error_chain};
+use runtime::{FailureLog, Shutdown, error_chain};
 use tracing::{info, warn};
 
 use crate::{
     Binding, Consumer, Delivery, Flow, PulseError, PulseSettings, Route, Routing, Sink,
-    Subscription, failure_log::FailureLog, meters::ForwardMeters, route::pack,
+    Subscription, meters::ForwardMeters, outage::Outage, route::pack,
 };
 
 /// How many messages RabbitMQ sends ahead, and the most that are stored at once.
@@ -50,8 +50,8 @@ impl Listener {
             queue: subscription.name().to_owned(),
             routes,
             producer,
-            unrouted: FailureLog::new(),
-            outage: FailureLog::new(),
+            unrouted: FailureLog::default(),
+            outage: Outage::new(),
         };
         Ok(Self::with_sink(subscription, sink, clock))
     }
@@ -63,8 +63,8 @@ pub struct Forwarder {
     routes: Vec<Route>,
     producer: Producer,
     meters: ForwardMeters,
-    unrouted: FailureLog<()>,
-    outage: FailureLog<BusError>,
+    unrouted: FailureLog,
+    outage: Outage<BusError>,
 }
 
 impl Sink for Forwarder {
@@ -82,7 +82,7 @@ impl Forwarder {
             return;
         }
         self.meters.unrouted.increment(1);
-        if self.unrouted.should_log(&()) {
+        if self.unrouted.should_log(()) {
             warn!(
                 queue = self.queue,
                 exchange = routing.exchange,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use runtime::Clock;
 
-use crate::{PulseError, failure_log::FailureLog};
+use crate::{PulseError, outage::Outage};
 
 /// The shortest session that ends an outage, and starts the waits again at the shortest.
 pub(crate) const STABLE: Duration = Duration::from_secs(30);
@@ -17,7 +17,7 @@ const FLAPPING: u32 = 2;
 /// A server that accepts its users and then drops them (it runs short of memory, or a proxy stands before it) is away as
 /// much as one that does not answer.
 pub(crate) struct Sessions {
-    failures: FailureLog<PulseError>,
+    outage: Outage<PulseError>,
     /// The beginning of the current session.
     began: Option<Timestamp>,
     /// How many in a row ended before they were stable.
@@ -39,7 +39,7 @@ pub(crate) struct Begin {
 impl Sessions {
     pub(crate) fn new() -> Self {
         Self {
-            failures: FailureLog::new(),
+            outage: Outage::new(),
             began: None,
             short: 0,
             tried: false,
@@ -70,7 +70,7 @@ impl Sessions {
     }
 
     fn recover(&mut self) {
-        self.failures = FailureLog::new();
+        self.outage.recovered();
         self.short = 0;
     }
 
@@ -89,7 +89,7 @@ impl Sessions {
     /// Counts a failure of a session that [has ended](Self::end), or of a try to begin one. True if it is to be logged.
     pub(crate) fn should_log(&mut self, error: &PulseError) -> bool {
         self.tried = true;
-        self.failures.should_log(error)
+        self.outage.should_log(error)
     }
 
     /// Whether the first try shows a failure that only another setting ends. Later it is an outage: what has changed
@@ -100,7 +100,7 @@ impl Sessions {
 
     /// The wait before the next try.
     pub(crate) fn backoff(&self, clock: &dyn Clock) -> Duration {
-        self.failures.backoff(clock)
+        self.outage.backoff(clock)
     }
 
     /// The wait after the queue was deleted: none, unless that happens again and again.
@@ -108,8 +108,8 @@ impl Sessions {
         if self.short < FLAPPING {
             return Duration::ZERO;
         }
-        self.failures.count();
-        self.failures.backoff(clock)
+        self.outage.count();
+        self.outage.backoff(clock)
     }
 }
 

@@ -295,7 +295,7 @@ impl Subscription {
                         info!(
                             queue,
                             exchange = binding.exchange,
-                            "the pulse queue is bound to the exchange again"
+                            "the pulse queue is bound to the exchange now"
                         );
                     }
                 }

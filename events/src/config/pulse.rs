@@ -143,7 +143,10 @@ pub fn with_environment(
         })?;
     if documented.is_some() {
         let key = "pulse_url, pulse_user or pulse_password";
-        info!(key, variable, "the environment overrides the file");
+        info!(
+            key,
+            variable, "the environment sets this too, and wins over the file"
+        );
     }
     Ok(Some(pulse))
 }

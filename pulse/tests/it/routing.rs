@@ -286,7 +286,12 @@ async fn missing_exchange_is_logged_and_others_are_served(world: &World) {
     // The next check finds it, and nothing else is logged until then.
     world.rabbit.declare_exchange(missing).await.unwrap();
     clock.advance(Duration::from_secs(30));
-    until_logged("missing", &["INFO", "is bound to it now", missing], 1).await;
+    until_logged(
+        "missing",
+        &["INFO", "is bound to the exchange now", missing],
+        1,
+    )
+    .await;
     world
         .rabbit
         .publish(&message(missing, "a", "{}"))

@@ -1,13 +1,11 @@
-//! A failure that repeats is logged once.
+//! The failures of one operation: the wait before the next try, and which of them to log.
 
 use std::{
-    collections::HashSet,
     mem::{Discriminant, discriminant},
     time::Duration,
 };
 
-use bus::Backoff;
-use runtime::Clock;
+use runtime::{Backoff, Clock, FailureLog};
 
 /// The waits between tries.
 const BACKOFF: Backoff = Backoff {
@@ -16,24 +14,24 @@ const BACKOFF: Backoff = Backoff {
     cap: Duration::from_secs(30),
 };
 
-/// The failures of one operation in a row: the wait before the next try, and which of them to log.
-pub(crate) struct FailureLog<E> {
+/// An outage with growing waits, of which each kind of failure is logged once.
+pub(crate) struct Outage<E> {
     failures: u32,
-    logged: HashSet<Discriminant<E>>,
+    log: FailureLog<Discriminant<E>>,
 }
 
-impl<E> FailureLog<E> {
+impl<E> Outage<E> {
     pub(crate) fn new() -> Self {
         Self {
             failures: 0,
-            logged: HashSet::new(),
+            log: FailureLog::default(),
         }
     }
 
     /// Counts a failure. True for the first of its kind in this outage.
     pub(crate) fn should_log(&mut self, error: &E) -> bool {
         self.count();
-        self.logged.insert(discriminant(error))
+        self.log.should_log(discriminant(error))
     }
 
     /// Counts a failure that is not logged.
@@ -53,7 +51,8 @@ impl<E> FailureLog<E> {
 
     /// Ends the outage. True if there was one.
     pub(crate) fn recovered(&mut self) -> bool {
-        !std::mem::replace(self, Self::new()).logged.is_empty()
+        self.failures = 0;
+        self.log.recovered()
     }
 }
 
@@ -71,26 +70,26 @@ mod tests {
 
     #[test]
     fn outage_is_logged_once_unless_it_changes() {
-        let mut log = FailureLog::new();
-        assert!(!log.recovered());
+        let mut outage = Outage::new();
+        assert!(!outage.recovered());
         let logged = [Failure::One, Failure::One, Failure::Other, Failure::Other]
-            .map(|next| log.should_log(&next));
+            .map(|next| outage.should_log(&next));
         assert_eq!(logged, [true, false, true, false]);
-        assert!(!log.should_log(&Failure::One), "it was logged before");
-        log.reset_backoff();
-        assert!(!log.should_log(&Failure::Other), "the outage goes on");
-        assert!(log.recovered() && !log.recovered());
-        assert!(log.should_log(&Failure::Other), "another outage");
+        assert!(!outage.should_log(&Failure::One), "it was logged before");
+        outage.reset_backoff();
+        assert!(!outage.should_log(&Failure::Other), "the outage goes on");
+        assert!(outage.recovered() && !outage.recovered());
+        assert!(outage.should_log(&Failure::Other), "another outage");
     }
 
     #[test]
     fn waits_grow_up_to_the_maximum() {
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
-        let mut log = FailureLog::new();
+        let mut outage = Outage::new();
         let waits: Vec<u64> = (0..12)
             .map(|_| {
-                log.should_log(&Failure::Other);
-                log.backoff(&clock).as_secs()
+                outage.should_log(&Failure::Other);
+                outage.backoff(&clock).as_secs()
             })
             .collect();
         assert!(waits[0] == 0 && waits[..6].is_sorted(), "{waits:?}");
@@ -98,8 +97,8 @@ mod tests {
             waits[7..].iter().all(|wait| (27..=33).contains(wait)),
             "{waits:?}"
         );
-        log.reset_backoff();
-        log.should_log(&Failure::Other);
-        assert_eq!(log.backoff(&clock).as_secs(), 0);
+        outage.reset_backoff();
+        outage.should_log(&Failure::Other);
+        assert_eq!(outage.backoff(&clock).as_secs(), 0);
     }
 }
