@@ -1,10 +1,12 @@
 //! Code review events: the binary's parts, as a library so that tests can use them.
 
+pub mod app;
 pub mod cli;
+mod clients;
 pub mod config;
-mod each;
-mod ended;
 mod environment;
+mod fan_out;
+pub mod features;
 pub mod monitor;
 pub mod operate;
 pub mod queues;
@@ -14,7 +16,6 @@ pub mod role;
 pub mod run;
 pub mod signals;
 mod source;
-pub mod topology;
 
 use std::io::Write;
 

@@ -10,10 +10,10 @@ use web::WebServer;
 
 use crate::{
     cli::{Format, Mobile, Monitor, Origin},
+    clients,
     environment::SECRETS,
     run,
     source::{self, Place},
-    topology,
 };
 
 /// Seconds that commands and open pages are given after SIGTERM.
@@ -26,7 +26,7 @@ pub async fn monitor(options: Monitor) -> anyhow::Result<()> {
         options.taskcluster_secret.as_deref(),
     );
     let user = source::pulse_user(place).await?;
-    let settings = topology::pulse(&user)?;
+    let settings = clients::pulse(&user)?;
     // At the start, an outage ends the command; later, the monitor waits for its end. It finds all other faults itself.
     pulse::check(&settings).await?;
     let latest = options.serve.map(|_| Arc::new(Latest::default()));
@@ -49,7 +49,7 @@ pub async fn monitor(options: Monitor) -> anyhow::Result<()> {
             hidden: SECRETS,
         }),
     }));
-    run::until_a_signal(services, GRACE, Arc::new(SystemClock)).await
+    run::run_until_signal(services, GRACE, Arc::new(SystemClock)).await
 }
 
 fn builder(options: &Monitor) -> BuildMonitorBuilder {

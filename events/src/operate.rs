@@ -37,12 +37,12 @@ pub use self::{
     telemetry::telemetry,
     why::why,
 };
-use crate::{cli::Deployment, ended, environment, source, topology};
+use crate::{cli::Deployment, environment, features, source};
 
 /// The administration of the deployment that the options and the environment name.
 async fn admin(deployment: &Deployment) -> anyhow::Result<Admin> {
     let records = source::records(deployment.into()).await?;
-    let log = topology::build_log(records.build_retention);
+    let log = features::build_log(records.build_retention);
     let Some(options) = environment::redis(records.redis_namespace, 1)? else {
         bail!(
             "no REDIS_URL: queues in memory belong to the process that runs them; ask its API (/api/v1/queues), or set \
@@ -50,7 +50,7 @@ async fn admin(deployment: &Deployment) -> anyhow::Result<Admin> {
         );
     };
     let bus = RedisBus::new(&options, &SystemClock)?;
-    Ok(ended::admin(Arc::new(bus), log))
+    Ok(features::admin(Arc::new(bus), log))
 }
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

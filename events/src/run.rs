@@ -1,29 +1,30 @@
-//! `events run` and `events notify`, and whatever else goes on: one process, from its start to its end.
+//! The long-running commands, such as `events run` and `events notify`: one process from its start to its end.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use bus::{Bus, MemoryBus, RedisBus, RedisOptions};
+use bus::{MemoryBus, RedisBus, RedisOptions};
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::{info, warn};
 
 use crate::{
+    app::App,
     cli::{Notify, Run},
     config::{Config, Faults, TelemetryConfig, Variables, WebConfig},
-    environment, queues,
+    environment,
+    features::{self, Notifier, Pipeline},
     redis_check::RedisCheck,
     resident,
     role::Role,
     signals,
     source::{self, Place},
-    topology::{self, Notifier, Worker},
 };
 
-/// How many threads run the tasks of a process; `None` leaves it to the number of processors.
+/// The number of threads that run the tasks of a process; `None` for that of the processors.
 ///
-/// A web process does little else than to hand requests to Redis, and a second thread costs it more than it gives: the two
-/// wake each other for each request. See docs/performance.md. `TOKIO_WORKER_THREADS` overrules it.
+/// A web process does little but send requests to Redis. A second thread costs it more than it gives: the two wake each other
+/// for each request. See docs/performance.md. `TOKIO_WORKER_THREADS` overrides it.
 pub fn threads(options: &Run) -> Option<usize> {
     let dyno = environment::variable("DYNO");
     let role = Role::named(options.role, dyno.as_deref());
@@ -35,40 +36,28 @@ pub fn threads(options: &Run) -> Option<usize> {
 pub async fn run(options: Run) -> anyhow::Result<()> {
     let dyno = environment::variable("DYNO");
     let dyno = dyno.as_deref();
-    match Role::named(options.role, dyno)? {
+    let role = Role::named(options.role, dyno)?;
+    match role {
         Role::Telemetry => telemetry(options, dyno).await,
         Role::Notify => notifier((&options.source).into(), options.grace, dyno).await,
         Role::Web => {
             let config = warned(source::web(&options.source).await?);
-            let mut process = Process::new(
-                Role::Web,
-                dyno,
-                config.redis_namespace.clone(),
-                config.sentry_dsn.as_ref(),
-            )?;
+            let (namespace, dsn) = (config.redis_namespace.clone(), config.sentry_dsn.as_ref());
+            let mut process = Process::new(role, dyno, namespace, dsn)?;
             process.web(&config, &options).await?;
             process.run(options.grace).await
         }
-        Role::Worker => {
-            let config = warned(source::worker(&options.source).await?);
-            let mut process = Process::new(
-                Role::Worker,
-                dyno,
-                config.redis_namespace.clone(),
-                config.sentry_dsn.as_ref(),
-            )?;
-            process.worker(config)?;
-            process.run(options.grace).await
-        }
-        Role::All => {
-            let config = warned(source::all(&options.source).await?);
-            let mut process = Process::new(
-                Role::All,
-                dyno,
-                config.redis_namespace.clone(),
-                config.sentry_dsn.as_ref(),
-            )?;
-            process.web(&(&config).into(), &options).await?;
+        Role::Worker | Role::All => {
+            let config = match role {
+                Role::All => source::all(&options.source).await?,
+                _ => source::worker(&options.source).await?,
+            };
+            let config = warned(config);
+            let (namespace, dsn) = (config.redis_namespace.clone(), config.sentry_dsn.as_ref());
+            let mut process = Process::new(role, dyno, namespace, dsn)?;
+            if role == Role::All {
+                process.web(&(&config).into(), &options).await?;
+            }
             process.worker(config)?;
             process.run(options.grace).await
         }
@@ -83,17 +72,11 @@ pub async fn notify(options: Notify) -> anyhow::Result<()> {
 
 async fn notifier(place: Place<'_>, grace: u64, dyno: Option<&str>) -> anyhow::Result<()> {
     let config = warned(source::notifier(place).await?);
-    let mut process = Process::new(
-        Role::Notify,
-        dyno,
-        config.redis_namespace.clone(),
-        config.sentry_dsn.as_ref(),
-    )?;
-    let notifier = Notifier::open(config, &environment::variable, &process.clock)?
-        .ok_or_else(Notifier::nothing)?;
-    process
-        .services
-        .extend(notifier.services(&process.bus, &process.clock)?);
+    let (namespace, dsn) = (config.redis_namespace.clone(), config.sentry_dsn.as_ref());
+    let mut process = Process::new(Role::Notify, dyno, namespace, dsn)?;
+    Notifier::open(config, &environment::variable, &process.app.clock)?
+        .ok_or_else(Notifier::nothing)?
+        .install(&mut process.app)?;
     process.run(grace).await
 }
 
@@ -101,19 +84,11 @@ async fn notifier(place: Place<'_>, grace: u64, dyno: Option<&str>) -> anyhow::R
 async fn telemetry(options: Run, dyno: Option<&str>) -> anyhow::Result<()> {
     let variables = environment::with_dotenv()?;
     let settings = TelemetryConfig::read_with_pulse(&variables)?;
-    let mut records = source::records((&options.source).into()).await?;
-    records.sentry_dsn = variables("SENTRY_DSN")
-        .map(SecretString::from)
-        .or(records.sentry_dsn);
-    let mut process = Process::new(
-        Role::Telemetry,
-        dyno,
-        records.redis_namespace,
-        records.sentry_dsn.as_ref(),
-    )?;
-    process
-        .services
-        .extend(topology::telemetry::services(settings, &process.bus, &process.clock).await?);
+    let records = source::records((&options.source).into()).await?;
+    let dsn = variables("SENTRY_DSN").map(SecretString::from);
+    let dsn = dsn.or(records.sentry_dsn);
+    let mut process = Process::new(Role::Telemetry, dyno, records.redis_namespace, dsn.as_ref())?;
+    features::telemetry::install(&mut process.app, settings).await?;
     process.run(options.grace).await
 }
 
@@ -137,11 +112,9 @@ pub(crate) fn report_errors(variables: Variables<'_>, documented: Option<&Secret
     }
 }
 
-/// A process while its parts are put together.
+/// A process while features are installed.
 struct Process {
-    services: Vec<Box<dyn Service>>,
-    bus: Arc<dyn Bus>,
-    clock: Arc<dyn Clock>,
+    app: App,
 }
 
 impl Process {
@@ -153,76 +126,60 @@ impl Process {
         sentry_dsn: Option<&SecretString>,
     ) -> anyhow::Result<Self> {
         report_errors(&environment::variable, sentry_dsn);
-        let redis = environment::redis(namespace, waiters())?;
+        let redis = environment::redis(namespace, waiters(role))?;
         role.check(dyno, redis.is_some())?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut services: Vec<Box<dyn Service>> = Vec::new();
-        let bus = bus(redis, &clock, &mut services)?;
-        Ok(Self {
-            services,
-            bus,
-            clock,
-        })
+        Ok(Self { app: app(redis)? })
     }
 
     /// Adds the web server.
     async fn web(&mut self, config: &WebConfig, options: &Run) -> anyhow::Result<()> {
         let address = SocketAddr::new(options.bind, options.port);
-        let server = topology::web(
-            config,
-            Arc::clone(&self.bus),
-            Arc::clone(&self.clock),
-            address,
-        )
-        .await?;
-        self.services.push(Box::new(server));
+        let (bus, clock) = (self.app.bus.clone(), self.app.clock.clone());
+        let server = features::web(config, bus, clock, address).await?;
+        self.app.service(server);
         Ok(())
     }
 
-    /// Adds the worker, and the notifier where channels are enabled: that needs no Phabricator, and so does not wait
-    /// for it.
+    /// Adds the notifier where channels are enabled, and the pipeline. The notifier needs no Phabricator, and so does not
+    /// wait for it.
     fn worker(&mut self, config: Config) -> anyhow::Result<()> {
-        if let Some(notifier) =
-            Notifier::open((&config).into(), &environment::variable, &self.clock)?
-        {
-            self.services
-                .extend(notifier.services(&self.bus, &self.clock)?);
+        let notifier = Notifier::open((&config).into(), &environment::variable, &self.app.clock)?;
+        if let Some(notifier) = notifier {
+            notifier.install(&mut self.app)?;
         }
-        let (bus, clock) = (Arc::clone(&self.bus), Arc::clone(&self.clock));
-        self.services.push(Box::new(Worker { config, bus, clock }));
+        let (bus, clock) = (self.app.bus.clone(), self.app.clock.clone());
+        self.app.service(Pipeline { config, bus, clock });
         Ok(())
     }
 
     async fn run(self, grace: u64) -> anyhow::Result<()> {
-        until_a_signal(self.services, grace, self.clock).await
+        let clock = self.app.clock.clone();
+        run_until_signal(self.app.into_services(), grace, clock).await
     }
 }
 
-/// How many wait for something in Redis at once: one for each queue, and one who asks whether it is there.
-fn waiters() -> usize {
-    queues::all().len() + 1
+/// The number of connections that may wait in Redis at once: one for each queue that the role works on, and one for the
+/// check at the start.
+fn waiters(role: Role) -> usize {
+    features::of_role(role).len() + 1
 }
 
-/// The bus that the environment names, or one in memory.
-fn bus(
-    redis: Option<RedisOptions>,
-    clock: &Arc<dyn Clock>,
-    services: &mut Vec<Box<dyn Service>>,
-) -> anyhow::Result<Arc<dyn Bus>> {
+/// An application on the bus that the environment names, or on one in memory.
+fn app(redis: Option<RedisOptions>) -> anyhow::Result<App> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Some(redis) = redis else {
         warn!("no REDIS_URL: queues are in memory, and what waits in them ends with this process");
-        return Ok(Arc::new(MemoryBus::new(clock.clone())));
+        let bus = Arc::new(MemoryBus::new(clock.clone()));
+        return Ok(App::new(bus, clock));
     };
     let bus = Arc::new(RedisBus::new(&redis, clock.as_ref())?);
-    services.push(Box::new(RedisCheck {
-        bus: bus.clone(),
-        clock: clock.clone(),
-    }));
-    Ok(bus)
+    let mut app = App::new(bus.clone(), clock.clone());
+    app.service(RedisCheck { bus, clock });
+    Ok(app)
 }
 
-/// Runs these parts until a signal, or until one of them ends; `grace` seconds are for what is in flight then.
-pub(crate) async fn until_a_signal(
+/// Runs `services` until a signal, or until one of them fails. What is in flight then has `grace` seconds.
+pub(crate) async fn run_until_signal(
     services: Vec<Box<dyn Service>>,
     grace: u64,
     clock: Arc<dyn Clock>,

@@ -8,8 +8,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     cli::{Deployment, Source},
+    clients,
     config::{self, Config, Faults, NotifierConfig, Parse, PulseConfig, RecordsConfig, WebConfig},
-    environment, topology,
+    environment,
 };
 
 /// Where a document is: in a secret of Taskcluster, or else in a file. That may only be the usual one, of the environment.
@@ -113,7 +114,7 @@ pub async fn pulse_user(place: Place<'_>) -> anyhow::Result<PulseConfig> {
 
 async fn from_secret<T>(name: &str, parse: Parse<T>) -> anyhow::Result<(T, Faults)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let clients = topology::firefox(None, &clock)?;
+    let clients = clients::firefox(None, &clock)?;
     let (client, _) = clients.with_context(|| {
         format!("the secret {name} needs TASKCLUSTER_PROXY_URL, or TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN")
     })?;

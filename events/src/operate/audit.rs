@@ -6,17 +6,17 @@ use phabricator::Conduit;
 use runtime::{Clock, SystemClock};
 
 use super::{builds::Archive, counted, print_json, table::Table};
-use crate::{cli::Audit, config::Config, source, topology};
+use crate::{cli::Audit, clients, config::Config, features, source};
 
 /// Runs `events audit`.
 pub async fn audit(options: Audit) -> anyhow::Result<()> {
     let (config, _) = source::read((&options.deployment).into(), Config::parse_worker).await?;
     let archive = Archive::at((&config).into())?;
     let phabricator = &config.phabricator;
-    let http = http_client::client(topology::REQUEST)?;
+    let http = http_client::client(clients::REQUEST)?;
     let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let auditor = topology::auditor(&config, &conduit, &archive.bus, &clock);
+    let auditor = features::auditor(&config, &conduit, &archive.bus, &clock);
     let findings = auditor.audit(options.dry_run).await?;
     if options.deployment.output.json {
         return findings.iter().try_for_each(print_json);

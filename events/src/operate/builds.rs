@@ -20,7 +20,7 @@ use super::{
 use crate::{
     cli::{BuildList, Builds, BuildsAction, Deployment, OneBuild, Which},
     config::RecordsConfig,
-    environment, queues, source, topology,
+    environment, features, queues, source,
 };
 
 /// The number of records that are read at once.
@@ -47,7 +47,7 @@ impl Archive {
                  redis of the deployment"
             );
         };
-        let log = topology::build_log(records.build_retention);
+        let log = features::build_log(records.build_retention);
         Ok(Self {
             bus: Arc::new(RedisBus::new(&options, &SystemClock)?),
             records,

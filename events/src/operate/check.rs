@@ -12,9 +12,9 @@ use crate::{
     cli::CheckConfig,
     config::{Config, Faults, RecordsConfig, TelemetryConfig, WebConfig},
     environment,
+    features::Notifier,
     role::Role,
     source::{self, Place},
-    topology::Notifier,
 };
 
 /// Runs `events check-config`.

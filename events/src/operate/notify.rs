@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     cli::{Notify, NotifyAction, Output},
-    environment, source,
-    topology::Notifier,
+    environment,
+    features::Notifier,
+    source,
 };
 
 /// Why nothing is sent where nobody is named.

@@ -12,9 +12,8 @@ use serde_json::Value;
 use super::print_json;
 use crate::{
     cli::{Pulse, PulseAction, Tail},
-    config,
+    clients, config,
     source::{self, Place},
-    topology,
 };
 
 /// A message, as it is printed.
@@ -45,7 +44,7 @@ pub async fn pulse(options: Pulse) -> anyhow::Result<()> {
     } else {
         source::pulse_user(place).await?
     };
-    let settings = topology::pulse(&user)?;
+    let settings = clients::pulse(&user)?;
     let topics = topics
         .iter()
         .map(|topic| topic.parse())

@@ -9,7 +9,7 @@ use runtime::{Clock, SystemClock};
 use serde::Serialize;
 
 use super::{builds::Archive, counted, print_json};
-use crate::{cli::Report, config::ReportsConfig, source, topology};
+use crate::{cli::Report, config::ReportsConfig, features, source};
 
 /// A report, as it is printed.
 #[derive(Serialize)]
@@ -30,7 +30,7 @@ pub async fn report(options: Report) -> anyhow::Result<()> {
     } = config.map(|(config, _)| config).unwrap_or_default();
     let archive = Archive::at(records)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (firefox, community) = topology::Deployment::all(&config, &clock)?;
+    let (firefox, community) = features::Deployment::all(&config, &clock)?;
     let deployments: Vec<_> = firefox.into_iter().chain(community).collect();
     if deployments.is_empty() {
         bail!(

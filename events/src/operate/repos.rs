@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cli::{RepoAction, Repos},
     config::MercurialConfig,
-    source, topology,
+    features, source,
 };
 
 /// Runs `events repos`.
@@ -52,7 +52,7 @@ pub(super) fn settings(config: &MercurialConfig) -> anyhow::Result<Settings> {
             anyhow::Ok((repository.name.clone(), phid))
         });
     let names = names.collect::<Result<BTreeMap<_, _>, _>>()?;
-    topology::worker(config, &names).context("cannot find the directory with the clones")
+    features::worker_settings(config, &names).context("cannot find the directory with the clones")
 }
 
 fn show(inventory: &Inventory, json: bool) -> anyhow::Result<()> {

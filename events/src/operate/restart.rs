@@ -12,8 +12,9 @@ use serde_json::json;
 use super::{builds::Archive, counted, print_json, table::Table};
 use crate::{
     cli::{Deployment, Restart, Which},
+    clients,
     config::Config,
-    source, topology,
+    source,
 };
 
 /// The result for one build.
@@ -31,7 +32,7 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
     let (config, _) = source::read(deployment.into(), Config::parse_worker).await?;
     let archive = Archive::at((&config).into())?;
     let phabricator = &config.phabricator;
-    let http = http_client::client(topology::REQUEST)?;
+    let http = http_client::client(clients::REQUEST)?;
     let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);
     let (chosen, more) = choose(&archive, &conduit, &options).await?;
     if chosen.is_empty() {

@@ -16,8 +16,9 @@ use self::console::Console;
 use crate::{
     cli::{DumpTelemetry, Telemetry, TelemetryAction},
     config::{HgPushesConfig, TelemetryConfig, Variables},
-    environment, run,
-    topology::telemetry as wiring,
+    environment,
+    features::telemetry as wiring,
+    run,
 };
 
 /// The grace period after a signal, in seconds.

@@ -11,8 +11,8 @@ use bus::MemoryBus;
 use clap::Parser;
 use events::{
     config::{Config, PhabricatorConfig, RepositoryConfig},
+    features::{self, Pipeline},
     log_layer, print, signals,
-    topology::{self, Worker},
 };
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use serde::Serialize;
@@ -107,7 +107,7 @@ async fn demo(options: Demo) -> anyhow::Result<()> {
     );
 
     let bus = Arc::new(MemoryBus::new(clock.clone()));
-    let web = topology::web(
+    let web = features::web(
         &(&config).into(),
         bus.clone(),
         clock.clone(),
@@ -115,7 +115,7 @@ async fn demo(options: Demo) -> anyhow::Result<()> {
     )
     .await?;
     let address = web.address();
-    let worker = Worker {
+    let worker = Pipeline {
         config,
         bus,
         clock: clock.clone(),

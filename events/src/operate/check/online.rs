@@ -11,11 +11,12 @@ use worker_hg::{Mercurial, Probe, probe};
 
 use super::{harbormaster, lines::Lines};
 use crate::{
+    clients,
     config::{Config, HgPushesConfig, PulseConfig, TelemetryConfig},
     environment,
+    features::{self, Deployment, Notifier},
     operate::repos,
     role::Role,
-    topology::{self, Deployment, Notifier},
 };
 
 /// The longest that one request may take: somebody waits for it.
@@ -168,7 +169,7 @@ async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
             );
         }
     }
-    let names = match topology::unknown_names(config, &conduit).await {
+    let names = match features::unknown_names(config, &conduit).await {
         Ok(unknown) if unknown.is_empty() => {
             Ok("it knows every configured name, and our user sees them".to_owned())
         }
@@ -212,7 +213,7 @@ async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> 
 }
 
 async fn pulse(user: &PulseConfig) -> anyhow::Result<String> {
-    pulse_settings(&topology::pulse(user)?).await
+    pulse_settings(&clients::pulse(user)?).await
 }
 
 async fn pulse_settings(settings: &pulse::PulseSettings) -> anyhow::Result<String> {

@@ -78,10 +78,13 @@ pub(super) async fn process(
     result
 }
 
-async fn subscribe(pushes: &HgPushesConfig, prefetch: u16) -> Result<ManualAckConsumer, PulseError> {
+async fn subscribe(
+    pushes: &HgPushesConfig,
+    prefetch: u16,
+) -> Result<ManualAckConsumer, PulseError> {
     let binding = (&wiring::hgpushes(pushes)).into();
-    let subscription =
-        Subscription::durable(pushes.pulse.clone(), &pushes.queue, vec![binding])?.prefetch(prefetch);
+    let subscription = Subscription::durable(pushes.pulse.clone(), &pushes.queue, vec![binding])?
+        .prefetch(prefetch);
     ManualAckConsumer::open(subscription, &SystemClock).await
 }
 
@@ -239,7 +242,11 @@ impl Run<'_> {
         Ok(settled)
     }
 
-    fn dead_letter(&self, taken: &Delivery, failure: TelemetryError) -> Result<Settled, RetryError> {
+    fn dead_letter(
+        &self,
+        taken: &Delivery,
+        failure: TelemetryError,
+    ) -> Result<Settled, RetryError> {
         let reason = error_chain(&failure);
         let file = self.dead_letters.name();
         match self.dead_letters.add(&taken.message, &reason) {

@@ -1,4 +1,4 @@
-//! Messages of builds that have ended: whoever handles them does nothing.
+//! Messages of builds that have ended: handling them does nothing.
 
 use std::sync::Arc;
 
@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use build::{BuildLog, BuildRecord, BuildRequest, BuildUpdate, FinalOutcome, Phid};
 use bus::{Admin, Bus, BusError, Envelope, Message, Queue, QueueSpec, Usefulness};
 
-use crate::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUBLISH_TESTS, BUILD_PUSH};
+use super::{
+    builds::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH},
+    test_selection::BUILD_PUBLISH_TESTS,
+};
 
 /// The administration of all queues, which requeues no message of a build that has ended.
 pub(crate) fn admin(bus: Arc<dyn Bus>, log: BuildLog) -> Admin {
@@ -14,7 +17,7 @@ pub(crate) fn admin(bus: Arc<dyn Bus>, log: BuildLog) -> Admin {
         bus: Arc::clone(&bus),
         log,
     };
-    Admin::new(bus, &queues::all()).with_usefulness(Arc::new(ended))
+    Admin::new(bus, &super::all()).with_usefulness(Arc::new(ended))
 }
 
 struct EndedBuilds {
@@ -22,7 +25,7 @@ struct EndedBuilds {
     log: BuildLog,
 }
 
-/// What a message is about: its build, and what it would have published.
+/// The build of a message, and what the message would publish.
 enum About {
     /// The build goes on, if it has no end.
     Build(BuildRequest),

@@ -1,29 +1,63 @@
 //! The notifier, as it is configured.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use bus::{Bus, Consumer, Handler, Message, Producer, Queue};
+use bus::{Backoff, Policy};
 use notify::{
-    CHANNELS, Channels, Dispatcher, Flux, FluxSettings, Identities, Parts, Sender, Templates,
+    CHANNELS, Channels, Digest, Dispatcher, Flux, FluxSettings, Identities, Notification, Parts,
+    Sender, Templates,
 };
-use pulse::{Listener, PulseSettings, Route, Topic};
-use runtime::{Clock, Service};
+use pulse::{PulseMessage, PulseSettings, Route, Topic};
+use runtime::Clock;
 use taskcluster::Taskcluster;
 use tracing::info;
 
-use super::{REQUEST, services};
+use super::policies::FROM_PULSE;
 use crate::{
+    app::{App, queues, route},
+    clients::{self, REQUEST},
     config::{NotifierConfig, Variables},
-    queues::{NOTIFY, NOTIFY_DIGESTS, PULSE_NOTIFY},
 };
 
-/// Everything that the notifier is made of. None of it has touched a network yet.
+queues! {
+    "notifier" in [Worker, All, Notify];
+
+    /// Ends of tasks, for the recipients that their tasks name.
+    PULSE_NOTIFY: PulseMessage = "pulse:notify", Policy { concurrency: 32, ..FROM_PULSE };
+
+    /// Notifications, for each channel and identity, then for each recipient. Each channel has partitions of its own: one
+    /// that is stuck holds up no other. It has several, so that one task holds up no other either; each channel limits
+    /// itself how many it sends at once.
+    NOTIFY: Notification = "notify" by (Notification::partition), Policy {
+        concurrency: 128,
+        partition_concurrency: 1,
+        ..NOTIFYING
+    };
+
+    /// Notifications beyond the limit of one recipient within a minute.
+    NOTIFY_DIGESTS: Digest = "notify:digests", NOTIFYING;
+}
+
+/// The waits are 5 s, 30 s, 3 min and 18 min. While a peer is away, that costs no attempt.
+const NOTIFYING: Policy = Policy {
+    attempts: 5,
+    concurrency: 64,
+    partition_concurrency: 4,
+    backoff: Backoff {
+        first: Duration::from_secs(5),
+        factor: 6,
+        cap: Duration::from_secs(1800),
+    },
+    ..Policy::DEFAULT
+};
+
+/// The parts of the notifier. None has used the network yet.
 pub(crate) struct Notifier {
     config: NotifierConfig,
     /// Our user on Pulse, if there is one.
     pub(crate) pulse: Option<PulseSettings>,
-    /// The deployment whose tasks are spoken of.
+    /// The deployment whose tasks the notifier is for.
     pub(crate) taskcluster: Taskcluster,
     public: Taskcluster,
     /// The open channels.
@@ -34,7 +68,7 @@ pub(crate) struct Notifier {
 }
 
 impl Notifier {
-    /// What the configuration and the environment say together; `None` when no channel is enabled.
+    /// The notifier of configuration and environment; `None` when no channel is enabled.
     pub(crate) fn open(
         config: NotifierConfig,
         environment: Variables<'_>,
@@ -45,8 +79,8 @@ impl Notifier {
         if notify.services.is_empty() {
             return Ok(None);
         }
-        let pulse = config.pulse.as_ref().map(services::pulse).transpose()?;
-        let (taskcluster, public) = services::firefox_to_read(config.taskcluster.as_ref(), clock)?;
+        let pulse = config.pulse.as_ref().map(clients::pulse).transpose()?;
+        let (taskcluster, public) = clients::firefox_to_read(config.taskcluster.as_ref(), clock)?;
         let templates = Templates::ours()?;
         let templates = Arc::new(match &notify.templates {
             Some(folder) => templates.replaced_by(folder)?,
@@ -82,7 +116,7 @@ impl Notifier {
         }))
     }
 
-    /// That no channel is enabled.
+    /// The error when no channel is enabled.
     pub(crate) fn nothing() -> anyhow::Error {
         let known = CHANNELS
             .iter()
@@ -94,7 +128,7 @@ impl Notifier {
         )
     }
 
-    /// Makes notifications of messages.
+    /// The handler that makes notifications of messages.
     pub(crate) fn dispatcher(&self) -> Dispatcher {
         Dispatcher::new(
             self.taskcluster.clone(),
@@ -112,58 +146,38 @@ impl Notifier {
             [] => vec!["#".parse::<Topic>()?],
             topics => topics.to_vec(),
         };
-        let route = |status: &notify::Status| Route {
-            exchange: status.exchange(),
-            topics: topics.clone(),
-            queue: PULSE_NOTIFY,
-        };
-        Ok(self.config.notify.statuses.iter().map(route).collect())
+        let statuses = self.config.notify.statuses.iter();
+        let routes = statuses.map(|status| route(&status.exchange(), &topics, PULSE_NOTIFY));
+        Ok(routes.collect())
     }
 
-    /// Everything that runs: it listens, dispatches and sends.
-    pub(crate) fn services(
-        self,
-        bus: &Arc<dyn Bus>,
-        clock: &Arc<dyn Clock>,
-    ) -> anyhow::Result<Vec<Box<dyn Service>>> {
+    /// Installs listener, dispatcher and sender.
+    pub(crate) fn install(self, app: &mut App) -> anyhow::Result<()> {
         let pulse = self.pulse.clone().context(
             "the notifier listens to Pulse: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD",
         )?;
         let names: Vec<_> = self.channels.iter().map(notify::Channel::name).collect();
-        info!(
-            "notify: as {} on {}, over {}",
-            pulse.user,
-            pulse.address,
-            names.join(", ")
-        );
-        let listener = Listener::new(
-            pulse.clone(),
-            &self.queue(&pulse.user)?,
-            self.routes()?,
-            Producer::new(Arc::clone(bus), Arc::clone(clock)),
-        )?;
-        let (channels, templates) = (Arc::clone(&self.channels), Arc::clone(&self.templates));
+        info!("notify: sending over {}", names.join(", "));
+        let queue = self.queue(&pulse.user)?;
+        app.listen_to(pulse, &queue, self.routes()?)?;
         let mut sender = Sender::new(
-            channels,
-            templates,
+            Arc::clone(&self.channels),
+            Arc::clone(&self.templates),
             NOTIFY,
             NOTIFY_DIGESTS,
             self.config.notify.storm_limit,
         );
-        let mut services: Vec<Box<dyn Service>> = vec![Box::new(listener)];
         if let Some(settings) = &self.flux {
-            info!("notify: {settings:?} gets the duration of each sending");
+            info!("notify: writing the duration of each sending to {settings:?}");
             let http = http_client::client(REQUEST)?;
-            let (flux, writer) = Flux::new(settings.clone(), http, Arc::clone(clock));
+            let (flux, writer) = Flux::new(settings.clone(), http, app.clock.clone());
             sender = sender.timed_by(flux);
-            services.push(Box::new(writer));
+            app.service(writer);
         }
-        services.extend([
-            consumer(bus, clock, PULSE_NOTIFY, self.dispatcher()),
-            consumer(bus, clock, NOTIFY_DIGESTS, sender.clone()),
-            consumer(bus, clock, NOTIFY, sender),
-        ]);
-        Ok(services)
+        app.consumer(PULSE_NOTIFY, self.dispatcher());
+        app.consumer(NOTIFY_DIGESTS, sender.clone());
+        app.consumer(NOTIFY, sender);
+        Ok(())
     }
 
     /// The name of our queue below `queue/<user>/`. It may be set in full.
@@ -179,18 +193,4 @@ impl Notifier {
         }
         Ok(own.unwrap_or(name).to_owned())
     }
-}
-
-fn consumer<M: Message, H: Handler<M>>(
-    bus: &Arc<dyn Bus>,
-    clock: &Arc<dyn Clock>,
-    queue: Queue<M>,
-    handler: H,
-) -> Box<dyn Service> {
-    Box::new(Consumer::new(
-        Arc::clone(bus),
-        Arc::clone(clock),
-        queue,
-        handler,
-    ))
 }

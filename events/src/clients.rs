@@ -14,9 +14,12 @@ use crate::{
     environment::variable,
 };
 
+/// The longest that one HTTP request to a service may take. A raw diff can be large.
+pub(crate) const REQUEST: Duration = Duration::from_secs(60);
+
 /// The longest that one HTTP request to Taskcluster may take. Whoever finds that another delivery was about to trigger a
 /// hook waits for longer than all tries of one call take.
-const REQUEST: Duration = Duration::from_secs(30);
+const TASKCLUSTER_REQUEST: Duration = Duration::from_secs(30);
 
 /// A client, and one of the same deployment under its public address, for what is open to all.
 type Clients = (Taskcluster, Taskcluster);
@@ -27,7 +30,7 @@ pub(crate) fn firefox(
     config: Option<&TaskclusterConfig>,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Option<Clients>> {
-    let http = http_client::client(REQUEST)?;
+    let http = http_client::client(TASKCLUSTER_REQUEST)?;
     let root = firefox_root(config)?;
     let public = client(root.clone(), None, clock)?;
     if let Some(proxy) = variable("TASKCLUSTER_PROXY_URL") {
@@ -107,7 +110,7 @@ fn client(
     let client = Taskcluster::new(
         root,
         credentials,
-        http_client::client(REQUEST)?,
+        http_client::client(TASKCLUSTER_REQUEST)?,
         Arc::clone(clock),
     );
     Ok(client.fetching_elsewhere(fetching()?))
@@ -115,7 +118,10 @@ fn client(
 
 /// What fetches contents of artifacts, whose addresses tasks choose.
 fn fetching() -> anyhow::Result<PublicClient> {
-    Ok(http_client::public_client(REQUEST, Networks::default())?)
+    Ok(http_client::public_client(
+        TASKCLUSTER_REQUEST,
+        Networks::default(),
+    )?)
 }
 
 /// Our user on Pulse. The path of the address is the virtual host.

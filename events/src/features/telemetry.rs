@@ -1,21 +1,39 @@
-//! The wiring of commit telemetry, from the environment's settings.
+//! Commit telemetry, as the environment configures it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, Consumer, Producer};
+use bus::{Backoff, Policy};
 use commit_telemetry::{Bugzilla, Edge, Hgweb, PushHandler, Telemetry};
 use observe::statsd::StatsD;
-use pulse::{Listener, Route};
-use runtime::{Clock, Service};
-use tracing::{info, warn};
+use pulse::{PulseMessage, Route};
+use runtime::Clock;
+use tracing::warn;
 
-use super::REQUEST;
+use super::policies::FROM_PULSE;
 use crate::{
+    app::{App, queues, route},
+    clients::REQUEST,
     config::{HgPushesConfig, TelemetryConfig},
-    queues::PULSE_HGPUSHES,
 };
 
-/// The prefix of our metrics, as the predecessor had it.
+queues! {
+    "commit telemetry" in [Telemetry];
+
+    /// Pushes to Mercurial's repositories, whose changesets get pings. A push that fails for reasons of its own is retried
+    /// for an hour.
+    PULSE_HGPUSHES: PulseMessage = "pulse:hgpushes", Policy {
+        attempts: 10,
+        concurrency: 4,
+        backoff: Backoff {
+            first: Duration::from_secs(5),
+            factor: 3,
+            cap: Duration::from_secs(900),
+        },
+        ..FROM_PULSE
+    };
+}
+
+/// The prefix of the names of our counters, which the predecessor had too.
 const PREFIX: &str = "commit_telemetry";
 
 /// The clients of hgweb, Bugzilla and the ingestion edge.
@@ -58,32 +76,22 @@ pub(crate) fn push_handler(
 
 /// The route of push messages from Pulse.
 pub(crate) fn hgpushes(pushes: &HgPushesConfig) -> Route {
-    Route {
-        exchange: pushes.exchange.clone(),
-        topics: vec![pushes.topic.clone()],
-        queue: PULSE_HGPUSHES,
-    }
+    let topic = std::slice::from_ref(&pushes.topic);
+    route(&pushes.exchange, topic, PULSE_HGPUSHES)
 }
 
-/// The services: the listener, and the consumer of the messages that it stores.
-pub(crate) async fn services(
+/// Installs the listener, and the consumer of the pushes that it stored.
+pub(crate) async fn install(
+    app: &mut App,
     (config, pushes): (TelemetryConfig, HgPushesConfig),
-    bus: &Arc<dyn Bus>,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Vec<Box<dyn Service>>> {
-    info!(
-        "telemetry: as {} on {}",
-        pushes.pulse.user, pushes.pulse.address
-    );
-    let producer = Producer::new(Arc::clone(bus), Arc::clone(clock));
-    let listener = Listener::new(
-        pushes.pulse.clone(),
-        &pushes.queue,
-        vec![hgpushes(&pushes)],
-        producer,
-    )?;
+) -> anyhow::Result<()> {
     let statsd = statsd(&config).await;
-    let handler = push_handler(&config, telemetry(&config, clock)?, statsd.as_ref());
-    let consumer = Consumer::new(Arc::clone(bus), Arc::clone(clock), PULSE_HGPUSHES, handler);
-    Ok(vec![Box::new(listener), Box::new(consumer)])
+    let telemetry = telemetry(&config, &app.clock)?;
+    app.consumer(
+        PULSE_HGPUSHES,
+        push_handler(&config, telemetry, statsd.as_ref()),
+    );
+    let routes = vec![hgpushes(&pushes)];
+    app.listen_to(pushes.pulse, &pushes.queue, routes)?;
+    Ok(())
 }
