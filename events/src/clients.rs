@@ -21,7 +21,7 @@ pub(crate) const REQUEST: Duration = Duration::from_secs(60);
 /// hook waits for longer than all tries of one call take.
 const TASKCLUSTER_REQUEST: Duration = Duration::from_secs(30);
 
-/// A client, and one of the same deployment under its public address, for what is open to all.
+/// A client, and one of the same deployment under its public address, for what is public.
 type Clients = (Taskcluster, Taskcluster);
 
 /// The Taskcluster of Firefox: through a proxy where there is one, with the configured credentials, or with those of the
@@ -59,8 +59,7 @@ pub(crate) fn firefox(
     Ok(Some((client(root, Some(credentials), clock)?, public)))
 }
 
-/// The Taskcluster of Firefox for who only reads what is open to all: like [`firefox`], and without credentials where
-/// there are none.
+/// The Taskcluster of Firefox for reading what is public: like [`firefox`], and without credentials where there are none.
 pub(crate) fn firefox_to_read(
     config: Option<&TaskclusterConfig>,
     clock: &Arc<dyn Clock>,
@@ -116,7 +115,7 @@ fn client(
     Ok(client.fetching_elsewhere(fetching()?))
 }
 
-/// What fetches contents of artifacts, whose addresses tasks choose.
+/// The client that fetches contents of artifacts, whose addresses tasks choose.
 fn fetching() -> anyhow::Result<PublicClient> {
     Ok(http_client::public_client(
         TASKCLUSTER_REQUEST,

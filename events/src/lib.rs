@@ -22,7 +22,7 @@ use std::io::Write;
 use anyhow::Context;
 use observe::log::Format;
 
-/// The layer that writes log lines as `LOG_FORMAT` and `RUST_LOG` say; the filter is `default` without the latter.
+/// The layer that writes log lines in the format `LOG_FORMAT`, filtered by `RUST_LOG`, or by `default` without it.
 pub fn log_layer<S>(
     default: &str,
 ) -> anyhow::Result<Box<dyn tracing_subscriber::Layer<S> + Send + Sync>>
@@ -32,7 +32,7 @@ where
     log_layer_to(default, std::io::stderr)
 }
 
-/// The same, for who shares standard error with the log.
+/// The same for a `writer` that shares standard error with the log.
 fn log_layer_to<S, W>(
     default: &str,
     writer: W,
@@ -46,7 +46,8 @@ where
     Ok(observe::log::layer(format, &filter, writer)?)
 }
 
-/// Prints what was asked for, without what would steer the terminal: others wrote a part of it. A reader that has seen enough (`| head`) is no failure.
+/// Prints a line of output, without control characters for the terminal: a part of it may be foreign text. A reader that
+/// closes the pipe (`| head`) is no failure.
 pub fn print(line: &str) -> anyhow::Result<()> {
     match writeln!(
         std::io::stdout().lock(),

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     match builder.enable_all().build() {
         Ok(runtime) => runtime.block_on(execute(cli)),
         Err(error) => {
-            complain(&anyhow::Error::new(error).context("cannot start the threads of the program"));
+            report(&anyhow::Error::new(error).context("cannot start the threads of the program"));
             ExitCode::FAILURE
         }
     }
@@ -61,13 +61,13 @@ async fn execute(cli: Cli) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            report(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// What a process that goes on has: log lines, and counts of what it does.
+/// Installs logs and metrics, for commands that run on.
 fn log() -> anyhow::Result<()> {
     tracing_subscriber::registry()
         .with(log_layer("info")?)
@@ -77,8 +77,8 @@ fn log() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a program that fails")]
-fn complain(error: &anyhow::Error) {
+#[expect(clippy::print_stderr, reason = "a program that fails reports why")]
+fn report(error: &anyhow::Error) {
     eprintln!(
         "events: {}",
         runtime::sanitize::plain(&format!("{error:#}"))

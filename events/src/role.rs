@@ -17,15 +17,15 @@ pub enum Role {
     Notify,
 }
 
-/// The reason for which a process cannot take its role.
+/// Why a process cannot run in its role.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum RoleError {
-    /// Web and worker apart have nothing in common but Redis.
+    /// Web and worker in processes of their own share nothing but Redis.
     #[error(
         "{0} alone needs redis to reach the other processes: set REDIS_URL, or run `all` in one process"
     )]
     NeedsRedis(&'static str),
-    /// Heroku runs another kind of process.
+    /// The Heroku dyno has none of our process types.
     #[error(
         "DYNO is {0:?}, expected web.N, worker.N, notify.N or telemetry.N: name the role on the command line"
     )]
@@ -33,8 +33,8 @@ pub enum RoleError {
 }
 
 impl Role {
-    /// The role that was asked for, or the one of the Heroku dyno, or everything.
-    pub fn named(asked: Option<Self>, dyno: Option<&str>) -> Result<Self, RoleError> {
+    /// The role from the command line, else that of the Heroku dyno, else [`Role::All`].
+    pub fn named(option: Option<Self>, dyno: Option<&str>) -> Result<Self, RoleError> {
         let dyno_role = |dyno: &str| match dyno.split('.').next() {
             Some("web") => Ok(Self::Web),
             Some("worker") => Ok(Self::Worker),
@@ -42,14 +42,14 @@ impl Role {
             Some("notify") => Ok(Self::Notify),
             _ => Err(RoleError::UnknownDyno(dyno.to_owned())),
         };
-        match (asked, dyno) {
+        match (option, dyno) {
             (Some(role), _) => Ok(role),
             (None, Some(dyno)) => dyno_role(dyno),
             (None, None) => Ok(Self::All),
         }
     }
 
-    /// Whether the role can be taken, with or without a Redis.
+    /// Fails when the role needs a Redis and there is none.
     pub fn check(self, dyno: Option<&str>, redis: bool) -> Result<(), RoleError> {
         match self {
             _ if redis => Ok(()),
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_role_is_asked_for_or_the_dynos_and_apart_they_need_redis() {
+    fn option_wins_over_dyno_and_separate_roles_need_redis() {
         let table = [
             (None, None, false, Ok(Role::All)),
             (None, None, true, Ok(Role::All)),
@@ -130,10 +130,10 @@ mod tests {
                 Err(RoleError::UnknownDyno("run.7".to_owned())),
             ),
         ];
-        for (asked, dyno, redis, expected) in table {
+        for (option, dyno, redis, expected) in table {
             let role =
-                Role::named(asked, dyno).and_then(|role| role.check(dyno, redis).map(|()| role));
-            assert_eq!(role, expected, "{asked:?} {dyno:?} {redis}");
+                Role::named(option, dyno).and_then(|role| role.check(dyno, redis).map(|()| role));
+            assert_eq!(role, expected, "{option:?} {dyno:?} {redis}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the configuration from where it is.
+//! Reads the configuration from a file or a secret of Taskcluster.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     environment,
 };
 
-/// Where a document is: in a secret of Taskcluster, or else in a file. That may only be the usual one, of the environment.
+/// The place of a document: a secret of Taskcluster, else a file, else none, where the environment suffices.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     file: Option<&'a Path>,
@@ -21,7 +21,7 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// The place that options name. A variable that is set to nothing names none.
+    /// The place that options name. An empty variable names none.
     pub fn new(file: Option<&'a Path>, secret: Option<&'a str>) -> Self {
         let file = file.filter(|file| !file.as_os_str().is_empty());
         Self {
@@ -59,7 +59,7 @@ impl<'a> From<&'a Deployment> for Place<'a> {
     }
 }
 
-/// What `parse` reads of the document, with its warnings. `None` where none is named.
+/// Reads the document with `parse`, with warnings. `None` when no document is named.
 pub async fn maybe<T>(place: Place<'_>, parse: Parse<T>) -> anyhow::Result<Option<(T, Faults)>> {
     match (place.secret, place.file) {
         (Some(name), _) => Ok(Some(from_secret(name, parse).await?)),
@@ -68,7 +68,7 @@ pub async fn maybe<T>(place: Place<'_>, parse: Parse<T>) -> anyhow::Result<Optio
     }
 }
 
-/// The same where a document has to be named.
+/// The same, and an error when no document is named.
 pub async fn read<T>(place: Place<'_>, parse: Parse<T>) -> anyhow::Result<(T, Faults)> {
     let read = maybe(place, parse).await?;
     read.context("name its configuration: a file with --config FILE or EVENTS_CONFIG, or a secret with --taskcluster-secret NAME")
@@ -89,19 +89,19 @@ pub async fn all(source: &Source) -> anyhow::Result<(Config, Faults)> {
     read(source.into(), Config::parse).await
 }
 
-/// The keys of the notifier. The document may say nothing: then the environment does.
+/// The keys of the notifier. Without a document the environment configures it.
 pub async fn notifier(place: Place<'_>) -> anyhow::Result<(NotifierConfig, Faults)> {
     let read = maybe(place, NotifierConfig::parse).await?;
     Ok(read.unwrap_or_else(|| (NotifierConfig::without_document(), Faults::default())))
 }
 
-/// Where the records are, for who needs nothing else. Without a document they are where they usually are.
+/// The keys of the records of builds, for commands that need no others. Without a document they have their defaults.
 pub async fn records(place: Place<'_>) -> anyhow::Result<RecordsConfig> {
     let read = maybe(place, RecordsConfig::parse).await?;
     Ok(read.map(|(records, _)| records).unwrap_or_default())
 }
 
-/// Our user on Pulse, by the document and the environment.
+/// Our user on Pulse, from the document and the environment.
 pub async fn pulse_user(place: Place<'_>) -> anyhow::Result<PulseConfig> {
     let documented = maybe(place, config::pulse::parse)
         .await?
@@ -122,7 +122,7 @@ async fn from_secret<T>(name: &str, parse: Parse<T>) -> anyhow::Result<(T, Fault
         .secret(name)
         .await
         .with_context(|| format!("cannot read the secret {name}"))?;
-    // JSON is YAML. It may hold secrets of other roles, and is overwritten when this ends.
+    // JSON is YAML. It may hold secrets of other roles, so the memory is overwritten at the end.
     let text = SecretString::from(serde_json::to_string_pretty(&document)?);
     let (config, faults) = parse(text.expose_secret());
     match config {

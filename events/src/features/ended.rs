@@ -66,7 +66,7 @@ impl About {
         }
     }
 
-    /// Whether handling it would do nothing.
+    /// Whether handling the message would do nothing.
     fn is_useless(&self, record: &BuildRecord) -> bool {
         match self {
             Self::Build(_) => record.end.is_some(),

@@ -43,7 +43,7 @@ pub(crate) struct Deployment {
     /// The name in logs and reports.
     pub(crate) name: &'static str,
     pub(crate) client: Taskcluster,
-    /// The same under its public address, and for what is open to all.
+    /// The same under its public address, for what is public.
     pub(crate) public: Taskcluster,
     hooks: Queue<Trigger>,
     hook_tasks: Queue<HookTask>,
@@ -100,12 +100,12 @@ impl Deployment {
             Ok(Err(error)) => {
                 warn!(
                     error = error_chain(&error),
-                    "the Taskcluster of {} cannot be asked yet", self.name
+                    "the Taskcluster of {} cannot be reached yet", self.name
                 );
                 Ok(())
             }
             Err(_) => {
-                warn!("the Taskcluster of {} does not answer yet", self.name);
+                warn!("the Taskcluster of {} does not respond yet", self.name);
                 Ok(())
             }
         }
@@ -144,7 +144,7 @@ impl Deployment {
             TaskWatcher::new(client.clone(), self.hook_tasks, self.tasks),
         );
         if config.admins.is_empty() {
-            warn!("admins is empty: nobody is sent a report on tasks");
+            warn!("admins is empty: reports on tasks are sent to nobody");
         } else {
             let producer = app.producer();
             app.service(self.reporter(config, producer));

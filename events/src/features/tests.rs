@@ -45,7 +45,8 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
 
 /// Whether deployed code of a file makes a queue.
 fn makes_a_queue(text: &str) -> bool {
-    let deployed = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let tests = "#[cfg(test)]\nmod tests {";
+    let deployed = text.split(tests).next().unwrap_or_default();
     let code = deployed
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"));
