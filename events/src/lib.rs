@@ -3,12 +3,12 @@
 pub mod app;
 pub mod cli;
 mod clients;
+pub mod commands;
 pub mod config;
 mod environment;
 mod fan_out;
 pub mod features;
 pub mod monitor;
-pub mod operate;
 pub mod queues;
 mod redis_check;
 mod resident;
@@ -49,11 +49,12 @@ where
 /// Prints a line of output, without control characters for the terminal: a part of it may be foreign text. A reader that
 /// closes the pipe (`| head`) is no failure.
 pub fn print(line: &str) -> anyhow::Result<()> {
-    match writeln!(
-        std::io::stdout().lock(),
-        "{}",
-        runtime::sanitize::plain(line)
-    ) {
+    write(format!("{}\n", runtime::sanitize::plain(line)).as_bytes())
+}
+
+/// Writes to standard output. A closed pipe is no error.
+fn write(output: &[u8]) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(output) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write the output")
         }

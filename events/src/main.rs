@@ -7,7 +7,7 @@ use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use events::{
     cli::{Cli, Command},
-    log_layer, monitor, operate, run,
+    commands, log_layer, monitor, run,
 };
 
 fn main() -> ExitCode {
@@ -21,54 +21,56 @@ fn main() -> ExitCode {
     match builder.enable_all().build() {
         Ok(runtime) => runtime.block_on(execute(cli)),
         Err(error) => {
-            report(&anyhow::Error::new(error).context("cannot start the threads of the program"));
+            print_error(
+                &anyhow::Error::new(error).context("cannot start the threads of the program"),
+            );
             ExitCode::FAILURE
         }
     }
 }
 
 async fn execute(cli: Cli) -> ExitCode {
-    // One TLS provider for everything. It is set once, here, so setting it cannot fail.
+    // One TLS provider for the whole process. Only this line sets it, so it cannot fail.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let outcome = match cli.command {
-        Command::Run(options) => match log() {
-            Ok(()) => run::run(options).await,
-            Err(error) => Err(error),
-        },
-        Command::Notify(options) if options.runs() => match log() {
-            Ok(()) => run::notify(options).await,
-            Err(error) => Err(error),
-        },
-        Command::Notify(options) => operate::notify(options).await,
-        Command::Monitor(options) => match log() {
-            Ok(()) => monitor::monitor(options).await,
-            Err(error) => Err(error),
-        },
-        Command::CheckConfig(options) => operate::check_config(options).await,
-        Command::Why(options) => operate::why(options).await,
-        Command::Builds(options) => operate::builds(options).await,
-        Command::Retry(options) => operate::retry(options).await,
-        Command::Cancel(options) => operate::cancel(options).await,
-        Command::Audit(options) => operate::audit(options).await,
-        Command::Queues(options) => operate::queues(options).await,
-        Command::Dead(options) => operate::dead(options).await,
-        Command::Repos(options) => operate::repos(options).await,
-        Command::Report(options) => operate::report(options).await,
-        Command::Pulse(options) => operate::pulse(options).await,
-        Command::Telemetry(options) => operate::telemetry(options).await,
-    };
+    let outcome = dispatch(cli.command).await;
     observe::sentry::close();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error);
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Installs logs and metrics, for commands that run on.
-fn log() -> anyhow::Result<()> {
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(options) => {
+            start_observing()?;
+            run::run(options).await
+        }
+        Command::Notify(options) if options.runs() => {
+            start_observing()?;
+            run::notify(options).await
+        }
+        Command::Monitor(options) => {
+            start_observing()?;
+            monitor::monitor(options).await
+        }
+        Command::Config(options) => commands::config(options).await,
+        Command::Builds(options) => commands::builds(options).await,
+        Command::Queues(options) => commands::queues(options).await,
+        Command::DeadLetters(options) => commands::dead_letters(options).await,
+        Command::Repositories(options) => commands::repositories(options).await,
+        Command::Notify(options) => commands::notify(options).await,
+        Command::Telemetry(options) => commands::telemetry(options).await,
+        Command::Report(options) => commands::report(options).await,
+        Command::Pulse(options) => commands::pulse(options).await,
+    }
+}
+
+/// Starts the log, the reports to Sentry and the metrics of a process that runs until a signal.
+fn start_observing() -> anyhow::Result<()> {
     tracing_subscriber::registry()
         .with(log_layer("info")?)
         .with(observe::sentry::layer())
@@ -77,8 +79,8 @@ fn log() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "a program that fails reports why")]
-fn report(error: &anyhow::Error) {
+#[expect(clippy::print_stderr, reason = "the error of a command that fails")]
+fn print_error(error: &anyhow::Error) {
     eprintln!(
         "events: {}",
         runtime::sanitize::plain(&format!("{error:#}"))

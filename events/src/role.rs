@@ -11,9 +11,9 @@ pub enum Role {
     Worker,
     /// The web server and a worker in one process.
     All,
-    /// Commit telemetry: sends pings about pushes to Mercurial's repositories. Needs no configuration.
+    /// Commit telemetry, which sends pings about pushes and is set up by the environment.
     Telemetry,
-    /// The notifier, as `events notify` runs it. Its configuration may be the environment.
+    /// The notifier alone, as with `events notify`.
     Notify,
 }
 

@@ -125,7 +125,7 @@ fn queued(pages: &BuildPages, request: &BuildRequest) -> String {
     } = request;
     let follow = match pages.build(target) {
         Some(page) => format!("Follow it at {page}"),
-        None => "Its operators follow it with `events why`, and its outcome will be shown on this build.".to_owned(),
+        None => "Its operators follow it with `events builds show`, and its outcome will be shown on this build.".to_owned(),
     };
     format!("Build queued: {target}, diff {diff_id} of D{revision_id}.\n{follow}\n")
 }

@@ -1,4 +1,4 @@
-//! Checks all that builds of a repository need, for `events check-config --online`. It pushes nothing, and makes no
+//! Checks all that builds of a repository need, for `events config check --online`. It pushes nothing, and makes no
 //! clone.
 
 use std::{fs, path::Path, time::Duration};

@@ -242,7 +242,7 @@ pub enum WorkerError {
     },
     /// There is no room for a clone.
     #[error(
-        "there is no room for the clone {clone}: {reason}; make room (see `events repos prune`), raise the budget, or \
+        "there is no room for the clone {clone}: {reason}; make room (see `events repositories prune`), raise the budget, or \
          configure fewer clone_slots"
     )]
     NoRoom {

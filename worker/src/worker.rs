@@ -168,7 +168,7 @@ async fn warn_of_unconfigured(settings: &Settings, vcs: &dyn Vcs) {
             let names: Vec<String> = clones.iter().map(CloneReport::name).collect();
             let size = Size(clones.iter().map(|clone| clone.bytes).sum());
             warn!(
-                "{} take {size} and are not configured any more: `events repos prune` removes them",
+                "{} take {size} and are not configured any more: `events repositories prune` removes them",
                 names.join(", ")
             );
         }

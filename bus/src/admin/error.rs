@@ -56,7 +56,7 @@ pub enum AdminError {
     Empty(&'static str),
     /// This release cannot read the messages of these dead letters.
     #[error(
-        "cannot requeue {}: this release cannot read the message; show its bytes with `events dead show`, or drop it",
+        "cannot requeue {}: this release cannot read the message; show its bytes with `events dead-letters show`, or drop it",
         ids.join(", ")
     )]
     Unreadable {

@@ -1,4 +1,4 @@
-//! Options of `events why`, `builds`, `retry`, `cancel` and `audit`.
+//! Options of `events builds`.
 
 use std::{str::FromStr, time::Duration};
 
@@ -10,41 +10,40 @@ use thiserror::Error;
 
 use super::Deployment;
 
-/// The default of `--limit` of `events builds`.
-const LISTED: usize = 20;
-
-/// Options of `events why`, `retry` and `cancel`.
-#[derive(Debug, Args)]
-pub struct OneBuild {
-    /// Target of the build (PHID-HMBT-…), or a revision (D123) or the number of a diff for its newest build
-    #[arg(value_name = "BUILD")]
-    pub which: Which,
-    /// The deployment of the builds.
-    #[command(flatten)]
-    pub deployment: Deployment,
-}
-
 /// Options of `events builds`.
 #[derive(Debug, Args)]
 pub struct Builds {
-    /// The action; `list` by default.
-    #[command(subcommand)]
-    pub action: Option<BuildsAction>,
-    /// The builds to list.
-    #[command(flatten)]
-    pub list: BuildList,
     /// The deployment of the builds.
     #[command(flatten)]
     pub deployment: Deployment,
+    /// The action.
+    #[command(subcommand)]
+    pub action: BuildAction,
 }
 
 /// An action on builds.
 #[derive(Debug, Subcommand)]
-pub enum BuildsAction {
-    /// List builds, the newest first
+pub enum BuildAction {
+    /// List builds, the newest first, each with the reason of its wait
     List(BuildList),
+    /// Show the history of a build: its events, the reason of its wait, the next step and the published texts
+    Show(OneBuild),
+    /// Retry a build without an outcome, or publish its missing answer
+    Retry(OneBuild),
+    /// Cancel a build whose push has not begun; its outcome is skipped
+    Cancel(OneBuild),
     /// Restart builds that have ended, in Harbormaster
     Restart(Restart),
+    /// Find builds that are in no queue and builds whose request was lost, and build them again
+    Audit(Audit),
+}
+
+/// The build of `events builds show`, `retry` and `cancel`.
+#[derive(Debug, Args)]
+pub struct OneBuild {
+    /// Target of the build (PHID-HMBT-…), or a revision (D123) or the number of a diff for its newest build
+    #[arg(value_name = "BUILD")]
+    pub build: BuildSelector,
 }
 
 /// Options of `events builds restart`.
@@ -52,7 +51,7 @@ pub enum BuildsAction {
 pub struct Restart {
     /// Targets of builds (PHID-HMBT-…), or revisions (D123) or numbers of diffs for their newest builds
     #[arg(value_name = "BUILD", required_unless_present = "outcome", conflicts_with_all = ["outcome", "since", "repository"])]
-    pub builds: Vec<Which>,
+    pub builds: Vec<BuildSelector>,
     /// Outcome of the builds to restart
     #[arg(long, value_name = "OUTCOME", requires = "since", value_parser = BuildOutcome::NAMES)]
     pub outcome: Option<String>,
@@ -83,41 +82,30 @@ pub struct BuildList {
     #[arg(long, value_name = "D123", value_parser = revision)]
     pub revision: Option<u64>,
     /// Largest number of builds to list, the newest first
-    #[arg(long, default_value_t = LISTED, value_name = "N")]
+    #[arg(long, default_value_t = 20, value_name = "N")]
     pub limit: usize,
 }
 
 impl BuildList {
-    /// Whether a record matches the state and the outcome. The caller matches the revision.
-    pub fn names(&self, record: &BuildRecord) -> bool {
+    /// Whether a record has the state and the outcome. The caller compares the revision.
+    pub fn matches(&self, record: &BuildRecord) -> bool {
         let outcome = record.outcome().map(BuildOutcome::name);
         self.state.is_none_or(|state| record.state() == state)
             && (self.outcome.is_none() || self.outcome.as_deref() == outcome)
     }
-
-    /// Whether all options have their defaults.
-    pub fn is_plain(&self) -> bool {
-        self.state.is_none()
-            && self.outcome.is_none()
-            && self.revision.is_none()
-            && self.limit == LISTED
-    }
 }
 
-/// Options of `events audit`.
+/// Options of `events builds audit`.
 #[derive(Debug, Args)]
 pub struct Audit {
-    /// Preview of the findings and actions, without any action
+    /// Preview of the findings and actions; nothing is changed
     #[arg(long)]
     pub dry_run: bool,
-    /// The deployment of the builds.
-    #[command(flatten)]
-    pub deployment: Deployment,
 }
 
 /// A selection of builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum BuildSelector {
     /// The build of this target.
     Target(Phid),
     /// The builds of this revision.
@@ -126,15 +114,15 @@ pub enum Which {
     Diff(u64),
 }
 
-/// The error for a text that names no build.
+/// A text that selects no build.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("expected a build target (PHID-HMBT-…), a revision (D123) or the number of a diff")]
-pub struct NoBuild;
+pub struct InvalidSelector;
 
-impl FromStr for Which {
-    type Err = NoBuild;
+impl FromStr for BuildSelector {
+    type Err = InvalidSelector;
 
-    fn from_str(text: &str) -> Result<Self, NoBuild> {
+    fn from_str(text: &str) -> Result<Self, InvalidSelector> {
         if let Ok(target) = Phid::parse_as(Phid::TARGET, text) {
             return Ok(Self::Target(target));
         }
@@ -142,11 +130,11 @@ impl FromStr for Which {
             Some(number) => number.parse().map(Self::Revision),
             None => text.parse().map(Self::Diff),
         }
-        .map_err(|_| NoBuild)
+        .map_err(|_| InvalidSelector)
     }
 }
 
-impl Which {
+impl BuildSelector {
     /// An index of the selected records, and perhaps of others; `None` for a single target.
     pub fn index(&self) -> Option<String> {
         match self {
@@ -156,8 +144,8 @@ impl Which {
         }
     }
 
-    /// Whether the selection contains a build.
-    pub fn names(&self, build: &BuildRequest) -> bool {
+    /// Whether the selection contains this build.
+    pub fn matches(&self, build: &BuildRequest) -> bool {
         match self {
             Self::Target(target) => build.target == *target,
             Self::Revision(id) => build.revision_id == *id,
@@ -166,7 +154,7 @@ impl Which {
     }
 }
 
-impl std::fmt::Display for Which {
+impl std::fmt::Display for BuildSelector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Target(target) => write!(f, "{target}"),
@@ -192,7 +180,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn revision(text: &str) -> Result<u64, String> {
     match text.parse() {
-        Ok(Which::Revision(id)) => Ok(id),
+        Ok(BuildSelector::Revision(id)) => Ok(id),
         _ => Err("expected a revision, such as D123".to_owned()),
     }
 }
@@ -205,18 +193,21 @@ mod tests {
     fn build_is_selected_by_target_revision_or_diff() {
         let target = "PHID-HMBT-6om2iuajepxcv7v6poue";
         let table = [
-            (target, Ok(Which::Target(Phid::parse(target).unwrap()))),
-            ("D123", Ok(Which::Revision(123))),
-            ("d7", Ok(Which::Revision(7))),
-            ("99", Ok(Which::Diff(99))),
-            ("PHID-DREV-6om2iuajepxcv7v6poue", Err(NoBuild)),
-            ("D", Err(NoBuild)),
-            ("-1", Err(NoBuild)),
-            ("", Err(NoBuild)),
-            ("D12x", Err(NoBuild)),
+            (
+                target,
+                Ok(BuildSelector::Target(Phid::parse(target).unwrap())),
+            ),
+            ("D123", Ok(BuildSelector::Revision(123))),
+            ("d7", Ok(BuildSelector::Revision(7))),
+            ("99", Ok(BuildSelector::Diff(99))),
+            ("PHID-DREV-6om2iuajepxcv7v6poue", Err(InvalidSelector)),
+            ("D", Err(InvalidSelector)),
+            ("-1", Err(InvalidSelector)),
+            ("", Err(InvalidSelector)),
+            ("D12x", Err(InvalidSelector)),
         ];
         for (text, expected) in table {
-            assert_eq!(text.parse::<Which>(), expected, "{text:?}");
+            assert_eq!(text.parse::<BuildSelector>(), expected, "{text:?}");
         }
         assert_eq!(state("pushing"), Ok(BuildState::Pushing));
         assert!(

@@ -7,6 +7,7 @@ use super::Deployment;
 
 /// Options of `events notify`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Notify {
     /// The deployment of the notifier. The environment alone can be enough.
     #[command(flatten)]
@@ -14,15 +15,6 @@ pub struct Notify {
     /// Preview of the notifications; nothing is sent, and all messages on Pulse stay for other consumers
     #[arg(long)]
     pub dry_run: bool,
-    /// Task whose notifications are sent now, even if they were sent before
-    #[arg(long, value_name = "ID", requires = "status")]
-    pub task: Option<String>,
-    /// Status of that task, such as task-failed
-    #[arg(long, value_name = "STATUS", requires = "task", value_parser = status)]
-    pub status: Option<Status>,
-    /// Artifact of that task, for artifact-created
-    #[arg(long, value_name = "NAME", requires = "task")]
-    pub artifact: Option<String>,
     /// Grace period in seconds for work in flight after SIGTERM
     #[arg(long, default_value_t = 20, value_name = "SECONDS")]
     pub grace: u64,
@@ -32,21 +24,43 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// Whether the command runs until a signal.
+    /// Whether the command runs until a signal, and sends notifications.
     pub fn runs(&self) -> bool {
-        !self.dry_run && self.task.is_none() && self.action.is_none()
+        !self.dry_run && self.action.is_none()
     }
 }
 
 /// An action of `events notify`.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum NotifyAction {
-    /// List the recipients that are muted for a day, since no notification reaches them; or unmute one
-    Muted {
-        /// Recipient to unmute, as the list names it
-        #[arg(long, num_args = 2, value_names = ["CHANNEL", "RECIPIENT"])]
-        unmute: Vec<String>,
+    /// Send the notifications of one task now, even if they were sent before
+    Replay(Replay),
+    /// List the recipients that are muted, since no notification reaches them
+    Muted,
+    /// Unmute a recipient
+    Unmute {
+        /// Channel of the recipient, as `muted` lists it
+        channel: String,
+        /// Recipient, as `muted` lists it
+        recipient: String,
     },
+}
+
+/// Options of `events notify replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Id of the task
+    #[arg(value_name = "TASK")]
+    pub task: String,
+    /// Status of the task, such as task-failed
+    #[arg(value_name = "STATUS", value_parser = status)]
+    pub status: Status,
+    /// Artifact of the task, for artifact-created
+    #[arg(long, value_name = "NAME")]
+    pub artifact: Option<String>,
+    /// Preview of the notifications; nothing is sent
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 fn status(text: &str) -> Result<Status, String> {

@@ -7,7 +7,7 @@ use clap::Args;
 /// The source of the configuration.
 #[derive(Debug, Clone, Args)]
 pub struct Source {
-    /// Configuration, a YAML file
+    /// YAML file with the configuration
     #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Secret of Taskcluster that holds the configuration, instead of a file; loaded with the credentials of the

@@ -23,7 +23,7 @@ pub struct Telemetry {
 /// An action of `events telemetry`.
 #[derive(Debug, Subcommand)]
 pub enum TelemetryAction {
-    /// Send the pings of the pushes in our queue on Pulse, and end when the queue is empty
+    /// Send the pings of the pushes in our queue on Pulse, and exit when the queue is empty
     ProcessQueueMessages(ProcessQueueMessages),
     /// Print the ping of one changeset, and send nothing
     DumpTelemetry(DumpTelemetry),
@@ -54,7 +54,7 @@ pub struct ProcessQueueMessages {
 pub struct DumpTelemetry {
     /// Id of the changeset, or a prefix of it
     pub node: String,
-    /// Url of the repository; else TARGET_REPO, else mozilla-central
+    /// URL of the repository; else TARGET_REPO, else mozilla-central
     #[arg(long, value_name = "URL")]
     pub target_repo: Option<Repository>,
 }
@@ -62,7 +62,7 @@ pub struct DumpTelemetry {
 /// Options of `events telemetry backfill-pushlog`.
 #[derive(Debug, Args)]
 pub struct BackfillPushlog {
-    /// Url of the repository, such as that of mozilla-central on hg.mozilla.org
+    /// URL of the repository, such as that of mozilla-central on hg.mozilla.org
     #[arg(value_name = "REPO_URL")]
     pub repository: Repository,
     /// Number of the push before the first one
@@ -72,7 +72,7 @@ pub struct BackfillPushlog {
     /// Preview of the pings: they are printed and not sent
     #[arg(long)]
     pub no_send: bool,
-    /// Confirmation in advance, without a prompt
+    /// Confirmation without a prompt
     #[arg(long)]
     pub yes: bool,
     /// Continuation of an earlier run that was stopped

@@ -10,7 +10,7 @@ pub struct Report {
     /// The deployment of the tasks.
     #[command(flatten)]
     pub deployment: Deployment,
-    /// Delivery by mail to the admins now; the next report begins after this one
+    /// Mail to the admins now; the next report begins after this one
     #[arg(long)]
     pub send: bool,
 }
@@ -29,7 +29,7 @@ pub struct Pulse {
 /// An action of `events pulse`.
 #[derive(Debug, Subcommand)]
 pub enum PulseAction {
-    /// Print messages as they come, one object a line; other consumers still get them
+    /// Print messages as they arrive, one JSON object a line; other consumers still receive them
     Tail(Tail),
 }
 
@@ -39,13 +39,13 @@ pub struct Tail {
     /// Name of the exchange, such as exchange/taskcluster-queue/v1/task-completed
     #[arg(long)]
     pub exchange: String,
-    /// Pattern of routing keys: * is one word, # any number of them; may be given several times
+    /// Pattern of routing keys (* = one word, # = any number of words), which may be repeated
     #[arg(long = "topic", default_value = "#", value_name = "TOPIC")]
     pub topics: Vec<String>,
     /// Messages of the community's Taskcluster, instead of Firefox's
     #[arg(long)]
     pub community: bool,
-    /// Number of messages after which the command ends; else it ends at a signal
+    /// Number of messages after which the command ends; by default it ends at a signal
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! `events check-config --online` checks everything that a build needs, and finds each fault.
+//! `events config check --online` checks everything that a build needs, and finds each fault.
 
 mod services;
 
@@ -12,7 +12,7 @@ use testkit::{
     taskcluster::FakeTaskcluster,
 };
 
-use crate::{operate::Said, world::World};
+use crate::{commands::Said, world::World};
 
 /// A deployment in which everything is right.
 struct Right {
@@ -95,7 +95,7 @@ impl Right {
     }
 
     async fn check(&self) -> Said {
-        self.world.events(&["check-config", "--online"]).await
+        self.world.events(&["config", "check", "--online"]).await
     }
 
     /// Checks with one key changed, and then with the right one again.

@@ -1,4 +1,4 @@
-//! What the program says to whoever starts it wrongly.
+//! Configurations and arguments that the program accepts or refuses.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -46,7 +46,7 @@ fn web_or_worker_alone_need_redis() {
 }
 
 #[test]
-fn the_example_configurations_are_right_but_for_their_placeholders() {
+fn example_configurations_are_valid_except_for_their_placeholders() {
     let directory = tempfile::tempdir().unwrap();
     let copy = |name: &str| {
         let path = directory.path().join(name);
@@ -61,12 +61,12 @@ fn the_example_configurations_are_right_but_for_their_placeholders() {
     let (all, web) = (copy("example.yml"), copy("web.example.yml"));
     for (arguments, right) in [
         (
-            vec!["check-config", &all],
-            "is right: it has the repositories mozilla-central",
+            vec!["config", "check", &all],
+            "is valid: it has the repositories mozilla-central",
         ),
         (
-            vec!["check-config", "--role", "web", &web],
-            "is right for web",
+            vec!["config", "check", "--role", "web", &web],
+            "is valid for web",
         ),
     ] {
         let output = events(&arguments, &[]);
@@ -86,7 +86,7 @@ fn the_example_configurations_are_right_but_for_their_placeholders() {
     }
 }
 
-/// What a role needs of a configuration, and whether it complains of something that another role needs.
+/// A role requires its own keys, and none of another role.
 #[test]
 fn each_role_starts_with_a_configuration_that_has_its_own_keys_alone() {
     let directory = tempfile::tempdir().unwrap();
@@ -100,7 +100,7 @@ fn each_role_starts_with_a_configuration_that_has_its_own_keys_alone() {
         "notify.yml",
         "events: {pulse_user: us, pulse_password: x, notify: {services: [webhook], webhook: {url: 'https://hooks.example'}}}\n",
     );
-    // Without Redis a role that has what it needs says that this is missing, and ends.
+    // Without Redis, a role with all its other settings reports that, and exits.
     for (arguments, environment) in [
         (vec!["run", "web", "--config", &web], vec![]),
         (vec!["run", "--config", &web], vec![("DYNO", "web.1")]),
@@ -131,7 +131,7 @@ fn each_role_starts_with_a_configuration_that_has_its_own_keys_alone() {
     );
 }
 
-/// Redis is away: a command that asks for nothing else gets as far as that.
+/// Redis is away: a command that needs nothing else fails only there.
 #[test]
 fn commands_on_queues_and_records_need_no_phabricator_in_the_configuration() {
     let directory = tempfile::tempdir().unwrap();
@@ -144,12 +144,12 @@ fn commands_on_queues_and_records_need_no_phabricator_in_the_configuration() {
     let path = path.to_str().unwrap();
     let redis = ("REDIS_URL", "redis://127.0.0.1:1");
     for command in [
-        &["queues"][..],
-        &["dead", "list"],
-        &["builds"],
-        &["why", "D1"],
-        &["retry", "D1"],
-        &["cancel", "D1"],
+        &["queues", "list"][..],
+        &["dead-letters", "list"],
+        &["builds", "list"],
+        &["builds", "show", "D1"],
+        &["builds", "retry", "D1"],
+        &["builds", "cancel", "D1"],
         &["notify", "muted"],
     ] {
         for arguments in [[command, &["--config", path]].concat(), command.to_vec()] {
@@ -170,7 +170,10 @@ fn commands_on_queues_and_records_need_no_phabricator_in_the_configuration() {
         clones.display()
     );
     std::fs::write(&repos, text).unwrap();
-    let output = events(&["repos", "--config", repos.to_str().unwrap()], &[]);
+    let output = events(
+        &["repositories", "list", "--config", repos.to_str().unwrap()],
+        &[],
+    );
     assert!(
         output.status.success() && said(&output).contains("missing"),
         "{}",
@@ -179,17 +182,17 @@ fn commands_on_queues_and_records_need_no_phabricator_in_the_configuration() {
 }
 
 #[test]
-fn the_environment_may_name_the_secret_that_is_the_configuration() {
+fn environment_names_the_secret_that_holds_the_configuration() {
     let credentials = [("TASKCLUSTER_SECRET", "project/review/testing")];
     let needed =
         "the secret project/review/testing needs TASKCLUSTER_PROXY_URL, or TASKCLUSTER_CLIENT_ID";
     for arguments in [
         &["run", "web"][..],
-        &["check-config"],
-        &["queues"],
+        &["config", "check"],
+        &["queues", "list"],
         &["notify"],
         &["monitor"],
-        &["repos"],
+        &["repositories", "list"],
     ] {
         let output = events(arguments, &credentials);
         assert!(
@@ -201,7 +204,7 @@ fn the_environment_may_name_the_secret_that_is_the_configuration() {
 }
 
 #[test]
-fn a_faulty_configuration_is_refused_with_all_its_faults() {
+fn faulty_configuration_is_refused_with_all_its_faults() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.yml");
     std::fs::write(
@@ -210,7 +213,7 @@ fn a_faulty_configuration_is_refused_with_all_its_faults() {
     )
     .unwrap();
     for command in [
-        vec!["check-config", path.to_str().unwrap()],
+        vec!["config", "check", path.to_str().unwrap()],
         vec!["run", "--config", path.to_str().unwrap()],
     ] {
         let output = events(&command, &[]);
@@ -225,7 +228,7 @@ fn a_faulty_configuration_is_refused_with_all_its_faults() {
             assert!(said.contains(expected), "{expected} in\n{said}");
         }
     }
-    let output = events(&["check-config", "/nonexistent/config.yml"], &[]);
+    let output = events(&["config", "check", "/nonexistent/config.yml"], &[]);
     assert!(
         said(&output)
             .contains("cannot read the configuration /nonexistent/config.yml: No such file")
@@ -233,7 +236,7 @@ fn a_faulty_configuration_is_refused_with_all_its_faults() {
 }
 
 #[test]
-fn a_url_that_is_none_of_redis_is_refused_without_showing_it() {
+fn invalid_redis_url_is_refused_and_not_printed() {
     let output = events(
         &["run", "web", "--config", EXAMPLE],
         &[("REDIS_URL", "http://:hunter2@localhost")],
@@ -247,7 +250,7 @@ fn a_url_that_is_none_of_redis_is_refused_without_showing_it() {
 }
 
 #[test]
-fn a_file_of_trusted_certificates_that_is_none_is_refused_by_every_command() {
+fn invalid_redis_ca_file_is_refused_by_every_command() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
         let path = directory.path().join(name);
@@ -278,7 +281,7 @@ fn a_file_of_trusted_certificates_that_is_none_is_refused_by_every_command() {
     ] {
         for command in [
             vec!["run", "web", "--config", EXAMPLE],
-            vec!["queues", "--config", EXAMPLE],
+            vec!["queues", "list", "--config", EXAMPLE],
         ] {
             for url in ["REDIS_URL", "REDIS_TLS_URL"] {
                 let output = events(
@@ -297,14 +300,17 @@ fn a_file_of_trusted_certificates_that_is_none_is_refused_by_every_command() {
 }
 
 #[test]
-fn an_empty_choice_is_refused_by_the_name_of_its_option() {
+fn empty_or_ambiguous_selection_is_refused_with_the_name_of_its_option() {
     for (arguments, option) in [
-        (vec!["dead", "drop", "--reason", "", "--yes"], "--reason"),
-        (vec!["dead", "requeue", "--reason", ""], "--reason"),
-        (vec!["dead", "list", "--reason", ""], "--reason"),
-        (vec!["dead", "drop", "", "--yes"], "ID"),
         (
-            vec!["dead", "drop", "--reason", "x", "--all", "--yes"],
+            vec!["dead-letters", "drop", "--reason", "", "--yes"],
+            "--reason",
+        ),
+        (vec!["dead-letters", "requeue", "--reason", ""], "--reason"),
+        (vec!["dead-letters", "list", "--reason", ""], "--reason"),
+        (vec!["dead-letters", "drop", "", "--yes"], "ID"),
+        (
+            vec!["dead-letters", "drop", "--reason", "x", "--all", "--yes"],
             "--all",
         ),
     ] {

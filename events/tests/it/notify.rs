@@ -328,11 +328,11 @@ async fn each_task_is_sent_once_although_the_notifier_is_killed_while_it_sends()
 }
 
 #[tokio::test]
-async fn one_task_is_previewed_and_replayed_at_each_request() {
+async fn replay_previews_and_repeats_the_notifications_of_one_task() {
     let world = World::new().await;
     let task =
         world.task(&json!({ "plugins": ["webhook"], "subject": "<b>", "message": "m\u{1b}[2J" }));
-    let arguments = ["--task", &task, "--status", "task-failed"];
+    let arguments = ["replay", &task, "task-failed"];
     let (well, out, _) = world
         .notify(&[&arguments[..], &["--dry-run"]].concat())
         .await;
@@ -349,23 +349,18 @@ async fn one_task_is_previewed_and_replayed_at_each_request() {
         assert_eq!(world.receiver.deliveries().len(), count);
     }
     for (arguments, expected) in [
-        (&["--task", task.as_str()][..], "--status <STATUS>"),
+        (&["replay", task.as_str()][..], "<STATUS>"),
         (
-            &["--task", &task, "--status", "failed"],
+            &["replay", &task, "failed"],
             "expected one of task-defined, task-pending",
         ),
         (
-            &[
-                "--task",
-                "bGmvC3EFTSWLcp5Kb5E12A",
-                "--status",
-                "task-failed",
-            ],
+            &["replay", "bGmvC3EFTSWLcp5Kb5E12A", "task-failed"],
             "bGmvC3EFTSWLcp5Kb5E12A",
         ),
         (
             &["--dry-run", "muted"],
-            "muted takes neither --dry-run nor --task",
+            "the subcommand 'muted' cannot be used with '--dry-run'",
         ),
     ] {
         let (well, _, err) = world.notify(arguments).await;
@@ -373,7 +368,7 @@ async fn one_task_is_previewed_and_replayed_at_each_request() {
     }
     let malformed = world.task(&json!({ "plugins": ["webhook"], "emails": "a@b.c" }));
     for more in [&[][..], &["--dry-run"], &["--dry-run", "--json"]] {
-        let arguments = [&["--task", &malformed, "--status", "task-failed"], more].concat();
+        let arguments = [&["replay", &malformed, "task-failed"], more].concat();
         let (well, out, err) = world.notify(&arguments).await;
         assert!(!well && !out.contains("asks for nothing"), "{out}");
         assert!(
@@ -383,16 +378,14 @@ async fn one_task_is_previewed_and_replayed_at_each_request() {
             "{err}"
         );
     }
-    let (well, out, _) = world
-        .notify(&["--task", &task, "--status", "task-running"])
-        .await;
+    let (well, out, _) = world.notify(&["replay", &task, "task-running"]).await;
     assert!(well && out.contains("nothing would be sent"), "{out}");
     let (well, out, _) = world.notify(&["muted"]).await;
-    assert!(well && out == "nobody is muted\n", "{out}");
+    assert!(well && out == "no recipient is muted\n", "{out}");
 }
 
 #[tokio::test]
-async fn a_dry_run_shows_what_pulse_tells_and_takes_nothing_away() {
+async fn dry_run_previews_messages_of_pulse_and_leaves_them_to_others() {
     let world = World::new().await;
     let task = world.task(&json!({ "plugins": ["webhook"], "subject": "it failed" }));
     let mut notifier = world.start(&[]);

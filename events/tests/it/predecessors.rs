@@ -18,7 +18,7 @@ fn events(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
 }
 
 fn check(role: &str, environment: &[(&str, &str)]) -> Output {
-    events(&["check-config", "--role", role], environment)
+    events(&["config", "check", "--role", role], environment)
 }
 
 fn said(output: &Output) -> String {
@@ -96,7 +96,7 @@ fn environment_of_the_former_notifier_works_with_each_value_that_it_took() {
         let output = check("notify", &with(NOTIFIER, changed));
         let said = said(&output);
         assert!(
-            output.status.success() && said.contains("the notifier is right"),
+            output.status.success() && said.contains("the notifier is valid"),
             "{changed:?}: {said}"
         );
     }
@@ -206,7 +206,7 @@ fn document_of_the_former_events_works_with_every_key_that_it_had() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.yml");
     std::fs::write(&file, DOCUMENT).unwrap();
-    let output = events(&["check-config", file.to_str().unwrap()], &[]);
+    let output = events(&["config", "check", file.to_str().unwrap()], &[]);
     let said = said(&output);
     assert!(output.status.success(), "{said}");
     // A key without an effect gets a warning, and no key is unknown.
@@ -240,7 +240,7 @@ fn keys_of_the_former_listener_are_answered_with_ours() {
         "{DOCUMENT}  ADMINS: [a@example.com]\n  PULSE_USER: user\n  PULSE_PASSWORD: password\n"
     );
     std::fs::write(&file, text).unwrap();
-    let said = said(&events(&["check-config", file.to_str().unwrap()], &[]));
+    let said = said(&events(&["config", "check", file.to_str().unwrap()], &[]));
     for (theirs, ours) in [
         ("ADMINS", "admins"),
         ("PULSE_USER", "pulse_user"),

@@ -117,10 +117,10 @@ async fn find_where_it_is_shown(
     let mut leaks = find(words, "the target", format!("{target:?}").as_bytes());
     let target = build.target.as_str();
     let commands: [&[&str]; 6] = [
-        &["why", target],
-        &["why", target, "--json"],
-        &["builds"],
-        &["builds", "--json"],
+        &["builds", "show", target],
+        &["builds", "show", target, "--json"],
+        &["builds", "list"],
+        &["builds", "list", "--json"],
         &["builds", "restart", target],
         &[
             "builds",

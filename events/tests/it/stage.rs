@@ -90,7 +90,7 @@ impl Stage {
         let follow = match self.has_pages() {
             true => format!("Follow it at {}", page(&build)),
             false => {
-                "Its operators follow it with `events why`, and its outcome will be shown on this build.".to_owned()
+                "Its operators follow it with `events builds show`, and its outcome will be shown on this build.".to_owned()
             }
         };
         let queued = format!(

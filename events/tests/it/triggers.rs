@@ -306,7 +306,7 @@ async fn operators_see_pulse_services_and_reports() {
     pulse.configure("  HOOKS: [{type: code-coverage, hookId: coverage/bot}]\n");
     let config = world.path("config.yml");
     let checked = world
-        .events(&["check-config", "--online", config.to_str().unwrap()])
+        .events(&["config", "check", "--online", config.to_str().unwrap()])
         .await;
     for line in [
         "ok      redis:",
@@ -358,7 +358,7 @@ async fn operators_see_pulse_services_and_reports() {
 
     pulse.taskcluster.go_down().await.unwrap();
     let checked = world
-        .events(&["check-config", "--online", config.to_str().unwrap()])
+        .events(&["config", "check", "--online", config.to_str().unwrap()])
         .await;
     assert!(
         checked.out.contains("FAILED  the Taskcluster of Firefox"),
@@ -412,7 +412,8 @@ async fn the_configuration_can_be_a_secret_of_taskcluster() {
     taskcluster.add_secret("project/code-review/testing", document);
     let proxy = taskcluster.start_proxy().await.unwrap();
     let arguments = [
-        "check-config",
+        "config",
+        "check",
         "--taskcluster-secret",
         "project/code-review/testing",
     ];
@@ -425,7 +426,7 @@ async fn the_configuration_can_be_a_secret_of_taskcluster() {
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(
-        output.status.success() && said.contains("the secret project/code-review/testing is right"),
+        output.status.success() && said.contains("the secret project/code-review/testing is valid"),
         "{said}"
     );
 }

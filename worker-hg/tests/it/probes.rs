@@ -1,4 +1,4 @@
-//! What `check-config --online` finds out about a repository.
+//! What `config check --online` finds out about a repository.
 
 use worker_hg::{Mercurial, Probe, probe};
 

@@ -56,7 +56,7 @@ impl FullDisk {
             error!(
                 step = "disk-full",
                 error = error_chain(error),
-                "our disk is full; builds wait until there is room: free some in {} ({} free; `events repos prune` removes \
+                "our disk is full; builds wait until there is room: free some in {} ({} free; `events repositories prune` removes \
                  clones that are not needed)",
                 directory.display(),
                 Size(free),

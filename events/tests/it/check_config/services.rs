@@ -210,7 +210,7 @@ async fn a_redis_that_does_not_answer_or_takes_no_writes_is_found() {
         "{said:?}"
     );
     redis(&["config", "set", "maxmemory", "0"]);
-    let mut command = right.world.command(&["check-config", "--online"]);
+    let mut command = right.world.command(&["config", "check", "--online"]);
     let output = command
         .env("REDIS_URL", "redis://127.0.0.1:9")
         .output()
@@ -230,7 +230,7 @@ async fn a_redis_that_does_not_answer_or_takes_no_writes_is_found() {
     // Web and worker run apart, so each of them alone needs one.
     let said = right
         .world
-        .command(&["check-config", "--online", "--role", "worker"])
+        .command(&["config", "check", "--online", "--role", "worker"])
         .env_remove("REDIS_URL")
         .output()
         .await

@@ -134,9 +134,8 @@ async fn credentials_of_amazon_are_found_where_its_own_programs_find_them() {
         command
             .args([
                 "notify",
-                "--task",
+                "replay",
                 &task,
-                "--status",
                 "task-failed",
                 "--config",
                 &world.config(),
@@ -221,20 +220,15 @@ async fn environment_alone_is_enough_and_unreachable_recipients_are_listed() {
             && out.contains("it is no mail address"),
         "{out}{err}"
     );
-    let (well, _, err) = world
-        .notify(&["muted", "--unmute", "smtp", "somebody"])
-        .await;
+    let (well, _, err) = world.notify(&["unmute", "smtp", "somebody"]).await;
     assert!(
-        !well && err.contains("somebody is not muted on smtp"),
+        !well && err.contains("cannot unmute somebody on smtp: it is not muted"),
         "{err}"
     );
-    let (well, out, err) = world.notify(&["muted", "--unmute", "smtp", "nobody"]).await;
-    assert!(
-        well && out == "nobody is sent to again on smtp\n",
-        "{out}{err}"
-    );
+    let (well, out, err) = world.notify(&["unmute", "smtp", "nobody"]).await;
+    assert!(well && out == "unmuted nobody on smtp\n", "{out}{err}");
     let (well, out, err) = world.notify(&["muted"]).await;
-    assert!(well && out == "nobody is muted\n", "{out}{err}");
+    assert!(well && out == "no recipient is muted\n", "{out}{err}");
     assert!(!notifier.log().contains("hunter2"));
     notifier.stop().await;
 }

@@ -133,7 +133,7 @@ async fn pings_are_sent_only_after_confirmation() {
     let result = stage.backfill(&["20", "40"]).await;
     assert_eq!(result.code, Some(1));
     let expected = format!(
-        "events: the pings of 10 pushes (21 to 30) to {} to 127.0.0.1 would be sent: say --yes if that is meant\n",
+        "events: the pings of 10 pushes (21 to 30) to {} to 127.0.0.1 would be sent: pass --yes to confirm\n",
         stage.peer.repository()
     );
     assert!(result.err.ends_with(&expected), "{}", result.err);

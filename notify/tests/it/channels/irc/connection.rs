@@ -101,7 +101,7 @@ async fn server_refusals_are_classified() {
     assert!(matches!(error, ChannelError::Refused { .. }), "{error}");
     assert!(
         error.to_string().contains("answered 401")
-            && error.to_string().contains("`events dead requeue`"),
+            && error.to_string().contains("`events dead-letters requeue`"),
         "{error}"
     );
     // The connection is of use all the while.

@@ -1,0 +1,327 @@
+//! `events telemetry process-queue-messages`.
+//!
+//! No bus stores the messages of Pulse here. A message is acknowledged when the ping of each of its changesets was accepted,
+//! so a crash before leaves it in the queue. A message that can never be processed is acknowledged when the
+//! [file](DeadLetters) of dead letters has it. Any other message that fails stays in the queue for a later run.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use bus::Backoff;
+use commit_telemetry::{OutageRetry, PushHandler, RetryError, TelemetryError};
+use futures::{StreamExt, stream, stream::FuturesUnordered};
+use pulse::{Delivery, ManualAckConsumer, PulseError, PulseMessage, Subscription};
+use runtime::{Clock, Shutdown, SystemClock, error_chain};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use super::{Console, GRACE, Settings, dead_letters::DeadLetters, wiring};
+use crate::{cli::ProcessQueueMessages, commands::counted, config::HgPushesConfig, signals};
+
+/// The number of pushes that are processed concurrently.
+const CONCURRENCY: usize = 4;
+/// The number of unacknowledged messages that RabbitMQ sends. Messages that fail stay unacknowledged, so there is room for
+/// them.
+const PREFETCH: u16 = 200;
+/// The command stops after this number of failed pushes, which have a common cause that an operator must find.
+const MAX_FAILURES: usize = 100;
+/// The most messages of a dry run. Pulse allows no longer queue.
+const MAX_PREVIEW: usize = 10_000;
+/// The tries to reconnect without `--follow`: they take five minutes.
+const RECONNECT_TRIES: u32 = 10;
+/// The waits between tries to reconnect.
+const RECONNECT_BACKOFF: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    factor: 2,
+    cap: Duration::from_secs(60),
+};
+
+/// Runs `events telemetry process-queue-messages`.
+pub(super) async fn process(
+    options: &ProcessQueueMessages,
+    settings: &Settings<'_>,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let (config, pushes) = settings.read_with_pulse()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let telemetry = wiring::telemetry(&config, &clock)?;
+    if options.no_send {
+        // Without StatsD, which counts what was sent.
+        let telemetry = telemetry.dry_run(console.ping_printer());
+        let handler = wiring::push_handler(&config, telemetry, None);
+        return preview(&handler, &pushes, options.timeout).await;
+    }
+    let dead_letters = DeadLetters::of(options.dead_letters.as_deref(), settings.variables);
+    let begun = clock.now();
+    let statsd = wiring::statsd(&config).await;
+    let handler = wiring::push_handler(&config, telemetry, statsd.as_ref());
+    let shutdown = Shutdown::new();
+    let retry = OutageRetry::new(clock.as_ref(), &shutdown);
+    signals::watch(
+        shutdown.clone(),
+        Duration::from_secs(GRACE),
+        Arc::clone(&clock),
+    )
+    .context("cannot watch for signals")?;
+    let run = Run {
+        handler: &handler,
+        pushes: &pushes,
+        retry: &retry,
+        shutdown: &shutdown,
+        dead_letters: &dead_letters,
+        options,
+    };
+    let result = run.run().await;
+    if let Some(statsd) = statsd {
+        statsd.time("job.time", clock.now().duration_since(begun).unsigned_abs());
+    }
+    result
+}
+
+async fn subscribe(
+    pushes: &HgPushesConfig,
+    prefetch: u16,
+) -> Result<ManualAckConsumer, PulseError> {
+    let binding = (&wiring::hgpushes(pushes)).into();
+    let subscription = Subscription::durable(pushes.pulse.clone(), &pushes.queue, vec![binding])?
+        .prefetch(prefetch);
+    ManualAckConsumer::open(subscription, &SystemClock).await
+}
+
+/// Prints the pings of all messages in the queue. The messages return to the queue before they are processed, so other
+/// consumers miss them only for a moment.
+async fn preview(
+    handler: &PushHandler,
+    pushes: &HgPushesConfig,
+    silence: Duration,
+) -> anyhow::Result<()> {
+    let mut inbox = subscribe(pushes, 0).await?;
+    let mut messages: Vec<PulseMessage> = Vec::new();
+    while messages.len() < MAX_PREVIEW
+        && let Ok(taken) = timeout(silence, inbox.next()).await
+    {
+        messages.push(taken?.message);
+    }
+    inbox.close().await;
+    let count = counted(messages.len(), "message");
+    info!("checking {count}, which stay in the queue");
+    let failures: Vec<TelemetryError> = stream::iter(&messages)
+        .map(|message| handler.process(message))
+        .buffer_unordered(CONCURRENCY)
+        .filter_map(|result| std::future::ready(result.err()))
+        .collect()
+        .await;
+    for failure in &failures {
+        let consequence = if failure.is_final() {
+            "a run that sends would move it to the file of dead letters"
+        } else {
+            "it would stay in the queue"
+        };
+        error!(
+            error = error_chain(failure),
+            "cannot process a message; {consequence}"
+        );
+    }
+    if !failures.is_empty() {
+        bail!("cannot process {}", counted(failures.len(), "message"));
+    }
+    info!("checked {count}, sent nothing");
+    Ok(())
+}
+
+/// A run that sends.
+struct Run<'a> {
+    handler: &'a PushHandler,
+    pushes: &'a HgPushesConfig,
+    retry: &'a OutageRetry<'a>,
+    shutdown: &'a Shutdown,
+    dead_letters: &'a DeadLetters,
+    options: &'a ProcessQueueMessages,
+}
+
+/// The way of a message out of the queue.
+enum Settled {
+    Done,
+    DeadLettered,
+}
+
+/// The numbers of messages by their results.
+#[derive(Default)]
+struct Counts {
+    done: usize,
+    dead_lettered: usize,
+    consecutive_dead_letters: usize,
+    failed: usize,
+}
+
+impl Run<'_> {
+    async fn run(&self) -> anyhow::Result<()> {
+        // Wrong settings fail here, before any work.
+        let mut inbox = subscribe(self.pushes, PREFETCH).await?;
+        info!(
+            queue = self.pushes.queue,
+            "reading messages from {}", self.pushes.queue
+        );
+        let mut counts = Counts::default();
+        let mut in_flight = FuturesUnordered::new();
+        // One future at most: it reconnects while the messages in flight are processed.
+        let mut reconnecting = FuturesUnordered::new();
+        loop {
+            let stopping = self.shutdown.is_stopping() || counts.has_common_cause();
+            if stopping && in_flight.is_empty() {
+                break;
+            }
+            let has_room = !stopping && in_flight.len() < CONCURRENCY && reconnecting.is_empty();
+            let is_idle = !self.options.follow && in_flight.is_empty();
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => break,
+                Some(result) = in_flight.next() => self.add(result, &mut counts),
+                () = self.shutdown.stopping(), if !stopping => {}
+                taken = inbox.next(), if has_room => match taken {
+                    Ok(taken) => in_flight.push(self.process(taken)),
+                    Err(error) => reconnecting.push(self.reconnect(error)),
+                },
+                Some(reconnected) = reconnecting.next() => if let Some(reconnected) = reconnected? {
+                    inbox = reconnected;
+                },
+                () = SystemClock.sleep(self.options.timeout), if is_idle && has_room => break,
+            }
+        }
+        drop(in_flight);
+        inbox.close().await;
+        info!("{} done", counted(counts.done, "message"));
+        counts.into_result(&self.dead_letters.name())
+    }
+
+    fn add(&self, result: Result<Settled, RetryError>, counts: &mut Counts) {
+        match result {
+            Ok(Settled::Done) => {
+                counts.done += 1;
+                counts.consecutive_dead_letters = 0;
+            }
+            Ok(Settled::DeadLettered) => {
+                counts.dead_lettered += 1;
+                counts.consecutive_dead_letters += 1;
+            }
+            Err(RetryError::Shutdown) => {}
+            Err(RetryError::Outage(failure)) => {
+                self.shutdown.stop();
+                counts.failed += 1;
+                error!(
+                    error = error_chain(&failure),
+                    "a service stays away; stopping"
+                );
+            }
+            Err(RetryError::Failed(failure)) => {
+                counts.failed += 1;
+                error!(
+                    error = error_chain(&failure),
+                    "cannot process a message; it stays in the queue"
+                );
+            }
+        }
+    }
+
+    async fn process(&self, taken: Delivery) -> Result<Settled, RetryError> {
+        let settled = loop {
+            let result = self.retry.run(|| self.handler.process(&taken.message));
+            match result.await {
+                Err(RetryError::Outage(_)) if self.options.follow => {}
+                Err(RetryError::Failed(error)) if is_permanent(&taken, &error) => {
+                    break self.dead_letter(&taken, error)?;
+                }
+                Err(error) => return Err(error),
+                Ok(()) => break Settled::Done,
+            }
+        };
+        if !taken.acknowledge().await {
+            // Its pings are sent again too, and dropped as duplicates.
+            warn!("cannot acknowledge a message: the connection was lost; it is delivered again");
+        }
+        Ok(settled)
+    }
+
+    fn dead_letter(
+        &self,
+        taken: &Delivery,
+        failure: TelemetryError,
+    ) -> Result<Settled, RetryError> {
+        let reason = error_chain(&failure);
+        let file = self.dead_letters.name();
+        match self.dead_letters.add(&taken.message, &reason) {
+            Ok(()) => {
+                error!(
+                    file,
+                    error = reason,
+                    "a message can never be processed; moved it from the queue to the file of dead letters"
+                );
+                Ok(Settled::DeadLettered)
+            }
+            Err(problem) => {
+                error!(
+                    error = error_chain(problem.as_ref()),
+                    "cannot add a message to the file of dead letters"
+                );
+                Err(RetryError::Failed(failure))
+            }
+        }
+    }
+
+    /// Reconnects: without end with `--follow`, else with [`RECONNECT_TRIES`]. Pulse delivers the messages in flight again.
+    /// `None` during shutdown.
+    async fn reconnect(&self, lost: PulseError) -> anyhow::Result<Option<ManualAckConsumer>> {
+        warn!(
+            error = error_chain(&lost),
+            "cannot read from pulse; reconnecting"
+        );
+        for attempt in 1.. {
+            tokio::select! {
+                () = SystemClock.sleep(RECONNECT_BACKOFF.after(attempt, &SystemClock)) => {}
+                () = self.shutdown.stopping() => break,
+            }
+            match subscribe(self.pushes, PREFETCH).await {
+                Ok(inbox) => return Ok(Some(inbox)),
+                Err(error) if attempt == RECONNECT_TRIES && !self.options.follow => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Counts {
+    /// Whether the failures are so frequent that they have a common cause.
+    fn has_common_cause(&self) -> bool {
+        self.failed + self.consecutive_dead_letters >= MAX_FAILURES
+    }
+
+    /// The result of the command, with the `file` of dead letters.
+    fn into_result(self, file: &str) -> anyhow::Result<()> {
+        let mut problems = Vec::new();
+        if self.dead_lettered > 0 {
+            let count = counted(self.dead_lettered, "message");
+            problems.push(format!(
+                "{count} can never be processed: moved from the queue to {file}"
+            ));
+        }
+        if self.failed > 0 {
+            let count = counted(self.failed, "message");
+            problems.push(format!(
+                "{count} could not be processed: left in the queue for a later run"
+            ));
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        bail!("{}", problems.join("; "))
+    }
+}
+
+/// Whether no later run could process the message either. A changeset that its repository lacks at the second delivery too
+/// was stripped.
+fn is_permanent(taken: &Delivery, error: &TelemetryError) -> bool {
+    error.is_final() || (taken.redelivered && error.is_missing_changeset())
+}
