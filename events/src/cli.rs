@@ -12,6 +12,8 @@ mod source;
 mod telemetry;
 mod triggers;
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 pub use self::builds::{Audit, BuildAction, BuildList, BuildSelector, Builds, OneBuild, Restart};
@@ -63,6 +65,25 @@ pub enum Command {
     Report(Report),
     /// Print messages of Pulse
     Pulse(Pulse),
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Write the manual pages, one for each command
+    Man(Man),
+}
+
+/// Options of `events completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// Shell that reads the completions
+    pub shell: clap_complete::Shell,
+}
+
+/// Options of `events man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Existing directory for the pages
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
 }
 
 /// Options of `events run`.

@@ -3,6 +3,7 @@
 mod builds;
 mod config;
 mod dead_letters;
+mod documentation;
 mod notify;
 mod pulse;
 mod queues;
@@ -21,8 +22,16 @@ use runtime::sanitize;
 use serde::Serialize;
 
 pub use self::{
-    builds::builds, config::config, dead_letters::dead_letters, notify::notify, pulse::pulse,
-    queues::queues, report::report, repositories::repositories, telemetry::telemetry,
+    builds::builds,
+    config::config,
+    dead_letters::dead_letters,
+    documentation::{completions, man},
+    notify::notify,
+    pulse::pulse,
+    queues::queues,
+    report::report,
+    repositories::repositories,
+    telemetry::telemetry,
 };
 use crate::{cli::Deployment, environment, features, source};
 

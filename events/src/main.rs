@@ -66,6 +66,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Telemetry(options) => commands::telemetry(options).await,
         Command::Report(options) => commands::report(options).await,
         Command::Pulse(options) => commands::pulse(options).await,
+        Command::Completions(options) => commands::completions(&options),
+        Command::Man(options) => commands::man(&options),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod builds;
 mod check_config;
+mod command_documentation;
 mod command_line;
 mod commands;
 mod deferred_builds;
