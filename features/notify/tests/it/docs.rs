@@ -19,7 +19,7 @@ use crate::{
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../docs")
+        .join("../../docs")
         .join(name);
     std::fs::read_to_string(path).unwrap()
 }
