@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use bus::RedisBus;
 use futures::{StreamExt, stream::select_all};
 use jiff::Timestamp;
-use notify::{Notification, Plan, Remark};
+use notify::{Notification, Omission, Plan};
 use pulse::PulseMessage;
 use runtime::{Clock, SystemClock, error_chain};
 use serde_json::json;
@@ -72,7 +72,7 @@ async fn preview(notifier: &Notifier, output: Output) -> anyhow::Result<()> {
         let message = message?;
         match dispatcher.plan(&message, SystemClock.now()).await {
             Ok(plan) => {
-                print_remarks(&plan);
+                print_omissions(&plan);
                 if !plan.notifications.is_empty() {
                     show(notifier, &plan, output)?;
                 }
@@ -99,8 +99,8 @@ async fn replay(notifier: &Notifier, options: Replay, output: Output) -> anyhow:
         .dispatcher()
         .plan(&message, SystemClock.now())
         .await?;
-    print_remarks(&plan);
-    let is_faulty = plan.remarks.iter().any(Remark::is_fault);
+    print_omissions(&plan);
+    let is_faulty = plan.omissions.iter().any(Omission::is_fault);
     if dry_run || plan.notifications.is_empty() {
         show(notifier, &plan, output)?;
         if is_faulty {
@@ -159,10 +159,10 @@ async fn replay(notifier: &Notifier, options: Replay, output: Output) -> anyhow:
 }
 
 /// Prints the lines that a notifier would log.
-fn print_remarks(plan: &Plan) {
-    plan.remarks
+fn print_omissions(plan: &Plan) {
+    plan.omissions
         .iter()
-        .for_each(|remark| warn(&format!("task {}: {remark}", plan.task)));
+        .for_each(|omission| warn(&format!("task {}: {omission}", plan.task)));
 }
 
 fn show(notifier: &Notifier, plan: &Plan, output: Output) -> anyhow::Result<()> {

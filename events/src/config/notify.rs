@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
 use anyhow::Context as _;
-use notify::{CHANNELS, FluxSettings, Key, Status};
+use notify::{CHANNELS, InfluxSettings, Key, Status};
 use pulse::Topic;
 use saphyr::{MarkedYaml, Scalar, YamlData};
 use secrecy::SecretString;
@@ -35,7 +35,7 @@ pub struct NotifyConfig {
     /// A folder of templates that replace ours.
     pub templates: Option<PathBuf>,
     /// How many notifications a minute reach one recipient one by one; the others of the minute become a digest.
-    pub storm_limit: u32,
+    pub rate_limit_per_minute: u32,
     /// What is set for each channel.
     pub channels: BTreeMap<String, Values>,
     /// What is set for InfluxDB.
@@ -51,7 +51,7 @@ impl Default for NotifyConfig {
             queue: None,
             identities: None,
             templates: None,
-            storm_limit: 20,
+            rate_limit_per_minute: 20,
             channels: BTreeMap::new(),
             influxdb: BTreeMap::new(),
         }
@@ -131,7 +131,7 @@ impl NotifierConfig {
             if there {
                 info!(
                     key,
-                    variable, "the environment sets this too, and wins over the file"
+                    variable, "environment variable overrides the key of the file"
                 );
             }
         };
@@ -189,7 +189,9 @@ pub(super) fn read(keys: &Section<'_>) -> NotifyConfig {
         channels: channels.collect(),
         influxdb: section
             .optional_section("influxdb")
-            .map_or_else(Values::new, |section| values(&section, FluxSettings::KEYS)),
+            .map_or_else(Values::new, |section| {
+                values(&section, InfluxSettings::KEYS)
+            }),
         services: section
             .optional::<Names>("services")
             .map_or(usual.services, |Names(names)| names),
@@ -198,9 +200,9 @@ pub(super) fn read(keys: &Section<'_>) -> NotifyConfig {
         queue: section.optional("queue"),
         identities: section.optional("identities"),
         templates: section.optional("templates"),
-        storm_limit: section
-            .optional::<Limit>("storm_limit")
-            .map_or(usual.storm_limit, |Limit(limit)| limit),
+        rate_limit_per_minute: section
+            .optional::<Limit>("rate_limit_per_minute")
+            .map_or(usual.rate_limit_per_minute, |Limit(limit)| limit),
     };
     if let Some(webhook) = section.optional_section("webhook") {
         secrets::advise_weak(&webhook, "secret");
@@ -307,14 +309,14 @@ mod tests {
     services: [webhook]
     statuses: [task-failed, artifact-created]
     routing_keys: ['route.index.#']
-    storm_limit: 3
+    rate_limit_per_minute: 3
     webhook: {url: https://hooks.example, secret: 0123456789}
 ",
         );
         assert_eq!(faults, "");
         let NotifierConfig { notify, pulse, .. } = config.expect("it is right");
         assert_eq!(
-            (notify.services, notify.storm_limit),
+            (notify.services, notify.rate_limit_per_minute),
             (vec!["webhook".to_owned()], 3)
         );
         assert_eq!(
@@ -357,8 +359,8 @@ mod tests {
                 "events.notify.routing_keys: expected a list of routing keys",
             ),
             (
-                "storm_limit: 0",
-                "events.notify.storm_limit: expected a whole number from 1 to 10000",
+                "rate_limit_per_minute: 0",
+                "events.notify.rate_limit_per_minute: expected a whole number from 1 to 10000",
             ),
             (
                 "webhook: {url: [x]}",

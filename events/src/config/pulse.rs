@@ -145,7 +145,7 @@ pub fn with_environment(
         let key = "pulse_url, pulse_user or pulse_password";
         info!(
             key,
-            variable, "the environment sets this too, and wins over the file"
+            variable, "environment variable overrides the key of the file"
         );
     }
     Ok(Some(pulse))

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use bus::{Backoff, Policy};
 use notify::{
-    CHANNELS, Channels, Digest, Dispatcher, Flux, FluxSettings, Identities, Notification, Parts,
-    Sender, Templates,
+    CHANNELS, Channels, Digest, Dispatcher, Identities, InfluxRecorder, InfluxSettings,
+    Notification, Parts, Sender, Templates,
 };
 use pulse::{PulseMessage, PulseSettings, Route, Topic};
 use runtime::Clock;
@@ -64,7 +64,7 @@ pub(crate) struct Notifier {
     pub(crate) channels: Arc<Channels>,
     templates: Arc<Templates>,
     identities: Identities,
-    flux: Option<FluxSettings>,
+    influx: Option<InfluxSettings>,
 }
 
 impl Notifier {
@@ -103,7 +103,7 @@ impl Notifier {
             .identities
             .as_deref()
             .map_or_else(|| Ok(Identities::default()), Identities::load)?;
-        let flux = FluxSettings::open(&notify.influxdb, environment)?;
+        let influx = InfluxSettings::open(&notify.influxdb, environment)?;
         Ok(Some(Self {
             pulse,
             taskcluster,
@@ -111,7 +111,7 @@ impl Notifier {
             channels,
             templates,
             identities,
-            flux,
+            influx,
             config,
         }))
     }
@@ -154,7 +154,7 @@ impl Notifier {
     /// Installs listener, dispatcher and sender.
     pub(crate) fn install(self, app: &mut App) -> anyhow::Result<()> {
         let pulse = self.pulse.clone().context(
-            "the notifier listens to Pulse: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD",
+            "the notifier needs a user on Pulse: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD",
         )?;
         let names: Vec<_> = self.channels.iter().map(notify::Channel::name).collect();
         info!("notify: sending over {}", names.join(", "));
@@ -165,13 +165,17 @@ impl Notifier {
             Arc::clone(&self.templates),
             NOTIFY,
             NOTIFY_DIGESTS,
-            self.config.notify.storm_limit,
+            self.config.notify.rate_limit_per_minute,
         );
-        if let Some(settings) = &self.flux {
-            info!("notify: writing the duration of each sending to {settings:?}");
+        if let Some(settings) = &self.influx {
+            info!(
+                host = settings.url.host_str(),
+                database = settings.database,
+                "notify: writing channel timings to InfluxDB"
+            );
             let http = http_client::client(REQUEST)?;
-            let (flux, writer) = Flux::new(settings.clone(), http, app.clock.clone());
-            sender = sender.timed_by(flux);
+            let (influx, writer) = InfluxRecorder::new(settings.clone(), http, app.clock.clone());
+            sender = sender.with_timings(influx);
             app.service(writer);
         }
         app.consumer(PULSE_NOTIFY, self.dispatcher());

@@ -1,11 +1,11 @@
-//! Amazon Web Services: one signed call, and what its refusals mean.
+//! Client of Amazon Web Services: signed calls, credentials, and the meaning of error codes.
 //!
 //! The SDKs of the services are not used: seven calls of three services do not need 460,000 lines of generated code, nor
-//! timers and retries beside those of this project. `aws-sigv4`, which the SDKs sign with, does it over the client that
-//! everything here uses. Credentials that are not set are [searched](identity) as the SDKs do it.
+//! timers and retries beside those of this project. `aws-sigv4`, which the SDKs sign with, signs requests
+//! of the HTTP client of all channels. Credentials that are not set are [searched](credentials) like the SDKs do.
 
-mod identity;
-mod refusal;
+mod credentials;
+mod service_error;
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -31,66 +31,66 @@ use tokio::{
 use url::Url;
 
 use self::{
-    identity::{Identity, Search},
-    refusal::Refusal,
+    credentials::{Identity, Search},
+    service_error::Refusal,
 };
 use crate::{ChannelError, Key, Parts, Settings, SettingsError, text::one_line};
 
-/// Who calls.
+/// The id of the access key.
 pub(crate) const ACCESS_KEY_ID: Key = Key::new("access_key_id").or_variable("AWS_ACCESS_KEY_ID");
-/// What proves it.
+/// The secret of the access key.
 pub(crate) const SECRET_ACCESS_KEY: Key =
     Key::new("secret_access_key").or_variable("AWS_SECRET_ACCESS_KEY");
-/// What belongs to credentials that end by themselves.
+/// The token of temporary credentials.
 pub(crate) const SESSION_TOKEN: Key = Key::new("session_token").or_variable("AWS_SESSION_TOKEN");
 /// Where the service is called.
 pub(crate) const REGION: Key = Key::new("region").or_variable("AWS_REGION");
-/// Its address, where it is not Amazon's: of a compatible store, say.
+/// The address of another provider, such as a compatible store.
 pub(crate) const ENDPOINT: Key = Key::new("endpoint").or_variable("AWS_ENDPOINT_URL");
 
-/// The region where none is set: that of Taskcluster's own stores.
+/// The default region: that of Taskcluster's own stores.
 pub(crate) const DEFAULT_REGION: &str = "us-west-2";
 /// The longest name of a region, in bytes.
 const MAX_REGION: usize = 40;
-/// The longest answer that is read, in bytes.
+/// The bytes of an answer that are read at most.
 const MAX_ANSWER: usize = 256 * 1024;
-/// How long the search for credentials may take.
+/// The time limit of the search for credentials.
 const LONGEST_SEARCH: Duration = Duration::from_secs(20);
-/// The longest text of why there are none, in bytes.
+/// The longest text of a failed search, in bytes.
 const MAX_PROBLEM: usize = 400;
-/// How long a call may take, with a part of a log in it.
+/// The time limit of a call, which may upload a part of a log.
 const LONGEST_CALL: Duration = Duration::from_secs(60);
 
-/// A service of Amazon's.
+/// A service of Amazon.
 pub(crate) struct Service {
-    /// The channel that calls it.
+    /// The channel that uses it.
     pub(crate) channel: &'static str,
-    /// Its name within a signature.
+    /// Its name in signatures.
     pub(crate) name: &'static str,
-    /// What its host's name begins with.
+    /// The prefix of its host name.
     pub(crate) host: &'static str,
-    /// The key that names what is used of it, such as `notify.sns.arn`.
+    /// The key of the resource, such as `notify.sns.arn`.
     pub(crate) resource: &'static str,
-    /// The key that names its region.
+    /// The key of its region.
     pub(crate) region: &'static str,
-    /// Whether it stores what it is given. Then names are signed as they are, and bodies by a header as well.
+    /// Whether it is S3: then signatures use names without normalization, and a header with the hash of the body.
     pub(crate) is_store: bool,
 }
 
-/// The right to call one service in one region.
+/// A client for one service.
 pub(crate) struct Aws {
     service: &'static Service,
-    /// As they are set.
+    /// From the settings.
     region: Option<String>,
     endpoint: Option<Url>,
     identity: Identity,
-    /// Known from the first call on.
+    /// Determined by the first call.
     place: OnceCell<Place>,
     http: reqwest::Client,
     clock: Arc<dyn Clock>,
 }
 
-/// Where a service is called.
+/// The region and the address of a service.
 struct Place {
     region: String,
     endpoint: Url,
@@ -98,29 +98,29 @@ struct Place {
 
 /// A call before it is signed.
 pub(crate) struct Call<'a> {
-    /// What is tried, for errors, such as `publish to the topic`.
+    /// The action, for errors, such as `publish to the topic`.
     pub(crate) what: &'static str,
     pub(crate) method: Method,
     /// The path below the endpoint, of characters that need no encoding.
     pub(crate) path: &'a str,
     /// The query, in the same way.
     pub(crate) query: &'a str,
-    /// Names in lower case, and values.
+    /// Names (in lower case) and values.
     pub(crate) headers: &'a [(&'static str, &'static str)],
     pub(crate) body: Bytes,
 }
 
-/// What a successful call was answered with.
+/// The answer of a successful call.
 pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
-/// How a call ended that the service answered.
+/// The outcome of a call with an answer.
 enum Attempt {
     Answered(Answer),
     Refused {
-        /// Whether it accepts our credentials, and they give no right to this.
+        /// Whether the credentials are valid, and only lack the right.
         is_for_a_right: bool,
         error: ChannelError,
     },
@@ -136,12 +136,13 @@ impl Aws {
     ) -> Result<Self, SettingsError> {
         let region = region.or_else(|| settings.optional_text(REGION.name));
         if region.as_deref().is_some_and(|region| !is_region(region)) {
-            return Err(settings.unfit(REGION.name, "the name of a region such as us-west-2"));
+            return Err(settings.invalid(REGION.name, "the name of a region such as us-west-2"));
         }
-        let unfit = || settings.unfit(ENDPOINT.name, "an address that begins with http or https");
+        let invalid =
+            || settings.invalid(ENDPOINT.name, "an address that begins with http or https");
         let endpoint = settings
             .optional_text(ENDPOINT.name)
-            .map(|endpoint| Url::parse(&endpoint).map_err(|_| unfit()));
+            .map(|endpoint| Url::parse(&endpoint).map_err(|_| invalid()));
         let endpoint = endpoint.transpose()?;
         let is_plain = |endpoint: &Url| {
             let plain = endpoint.username().is_empty()
@@ -153,7 +154,7 @@ impl Aws {
             .as_ref()
             .is_some_and(|endpoint| !is_plain(endpoint))
         {
-            return Err(unfit());
+            return Err(invalid());
         }
         let (http, clock) = (parts.http.clone(), Arc::clone(parts.clock));
         let is_set = [ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN]
@@ -224,7 +225,7 @@ impl Aws {
         self.service.channel
     }
 
-    /// Signs a call and makes it, once. It ends by itself within a minute.
+    /// Signs and makes a call, without retries. It ends within a minute.
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<Answer, ChannelError> {
         match self.attempt(call).await? {
             Attempt::Answered(answer) => Ok(answer),
@@ -232,8 +233,8 @@ impl Aws {
         }
     }
 
-    /// Makes a call that only reads, to see whether the service accepts our credentials. A refusal for want of a right
-    /// says that it does: notifications need no right to read.
+    /// Makes a call that only reads, to verify the credentials. An answer that a right is missing counts as success:
+    /// notifications need no right to read.
     pub(crate) async fn ask(&self, call: Call<'_>) -> Result<String, ChannelError> {
         let what = call.what;
         let end = match self.attempt(call).await? {
@@ -265,9 +266,9 @@ impl Aws {
         let answered = timeout(LONGEST_CALL, self.answer(call, place, &credentials)).await;
         let (status, headers, body) =
             answered.unwrap_or_else(|_| Err(self.unanswered(host, what, "no answer in time")))?;
-        // A store may begin to answer before it knows how it will end.
+        // A store may begin its answer, with a status of success, before the call fails.
         let is_refusal =
-            !status.is_success() || (self.service.is_store && refusal::is_error(&body));
+            !status.is_success() || (self.service.is_store && service_error::is_error(&body));
         if is_refusal {
             let refusal = Refusal::read(status, &headers, &body);
             let error = refusal.judge(what, host, self.service, &secrets(&credentials));
@@ -376,7 +377,7 @@ impl Aws {
             channel: self.channel(),
             problem: format!(
                 "cannot sign to {what}: {problem}: {}",
-                refusal::set_credentials(self.service)
+                service_error::set_credentials(self.service)
             ),
         }
     }
@@ -388,7 +389,7 @@ impl Aws {
         }
     }
 
-    /// That nobody knows whether it was done. A store may be asked for the same again: it has it once all the same.
+    /// The error for an unknown outcome. Repeating a call to a store is safe: it stores the object once.
     fn unanswered(&self, host: &str, what: &str, problem: &str) -> ChannelError {
         if self.service.is_store {
             return self.unreachable(host, what, problem);
@@ -402,7 +403,7 @@ impl Aws {
     }
 }
 
-/// What an error must not hold.
+/// The secrets that an error must not hold.
 fn secrets(credentials: &Credentials) -> Vec<&str> {
     let keys = [credentials.access_key_id(), credentials.secret_access_key()];
     keys.into_iter()
@@ -410,7 +411,7 @@ fn secrets(credentials: &Credentials) -> Vec<&str> {
         .collect()
 }
 
-/// Whether it can be a region: it becomes a part of a host's name.
+/// Whether the text is safe as a region: it becomes a part of a host name.
 pub(crate) fn is_region(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=MAX_REGION).contains(&text.len())

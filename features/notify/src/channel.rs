@@ -1,4 +1,4 @@
-//! What a channel is: the one trait that mail, IRC and all the others implement.
+//! The trait that mail, IRC and all other channels implement, and its errors.
 
 use std::time::Duration;
 
@@ -8,129 +8,126 @@ use thiserror::Error;
 
 use crate::Notification;
 
-/// How long a notification is deferred while its peer does not answer.
+/// The pause of a notification while its peer is away.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(30);
-/// How long it is deferred while our credentials are not accepted. Only an operator can help.
+/// The pause while the peer rejects our credentials. Only an operator can correct them.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(60);
-/// The bounds of the pause that a peer asks for.
+/// The bounds of a pause that a peer requests.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// See [`SHORTEST_PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// A way to people, or to their machines.
+/// A way to send notifications, such as mail or IRC.
 ///
-/// One is opened for the whole process, and sends several notifications at once. It connects when it first sends, and
-/// again after its connection broke: a peer that is away must not keep the process from starting.
+/// A process opens one of each, which sends several notifications at once. It connects with the first notification, and
+/// reconnects after an error: a peer that is away must not keep the process from starting.
 #[async_trait]
 pub trait Channel: Send + Sync + 'static {
     /// Its name in `plugins`, in settings and in logs.
     fn name(&self) -> &'static str;
 
-    /// The recipients of this notification, each by a name that [`Channel::send`] understands: an address, a nick, a
-    /// room. A channel with one fixed receiver gives that one. Each is sent to, tried again and given up on its own.
+    /// The recipients of this notification, each by a name that [`Channel::send`] accepts: an address, a nick, a room. A
+    /// channel with one fixed recipient returns that one. Sending, retries and dead letters are separate for each.
     ///
-    /// The names are shown in logs and records, so they hold no secret. None at all: there is nothing to send.
+    /// The names appear in logs and records, so they hold no secret. With no recipient, nothing is sent.
     fn recipients(&self, notification: &Notification) -> Vec<String>;
 
-    /// The part of a recipient's name by which notifications are counted and recipients are muted: the whole name, unless
-    /// it says more than where something is sent, such as who is addressed there.
-    fn place<'a>(&self, recipient: &'a str) -> &'a str {
+    /// The part of a recipient's name to which throttle and mutes apply: the whole name, unless it holds more than the
+    /// address, such as the nicks that a line on IRC mentions.
+    fn address<'a>(&self, recipient: &'a str) -> &'a str {
         recipient
     }
 
-    /// Whether people read it: then many notifications within a minute become one digest. What machines read is never
-    /// gathered.
+    /// Whether people read it: then notifications beyond the throttle become one digest. Programs receive each of them.
     fn is_read_by_people(&self) -> bool {
         true
     }
 
-    /// Sends to one recipient; `Ok` when the peer has taken it.
+    /// Sends to one recipient; `Ok` when the peer has accepted it.
     ///
-    /// It may be called again for what was sent already, when the process died at once after that:
-    /// [`Notification::key`] is the same then, for peers that can tell by it. It ends by itself after a minute at the
-    /// latest where it does not carry a stream; when the future is dropped, nothing of it may go on. One that does not end
-    /// is dropped after two hours.
+    /// When a process dies right after sending, the next one sends the same again, with the same [`Notification::key`]:
+    /// pass it to peers that can drop duplicates by it. Without a stream, it ends within a minute; the caller drops the
+    /// future after two hours. After that, nothing of it may continue.
     ///
-    /// Where nobody can tell whether the peer has taken it, that is [`ChannelError::Failed`]: a peer that takes everything
-    /// and never says so must not be sent the same for a whole day.
+    /// When it is unknown whether the peer has accepted it, return [`ChannelError::Failed`], which limits the attempts: a
+    /// peer that accepts everything and never confirms must not receive the same for a day.
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError>;
 
-    /// Asks the peer whether it would take something of ours, without sending anything that people or machines notice.
+    /// Checks that the peer would accept our notifications, without an effect that recipients notice.
     async fn check(&self) -> Result<Checked, ChannelError> {
         Ok(Checked {
             found: None,
-            by_hand: Some("its settings are complete; its peer cannot be asked".to_owned()),
+            by_hand: Some("its settings are complete; its peer offers no check".to_owned()),
         })
     }
 
-    /// Called once when the last notification is sent: take leave of the peer.
+    /// Closes the connection. Called once, after the last notification.
     async fn close(&self) {}
 }
 
-/// What a channel's peer answers without being sent anything.
+/// The result of [`Channel::check`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// What was asked, and what the peer answered. `None` where nothing can be asked.
+    /// The request and the peer's answer. `None` where the peer offers no check.
     pub found: Option<String>,
-    /// What only a notification can show. `None` where nothing is left.
+    /// The part that only a real notification can verify. `None` where there is none.
     pub by_hand: Option<String>,
 }
 
-/// Why a notification was not sent. Each `problem` is for operators, on one line: what was tried, what the peer said (made
-/// harmless by [`crate::text::one_line`]), what to do. None holds a secret.
+/// Why a notification was not sent. Each `problem` is one line for operators: what failed, the peer's answer (sanitized by
+/// [`crate::text::one_line`]), what to do. None holds a secret.
 #[derive(Debug, Error)]
 pub enum ChannelError {
-    /// The peer will never take this notification, or it cannot be written at all.
+    /// The peer rejects this notification permanently, or it cannot be rendered.
     #[error("{channel} refused it: {problem}")]
     Refused {
         /// The channel.
         channel: &'static str,
-        /// What was refused, and why.
+        /// The part that was refused, and the reason.
         problem: String,
     },
-    /// The recipient does not exist, or never wants anything: it is left alone for a day.
-    #[error("{channel} cannot reach {recipient}, nothing more is sent there for a day: {problem}")]
+    /// The recipient does not exist, or blocks us: it is muted for a day.
+    #[error("{channel} cannot reach {recipient}; muted for a day: {problem}")]
     HardBounce {
         /// The channel.
         channel: &'static str,
-        /// Who cannot be reached.
+        /// The recipient.
         recipient: String,
-        /// What the peer says.
+        /// The peer's answer.
         problem: String,
     },
-    /// It failed, which may pass: a full mailbox, an answer that makes no sense, none to what was sent as a whole. Costs an
-    /// attempt.
+    /// A failure that may pass: a full mailbox, an invalid answer, no answer after the whole request. Counts an attempt.
     #[error("{channel} failed: {problem}")]
     Failed {
         /// The channel.
         channel: &'static str,
-        /// What happened.
+        /// The failure.
         problem: String,
     },
-    /// The peer wants to be left alone for a while.
-    #[error("{channel} has too much to do: {problem}")]
+    /// The peer limits our rate, or is overloaded.
+    #[error("{channel} is busy: {problem}")]
     Busy {
         /// The channel.
         channel: &'static str,
-        /// How long, where it says so.
+        /// The pause that the peer requests.
         retry_after: Option<Duration>,
-        /// What the peer says.
+        /// The peer's answer.
         problem: String,
     },
-    /// The peer cannot be reached, or the connection broke before it can have taken anything.
+    /// The peer cannot be reached, or the connection broke before it can have accepted anything.
     #[error("{channel} cannot be reached: {problem}")]
     Unreachable {
         /// The channel.
         channel: &'static str,
-        /// What was tried and what happened.
+        /// The attempt and its failure.
         problem: String,
     },
-    /// The peer does not accept our credentials, or they give no right to this.
-    #[error("{channel} does not accept our credentials: {problem}")]
+    /// The peer rejects our credentials, or they lack a right.
+    #[error("{channel} rejects our credentials: {problem}")]
     Credentials {
         /// The channel.
         channel: &'static str,
-        /// What the peer says, and which settings to look at.
+        /// The peer's answer, and the settings to correct.
         problem: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Every channel there is: one file, and one line of [`CHANNELS`].
+//! The channels: one file each, and one line in [`CHANNELS`].
 
 pub(crate) mod http;
 mod irc;
@@ -33,7 +33,7 @@ pub static CHANNELS: &[Registration] = &[
 ];
 
 impl Templates {
-    /// Our templates: the common ones, and those of every channel.
+    /// The built-in templates: the common ones, and those of every channel.
     pub fn ours() -> Result<Self, TemplateError> {
         Self::new(CHANNELS.iter().flat_map(|channel| channel.templates))
     }
@@ -43,8 +43,8 @@ impl Templates {
 pub struct Channels(BTreeMap<&'static str, Box<dyn Channel>>);
 
 impl Channels {
-    /// Opens the channels `names`. `file` holds their sections of the configuration file; `environment` gives the values of
-    /// environment variables, which win over the file. What loses is logged.
+    /// Opens the channels `names`. `file` holds their sections of the configuration file; `environment` returns the values of
+    /// environment variables, which override the file. Overridden keys are logged.
     pub fn open(
         names: &[String],
         file: &BTreeMap<String, BTreeMap<String, SecretString>>,
@@ -62,7 +62,7 @@ impl Channels {
                         .map(|known| known.name)
                         .collect::<Vec<_>>()
                         .join(", ");
-                    SettingsError::NoChannel {
+                    SettingsError::UnknownChannel {
                         name: one_line(name, 60),
                         known,
                     }
@@ -70,13 +70,13 @@ impl Channels {
             let section = file.get(name).unwrap_or(&nothing);
             let settings =
                 Settings::layered(registration.name, registration.keys, section, environment)?;
-            settings.tell_overridden();
+            settings.log_overridden();
             channels.push((registration.open)(&settings, parts)?);
         }
         Ok(Self::new(channels))
     }
 
-    /// These channels.
+    /// Creates the set of these channels.
     pub fn new(channels: Vec<Box<dyn Channel>>) -> Self {
         Self(
             channels
@@ -86,18 +86,18 @@ impl Channels {
         )
     }
 
-    /// The channel of that name, if it is open.
+    /// The channel with this name, if it is open.
     pub fn get(&self, name: &str) -> Option<&dyn Channel> {
         self.0.get(name).map(AsRef::as_ref)
     }
 
-    /// Every channel that is open.
+    /// The open channels.
     pub fn iter(&self) -> impl Iterator<Item = &dyn Channel> {
         self.0.values().map(AsRef::as_ref)
     }
 }
 
-/// Whether `host` is this machine: on the way there, nobody reads what is sent in the clear.
+/// Whether `host` is this machine: then a connection without TLS exposes no secret.
 fn is_this_machine(host: &str) -> bool {
     host == "localhost"
         || host

@@ -1,4 +1,4 @@
-//! From a message of Pulse to one notification for each (channel, identity) that the task asks for.
+//! From a message of Pulse to one notification for each (channel, identity) in the task's section.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,74 +15,74 @@ use url::Url;
 use crate::{
     Channels, DispatchError, Identities, Links, LogLink, Notification, NotifiedTask, Templates,
     event::Event,
-    fields::fill,
     notification::MAX_MESSAGE,
-    section::Fields,
-    share::{self, MAX_ARTIFACTS, MAX_IDENTIFIED, MAX_RECIPIENTS, Place},
+    placeholders::fill,
+    task_limits::{self, ArtifactRank, MAX_ARTIFACTS, MAX_IDENTIFIED, MAX_RECIPIENTS},
+    task_section::NotificationSection,
     templates::{MESSAGE, SUBJECT},
     text::{bounded, one_line},
 };
 
-/// The longest name of a task that is kept, in bytes.
+/// The longest task name, in bytes; the rest is cut.
 const MAX_NAME: usize = 300;
-/// The most build properties that are kept, and the longest of their texts, in bytes.
+/// The most build properties, and the longest of their texts in bytes; the rest is cut.
 const MAX_PROPS: (usize, usize) = (50, 200);
-/// Where a worker writes its log while the task runs and after.
+/// The artifact with a run's log, while the task runs and afterwards.
 const LOG: &str = "public/logs/live_backing.log";
 
-/// What a message of Pulse leads to.
+/// The notifications that a message of Pulse leads to.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// The task.
+    /// The task's id.
     pub task: String,
     /// One for each channel and identity.
     pub notifications: Vec<Notification>,
-    /// What there is to say of it.
-    pub remarks: Vec<Remark>,
+    /// The requests of the task that are ignored.
+    pub omissions: Vec<Omission>,
 }
 
-/// The reason for not sending a notification that the task seems to ask for.
+/// A request of a task that is ignored, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Remark {
-    /// The section is none.
-    #[error("nobody is notified, the task asks for it wrongly: {problem}")]
+pub enum Omission {
+    /// The section cannot be read.
+    #[error("ignoring task: its notification section is malformed: {problem}")]
     Malformed {
-        /// What is wrong.
+        /// The fault.
         problem: String,
     },
-    /// It names an identity that there is not.
-    #[error("the task asks to notify {id}, who is not among the identities: left out")]
-    NoIdentity {
-        /// Who.
+    /// The section names an unknown identity.
+    #[error("ignoring identity {id}: it is not in the identities file")]
+    UnknownIdentity {
+        /// Its name in the section.
         id: String,
     },
-    /// It names a channel that there is not here.
-    #[error("the task asks for the channel {channel}, which is not open here: left out")]
+    /// The section names a channel that is unknown, or not enabled.
+    #[error("ignoring channel {channel}: it is not enabled here")]
     Closed {
-        /// Which.
+        /// Its name in the section.
         channel: String,
     },
-    /// It names too many.
-    #[error("the task names {count} recipients too many on {channel}: left out")]
+    /// The section names more recipients than a task may have.
+    #[error("ignoring {count} recipients on {channel}: the task names too many")]
     TooMany {
-        /// On which channel.
+        /// The channel.
         channel: String,
-        /// How many are left out.
+        /// The number of ignored recipients.
         count: usize,
     },
-    /// Taskcluster does not know the task any more.
-    #[error("nobody is notified, taskcluster does not know the task any more")]
+    /// Taskcluster no longer has the task.
+    #[error("ignoring task: taskcluster no longer has it")]
     Gone,
 }
 
-impl Remark {
-    /// Whether the task asks for something that can be nothing.
+impl Omission {
+    /// Whether the task's definition needs a correction.
     pub fn is_fault(&self) -> bool {
         matches!(self, Self::Malformed { .. })
     }
 
-    /// Whether operators are to know, who have no part in what tasks ask for elsewhere.
-    fn is_of_interest(&self) -> bool {
+    /// Whether it is logged as a warning. Tasks also name channels of other deployments, which concern no operator here.
+    fn is_warning(&self) -> bool {
         !matches!(self, Self::Closed { .. } | Self::Gone)
     }
 }
@@ -90,11 +90,11 @@ impl Remark {
 impl Plan {
     fn log(&self) {
         let task = &self.task;
-        for remark in &self.remarks {
-            if remark.is_of_interest() {
-                warn!(task, "{remark}");
+        for omission in &self.omissions {
+            if omission.is_warning() {
+                warn!(task, "{omission}");
             } else {
-                debug!(task, "{remark}");
+                debug!(task, "{omission}");
             }
         }
     }
@@ -102,7 +102,7 @@ impl Plan {
 
 /// Handles messages of Pulse about tasks.
 ///
-/// The definition is fetched for each message: a task says itself whether anybody is to know.
+/// It fetches the definition for each message: only that names the recipients.
 pub struct Dispatcher {
     taskcluster: Taskcluster,
     root: Url,
@@ -113,8 +113,8 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Asks `taskcluster` for the tasks, sends to `notifications` for those of `channels` that a task asks for. Links lead
-    /// to the deployment at `root`, as people reach it.
+    /// Fetches definitions from `taskcluster`, and sends to `notifications`. Links lead to the deployment at `root`, the
+    /// address that people use.
     pub fn new(
         taskcluster: Taskcluster,
         root: Url,
@@ -133,8 +133,7 @@ impl Dispatcher {
         }
     }
 
-    /// What a message of Pulse leads to: one notification for each channel and identity. Nothing is sent, and nothing
-    /// logged.
+    /// The notifications that a message of Pulse leads to, without sending or logging anything.
     pub async fn plan(
         &self,
         message: &PulseMessage,
@@ -148,7 +147,7 @@ impl Dispatcher {
         let definition = match self.taskcluster.task(&event.task_id).await {
             Ok(definition) => definition,
             Err(TaskclusterError::NotFound { .. }) => {
-                plan.remarks.push(Remark::Gone);
+                plan.omissions.push(Omission::Gone);
                 return Ok(plan);
             }
             Err(source) => {
@@ -158,25 +157,25 @@ impl Dispatcher {
                 });
             }
         };
-        let section = match Fields::of_task(&definition.extra, event.status) {
+        let section = match NotificationSection::of_task(&definition.extra, event.status) {
             Ok(Some(section)) => section,
             Ok(None) => return Ok(plan),
             Err(malformed) => {
-                plan.remarks.push(Remark::Malformed {
+                plan.omissions.push(Omission::Malformed {
                     problem: malformed.to_string(),
                 });
                 return Ok(plan);
             }
         };
         let mut named = BTreeMap::new();
-        for (identity, fields) in self.identified(&section, &mut plan.remarks) {
+        for (identity, fields) in self.identified(&section, &mut plan.omissions) {
             for name in fields.plugins() {
                 let Some(channel) = self.channels.get(name) else {
-                    let remark = Remark::Closed {
+                    let omission = Omission::Closed {
                         channel: one_line(name, 60),
                     };
-                    if !plan.remarks.contains(&remark) {
-                        plan.remarks.push(remark);
+                    if !plan.omissions.contains(&omission) {
+                        plan.omissions.push(omission);
                     }
                     continue;
                 };
@@ -188,7 +187,7 @@ impl Dispatcher {
                 let is_over = *total + count > MAX_IDENTIFIED && identity.is_some();
                 left_out += if is_over { count } else { 0 };
                 if left_out > 0 {
-                    plan.remarks.push(Remark::TooMany {
+                    plan.omissions.push(Omission::TooMany {
                         channel: name.to_owned(),
                         count: left_out,
                     });
@@ -208,17 +207,17 @@ impl Dispatcher {
         Ok(plan)
     }
 
-    /// The section itself, and what comes of it for each identity that it names.
+    /// The section itself, and its overlay with each identity that it names.
     fn identified<'a>(
         &self,
-        section: &'a Fields,
-        remarks: &mut Vec<Remark>,
-    ) -> Vec<(Option<&'a str>, Fields)> {
+        section: &'a NotificationSection,
+        omissions: &mut Vec<Omission>,
+    ) -> Vec<(Option<&'a str>, NotificationSection)> {
         let mut identified = vec![(None, section.clone())];
         for id in section.ids() {
             match self.identities.get(id) {
                 Some(fields) => identified.push((Some(id), fields.over(section))),
-                None => remarks.push(Remark::NoIdentity {
+                None => omissions.push(Omission::UnknownIdentity {
                     id: one_line(id, 60),
                 }),
             }
@@ -228,13 +227,13 @@ impl Dispatcher {
 
     #[expect(
         clippy::too_many_arguments,
-        reason = "everything that a notification is made of meets here"
+        reason = "a notification is made of all these"
     )]
     fn notification(
         &self,
         channel: &str,
         identity: Option<&str>,
-        fields: &Fields,
+        fields: &NotificationSection,
         event: &Event,
         definition: &TaskDefinition,
         message: &PulseMessage,
@@ -303,7 +302,7 @@ impl Dispatcher {
 /// The address of `path` below `root`.
 fn below<'a>(root: &Url, path: impl IntoIterator<Item = &'a str>) -> Url {
     let mut url = root.clone();
-    // Only an address that can hold no path has no segments, and none of those is reached over HTTP.
+    // Only an address without a path, such as `mailto:`, has no segments; no HTTP address is one.
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(path);
     }
@@ -344,25 +343,25 @@ impl Handler<PulseMessage> for Dispatcher {
             ..
         }) = plan.notifications.first()
         {
-            match share::place(cx, &task.id, task.run_id, artifact).await? {
-                Place::Free => {}
-                Place::Last => {
+            match task_limits::rank_artifact(cx, &task.id, task.run_id, artifact).await? {
+                ArtifactRank::Within => {}
+                ArtifactRank::Last => {
                     let words = format!(
-                        "(The task made {MAX_ARTIFACTS} artifacts by now: of further ones nobody is notified.)"
+                        "(The task created {MAX_ARTIFACTS} artifacts: later ones are not notified.)"
                     );
                     plan.notifications
                         .iter_mut()
                         .for_each(|one| one.note(&words));
                 }
-                Place::Over => {
+                ArtifactRank::FirstOver => {
                     warn!(
                         task = task.id,
                         most = MAX_ARTIFACTS,
-                        "nobody is notified of this artifact, nor of further ones: the task makes too many"
+                        "ignoring this artifact and later ones: the task created too many"
                     );
                     return Ok(Outcome::Done);
                 }
-                Place::FarOver => return Ok(Outcome::Done),
+                ArtifactRank::Over => return Ok(Outcome::Done),
             }
         }
         for notification in plan.notifications {

@@ -7,38 +7,36 @@ use thiserror::Error;
 
 use crate::TemplateError;
 
-/// Why a message of Pulse gave no notifications.
+/// Why a message of Pulse could not be dispatched.
 #[derive(Debug, Error)]
 pub enum DispatchError {
-    /// It came from an exchange that tells of no status.
-    #[error(
-        "the exchange {exchange} tells of no status of a task: route no such messages to the notifier"
-    )]
-    Exchange {
+    /// The exchange is not one of task statuses.
+    #[error("{exchange} is not a task-status exchange; remove it from the notifier's routes")]
+    UnknownExchange {
         /// The exchange.
         exchange: String,
     },
-    /// What should be the id of a task is none.
-    #[error("a message of {exchange} speaks of the task {id}, which can be none")]
-    NoId {
+    /// The id of the task, or of its group, is malformed.
+    #[error("invalid task id {id} in a message from {exchange}")]
+    InvalidTaskId {
         /// The exchange.
         exchange: String,
-        /// What stands for the id.
+        /// The malformed id.
         id: String,
     },
-    /// It cannot be read.
+    /// The body cannot be parsed.
     #[error(transparent)]
     Unreadable(#[from] UnreadableBody),
-    /// Taskcluster does not tell what the task asks for.
+    /// The task's definition cannot be fetched.
     #[error("cannot load the recipients of task {task}")]
     Task {
         /// The task.
         task: String,
-        /// What Taskcluster says.
+        /// The error of Taskcluster.
         #[source]
         source: TaskclusterError,
     },
-    /// A text could not be written.
+    /// A template could not be rendered.
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// The bus failed.
@@ -49,7 +47,9 @@ pub enum DispatchError {
 impl Retryable for DispatchError {
     fn retry(&self) -> Retry {
         match self {
-            Self::Exchange { .. } | Self::NoId { .. } | Self::Template(_) => Retry::Never,
+            Self::UnknownExchange { .. } | Self::InvalidTaskId { .. } | Self::Template(_) => {
+                Retry::Never
+            }
             Self::Unreadable(error) => error.retry(),
             Self::Task { source, .. } => source.retry(),
             Self::Bus(error) => error.retry(),

@@ -1,4 +1,4 @@
-//! What Pulse says of a task, as far as notifications need it.
+//! The task event in a message of Pulse.
 
 use std::collections::BTreeSet;
 
@@ -14,21 +14,21 @@ use crate::{DispatchError, Status};
 
 /// The length of a task's id.
 const ID_LENGTH: usize = 22;
-/// The most runs that are spoken of: a task is tried again fewer times than that.
+/// The most runs that are kept, the last ones. Taskcluster retries a task fewer times.
 const MAX_RUNS: usize = 50;
-/// The longest name of an artifact that is spoken of, in bytes. The queue allows 1,024.
+/// The longest name of an artifact, in bytes: the queue's own limit.
 const MAX_ARTIFACT: usize = 1024;
 
-/// Something happened to a task.
+/// A change of a task.
 #[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) status: Status,
     pub(crate) task_id: String,
     pub(crate) group_id: String,
     pub(crate) run_id: Option<u32>,
-    /// Every run of the message.
+    /// All runs in the message.
     pub(crate) runs: Vec<u32>,
-    /// Those that a worker had: they have logs.
+    /// The runs that a worker started: they have logs.
     pub(crate) started: BTreeSet<u32>,
     pub(crate) artifact: Option<String>,
 }
@@ -46,9 +46,10 @@ struct Named {
 impl Event {
     pub(crate) fn read(message: &PulseMessage) -> Result<Self, DispatchError> {
         let exchange = &message.routing.exchange;
-        let status = Status::of_exchange(exchange).ok_or_else(|| DispatchError::Exchange {
-            exchange: crate::text::one_line(exchange, 200),
-        })?;
+        let status =
+            Status::of_exchange(exchange).ok_or_else(|| DispatchError::UnknownExchange {
+                exchange: crate::text::one_line(exchange, 200),
+            })?;
         let TaskMessage {
             status: task,
             run_id,
@@ -56,7 +57,7 @@ impl Event {
         } = message.json()?;
         for id in [&task.task_id, &task.task_group_id] {
             if !is_id(id) {
-                return Err(DispatchError::NoId {
+                return Err(DispatchError::InvalidTaskId {
                     exchange: exchange.clone(),
                     id: crate::text::one_line(id, 60),
                 });
@@ -86,7 +87,7 @@ impl Event {
     }
 }
 
-/// Whether it can be the id of a task: what can is safe in an address, and in a header.
+/// Whether `text` has the form of a task id. Such a text is safe in an address and in a header.
 fn is_id(text: &str) -> bool {
     text.len() == ID_LENGTH
         && text
@@ -94,8 +95,8 @@ fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// The message that Pulse would bring if `status` happened to a task now; for a status that Pulse tells with an artifact,
-/// `artifact` is its name.
+/// The message that Pulse would deliver if the task entered `status` now. `artifact` is the name of the artifact for
+/// [`Status::ArtifactCreated`].
 pub async fn replayed(
     taskcluster: &Taskcluster,
     task_id: &str,

@@ -1,4 +1,4 @@
-//! The identities file: names that sections can use in place of addresses. A YAML map of `name → fields`.
+//! The identities file: names that sections use in place of addresses. A YAML map of `name → fields`.
 
 use std::{
     collections::BTreeMap,
@@ -10,33 +10,33 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::section::Fields;
+use crate::task_section::NotificationSection;
 
 /// Why the identities cannot be used.
 #[derive(Debug, Error)]
 pub enum IdentitiesError {
     /// The file cannot be read.
-    #[error("cannot read the identities {}", path.display())]
+    #[error("cannot read the identities file {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// It is not what it should be.
-    #[error("the identities {} cannot be used: {problem}", path.display())]
+    /// The file is malformed.
+    #[error("invalid identities file {}: {problem}", path.display())]
     Faulty {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         problem: String,
     },
 }
 
 /// The identities by their names.
 #[derive(Debug, Clone, Default)]
-pub struct Identities(BTreeMap<String, Fields>);
+pub struct Identities(BTreeMap<String, NotificationSection>);
 
 impl Identities {
     /// Reads the file at `path`.
@@ -69,18 +69,19 @@ impl Identities {
             _ => return Err("there is a second document, expected one".to_owned()),
         };
         for (name, value) in names {
-            let fields = Fields::read(&value).map_err(|problem| format!("{name}: {problem}"))?;
+            let fields = NotificationSection::read(&value)
+                .map_err(|problem| format!("{name}: {problem}"))?;
             identities.insert(name, fields);
         }
         Ok(Self(identities))
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Fields> {
+    pub(crate) fn get(&self, name: &str) -> Option<&NotificationSection> {
         self.0.get(name)
     }
 }
 
-/// The same in JSON; `None` where a key is no text, or a value has a type that JSON does not know.
+/// The node as JSON; `None` where a key is not a text, or a value has a type that JSON lacks.
 fn json(node: &Yaml<'_>) -> Option<Value> {
     match node {
         Yaml::Value(Scalar::Null) => Some(Value::Null),

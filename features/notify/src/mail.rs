@@ -1,16 +1,16 @@
-//! Mails: a notification in the form of RFC 5322, as text and as HTML, for whichever channel hands it over.
+//! Mails: a notification in the form of RFC 5322, as text and as HTML, for the channels that send mail.
 //!
 //! # Threads
 //!
-//! Each mail replies to `<task group's id@domain>`, a mail that nobody ever sent, so that a reader's program shows those of
-//! one group together. A mail that has to be handed over once more, since nobody saw that it was taken, bears the same
-//! `Message-ID`, by which servers drop the second.
+//! Each mail replies to `<task group's id@domain>`, a mail that does not exist, so that mail programs show the mails of
+//! one group together. A mail that is sent again after a lost answer has the same `Message-ID`, by which servers drop the
+//! duplicate.
 //!
-//! # What strangers cannot do
+//! # Foreign text cannot add headers or parts
 //!
 //! A subject is one line before it becomes a header, and is encoded where it is not ASCII. Of a recipient only the address
-//! is kept, and one with anything but plain letters in it is none. The border between the parts is not to be guessed, so
-//! no text can begin a part of its own.
+//! is kept, and an address with other than plain characters is refused. The boundary between the parts cannot be guessed, so
+//! no text can begin a part.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -24,8 +24,8 @@ use lettre::{
 use runtime::Clock;
 
 use crate::{
-    ChannelError, Key, Notification, Settings, SettingsError, Templates, memory::name,
-    notification::MAX_RECIPIENT, text::one_line,
+    ChannelError, Key, Notification, Settings, SettingsError, Templates,
+    notification::MAX_RECIPIENT, records::hash_id, text::one_line,
 };
 
 /// The templates of a mail, for the [`crate::Registration`] of a channel that sends some.
@@ -38,11 +38,11 @@ const TEXT: &str = "mail.txt";
 /// The same in HTML.
 pub(crate) const HTML: &str = "mail.html";
 
-/// What comes behind the `@` of a mail's id, and of the thread's.
+/// The domain in the ids of mails and threads.
 pub(crate) const THREADING_DOMAIN: Key =
     Key::new("threading_domain").or_variable("EMAIL_THREADING_DOMAIN");
 
-/// The recipient when a section names nobody.
+/// The recipient of a section without recipients.
 pub(crate) const DEFAULT_RECIPIENT: Key = Key::new("default_recipient");
 
 /// The longest name of a mailbox, in bytes.
@@ -50,21 +50,21 @@ const MAX_NAME: usize = 100;
 /// The longest subject, in bytes.
 const MAX_SUBJECT: usize = 400;
 
-/// A mail that is ready to be handed over, from one to one.
+/// A rendered mail to one recipient.
 pub(crate) struct Mail {
-    /// Who sends it.
+    /// The sender.
     pub(crate) from: Address,
     /// The recipient.
     pub(crate) to: Address,
-    /// All of it, in ASCII.
+    /// Headers and body, in ASCII.
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Writes the mails of a channel.
+/// Renders the mails of a channel.
 pub(crate) struct MailWriter {
     channel: &'static str,
     from: Mailbox,
-    /// The recipient when a section names nobody.
+    /// The recipient of a section without recipients.
     default: Address,
     domain: String,
     templates: Arc<Templates>,
@@ -73,8 +73,8 @@ pub(crate) struct MailWriter {
 }
 
 impl MailWriter {
-    /// Writes for `channel`, from the address that its key `email` is set to. Threads are of the domain that
-    /// [`THREADING_DOMAIN`] is set to, and of the address's own otherwise.
+    /// Renders for `channel`, from the address in its key `email`. The domain of threads is [`THREADING_DOMAIN`], or else
+    /// that of the address.
     pub(crate) fn open(
         channel: &'static str,
         settings: &Settings,
@@ -82,11 +82,11 @@ impl MailWriter {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SettingsError> {
         let from = mailbox(&settings.text("email")?)
-            .ok_or_else(|| settings.unfit("email", "a mail address"))?;
+            .ok_or_else(|| settings.invalid("email", "a mail address"))?;
         let default = match settings.optional_text(DEFAULT_RECIPIENT.name) {
             Some(default) => {
                 mailbox(&default)
-                    .ok_or_else(|| settings.unfit(DEFAULT_RECIPIENT.name, "a mail address"))?
+                    .ok_or_else(|| settings.invalid(DEFAULT_RECIPIENT.name, "a mail address"))?
                     .email
             }
             None => from.email.clone(),
@@ -95,7 +95,7 @@ impl MailWriter {
             .optional_text(THREADING_DOMAIN.name)
             .unwrap_or_else(|| from.email.domain().to_owned());
         if address(&format!("a@{domain}")).is_none() {
-            return Err(settings.unfit(THREADING_DOMAIN.name, "the name of a domain"));
+            return Err(settings.invalid(THREADING_DOMAIN.name, "the name of a domain"));
         }
         Ok(Self {
             channel,
@@ -108,7 +108,7 @@ impl MailWriter {
         })
     }
 
-    /// The same for mails without HTML.
+    /// Disables the HTML part.
     pub(crate) fn without_html(self) -> Self {
         Self {
             has_html: false,
@@ -116,14 +116,14 @@ impl MailWriter {
         }
     }
 
-    /// Who sends the mails.
+    /// The sender of the mails.
     pub(crate) fn from(&self) -> &Address {
         &self.from.email
     }
 
-    /// The recipients of a notification, each by its address alone: the same one under two names gets one mail. What
-    /// can be no address is among them, so that it is reported like one that does not exist. A section without
-    /// recipients is for the default.
+    /// The recipients of a notification, each by its address alone: an address under two names gets one mail.
+    /// Invalid addresses are included, so that they are reported like those that do not exist. A section without
+    /// recipients goes to the default.
     pub(crate) fn recipients(&self, notification: &Notification) -> Vec<String> {
         let mut recipients: Vec<String> = Vec::new();
         for name in &notification.to.emails {
@@ -139,7 +139,7 @@ impl MailWriter {
         recipients
     }
 
-    /// The mail to `recipient`, who is unreachable by any if that is no mail address.
+    /// The mail to `recipient`; a hard bounce where that is not a mail address.
     pub(crate) fn write(
         &self,
         notification: &Notification,
@@ -173,7 +173,7 @@ impl MailWriter {
             .message_id(Some(self.id(notification, recipient)))
             .in_reply_to(thread.clone())
             .references(thread)
-            // Nobody's out-of-office note is to answer this (RFC 3834).
+            // Prevents out-of-office replies (RFC 3834).
             .raw_header(HeaderValue::new(
                 HeaderName::new_from_ascii_str("Auto-Submitted"),
                 "auto-generated".to_owned(),
@@ -201,9 +201,9 @@ impl MailWriter {
         })
     }
 
-    /// The same for the same to the same one.
+    /// The `Message-ID`: the same for the same notification to the same recipient.
     fn id(&self, notification: &Notification, recipient: &str) -> String {
-        // What came too late for a digest makes a second one, which must not be taken for the first.
+        // Late lines make a second digest, which must not look like a duplicate of the first.
         let listed = if notification.digest.is_empty() {
             ""
         } else {
@@ -211,13 +211,13 @@ impl MailWriter {
         };
         format!(
             "<{}@{}>",
-            name(&[&notification.key(), recipient, listed]),
+            hash_id(&[&notification.key(), recipient, listed]),
             self.domain
         )
     }
 }
 
-/// A group's id as a header can hold it, which is the id itself.
+/// A group's id, without characters that a header cannot hold. A valid id has none.
 fn name_of_thread(group: &str) -> String {
     group
         .chars()
@@ -225,8 +225,8 @@ fn name_of_thread(group: &str) -> String {
         .collect()
 }
 
-/// Reads a mailbox as RFC 5322 has it: an address alone, or with a name, `Ann <ann@example.com>`, which may be quoted; and
-/// comments in round brackets, which are left out.
+/// Parses a mailbox of RFC 5322: an address alone, or with a name, `Ann <ann@example.com>`, which may be quoted; and
+/// comments in round brackets, which are removed.
 pub(crate) fn mailbox(text: &str) -> Option<Mailbox> {
     let text = without_comments(text)?;
     let text = text.trim();
@@ -252,7 +252,7 @@ pub(crate) fn mailbox(text: &str) -> Option<Mailbox> {
     ))
 }
 
-/// The same without its comments. None where one is not closed, or a quoted text is not.
+/// `text` without its comments; `None` where a comment or a quoted text is not closed.
 fn without_comments(text: &str) -> Option<String> {
     let (mut depth, mut is_quoted, mut kept) = (0_usize, false, String::new());
     let mut characters = text.chars();
@@ -276,7 +276,7 @@ fn without_comments(text: &str) -> Option<String> {
     (depth == 0 && !is_quoted).then_some(kept)
 }
 
-/// Reads the address of a mailbox: plain letters, digits and such. What would need quotes, or more than ASCII, is none.
+/// Parses the address of a mailbox. One that needs quotes, or more than ASCII, is rejected.
 pub(crate) fn address(text: &str) -> Option<Address> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !br#"()<>[]:;,\""#.contains(&byte);
     if !text.bytes().all(plain) {

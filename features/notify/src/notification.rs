@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
-    share::{self, MAX_RECIPIENTS},
+    task_limits::{self, MAX_RECIPIENTS},
     text::{bounded, one_line, plain},
 };
 
@@ -20,23 +20,23 @@ pub(crate) const MAX_MESSAGE: usize = 20_000;
 /// The longest name of a recipient, in bytes.
 pub(crate) const MAX_RECIPIENT: usize = 254;
 
-/// What happened to a task, by the name of the exchange that told.
+/// A change of a task, named after its exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// It was created.
+    /// The task was created.
     TaskDefined,
-    /// It waits for a worker.
+    /// A run waits for a worker.
     TaskPending,
-    /// A worker has it.
+    /// A worker started a run.
     TaskRunning,
-    /// It made an artifact.
+    /// A run created an artifact.
     ArtifactCreated,
-    /// It ended well.
+    /// The task succeeded.
     TaskCompleted,
-    /// It ended badly.
+    /// The task failed.
     TaskFailed,
-    /// It did not end by itself.
+    /// The task was cancelled, lost its worker, or missed its deadline.
     TaskException,
 }
 
@@ -52,7 +52,7 @@ impl Status {
         Self::TaskException,
     ];
 
-    /// As the exchange and a task's section are called, such as `task-failed`.
+    /// The name in exchanges and in sections of tasks, such as `task-failed`.
     pub fn name(self) -> &'static str {
         match self {
             Self::TaskDefined => "task-defined",
@@ -65,23 +65,23 @@ impl Status {
         }
     }
 
-    /// By its name, if there is one of that name.
+    /// The status with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
-    /// The status that an exchange such as `exchange/taskcluster-queue/v1/task-failed` tells of.
+    /// The status of an exchange such as `exchange/taskcluster-queue/v1/task-failed`.
     pub fn of_exchange(exchange: &str) -> Option<Self> {
         Self::named(exchange.strip_prefix(EXCHANGES)?)
     }
 
-    /// The exchange that tells of it.
+    /// The exchange with the messages of this status.
     pub fn exchange(self) -> String {
         format!("{EXCHANGES}{}", self.name())
     }
 }
 
-/// What the names of the queue's exchanges begin with.
+/// The prefix of the exchanges of Taskcluster's queue.
 const EXCHANGES: &str = "exchange/taskcluster-queue/v1/";
 
 impl fmt::Display for Status {
@@ -95,20 +95,20 @@ impl fmt::Display for Status {
 pub struct NotifiedTask {
     /// Its id.
     pub id: String,
-    /// Its name, as its maker chose it: hostile like every text of a task.
+    /// Its name. Foreign text, like all texts of a task.
     pub name: String,
     /// Its group's id.
     pub group_id: String,
-    /// The run that the message is about, where it is about one.
+    /// The run of the message, if it has one.
     pub run_id: Option<u32>,
-    /// All runs that the message tells of, the first one first.
+    /// All runs in the message, in their order.
     pub runs: Vec<u32>,
     /// The texts and numbers of the definition's `extra.build_props`: `branch`, `product`, `version`, `build_number`,
     /// `platform`, …
     pub build_props: BTreeMap<String, String>,
 }
 
-/// Where more is to be seen.
+/// Links to the task and its logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Links {
     /// The task, for people.
@@ -117,16 +117,16 @@ pub struct Links {
     pub logs: Vec<LogLink>,
 }
 
-/// Where the log of a run is.
+/// A link to the log of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLink {
     /// The run.
     pub run_id: u32,
-    /// Its log, through the queue: it redirects to the content, and needs no credentials.
+    /// The log's address at the queue, which redirects to the content and needs no credentials.
     pub url: Url,
 }
 
-/// The recipients that the section names; each channel reads those that are meant for it.
+/// The recipients in a section; each channel uses its own kinds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Recipients {
     /// Mail addresses.
@@ -135,43 +135,44 @@ pub struct Recipients {
     /// Nicks on IRC.
     #[serde(default)]
     pub nicks: Vec<String>,
-    /// Channels on IRC, with or without `#`; rooms of what else has rooms.
+    /// Channels on IRC, with or without `#`, and rooms on Matrix.
     #[serde(default)]
     pub channels: Vec<String>,
 }
 
-/// What is sent: one for each (channel, identity) of a task's section, and from there on one for each recipient.
+/// A notification: first one for each (channel, identity) of a section, then one for each recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notification {
-    /// Which channel sends it.
+    /// The channel that sends it.
     pub channel: String,
-    /// Which name of the identities file it is for; none: the section itself.
+    /// The identity that it is for; `None` for the section itself.
     pub identity: Option<String>,
-    /// The recipient, one of [`crate::Channel::recipients`]; none before that was called.
+    /// One of [`crate::Channel::recipients`]; `None` before the split.
     #[serde(default)]
     pub recipient: Option<String>,
-    /// How many of its recipients have a notification of their own by now.
+    /// The number of recipients that already have a notification of their own.
     #[serde(default)]
     pub next: usize,
-    /// What happened.
+    /// The change.
     pub status: Status,
-    /// To which task.
+    /// The task that changed.
     pub task: NotifiedTask,
-    /// The artifact's name, where one was created.
+    /// The name of the artifact that was created.
     pub artifact: Option<String>,
-    /// One line; written by the task's maker, or ours.
+    /// One line, from the section or from a template.
     pub subject: String,
-    /// The text; written by the task's maker, or ours.
+    /// The text, from the section or from a template.
     pub message: String,
-    /// Where more is to be seen.
+    /// Links to the task and its logs.
     pub links: Links,
-    /// The recipients that the section names.
+    /// The recipients in the section.
     pub to: Recipients,
-    /// The message of Pulse that began it, as it came.
+    /// The original message of Pulse.
     pub pulse: PulseMessage,
-    /// When it was made.
+    /// The time of the dispatch.
     pub created_at: Timestamp,
-    /// For a digest: what it lists. Then `subject` and `message` speak of all of these, and the rest of the first.
+    /// The lines of a digest, otherwise empty. In a digest, `subject` and `message` are about all lines, and the other
+    /// fields about the first.
     #[serde(default)]
     pub digest: Vec<DigestLine>,
 }
@@ -179,11 +180,11 @@ pub struct Notification {
 /// A notification within a digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DigestLine {
-    /// What happened.
+    /// The change.
     pub status: Status,
     /// Its subject.
     pub subject: String,
-    /// Its task, for people.
+    /// The address of its task, for people.
     pub link: Url,
 }
 
@@ -196,8 +197,8 @@ impl Message for Notification {
 }
 
 impl Notification {
-    /// What this notification is, for one who may meet it again: the same for the same task, run, status (and artifact)
-    /// and channel, whoever asked for it. On one line; the name of an artifact in it may hold any letters.
+    /// The deduplication key: the same for the same task, run, status (and artifact) and channel, whatever the identity. On
+    /// one line; the name of an artifact in it is foreign text.
     pub fn key(&self) -> String {
         let run = self
             .task
@@ -214,19 +215,19 @@ impl Notification {
         key
     }
 
-    /// The partition of the queue that it is in: a task has one on each channel, and shares it with some others.
+    /// The partition in its queue: one for each task and channel, shared with other tasks.
     pub fn partition(&self) -> String {
-        share::partition(&self.channel, &self.task.id)
+        task_limits::partition(&self.channel, &self.task.id)
     }
 
-    /// Adds a paragraph of ours.
+    /// Appends a paragraph.
     pub(crate) fn note(&mut self, words: &str) {
         let text = bounded(self.message.trim_end(), MAX_MESSAGE - words.len() - 2);
         self.message = format!("{text}\n\n{words}");
     }
 
-    /// Cuts what is longer than it may be, and takes out what could be more than a text where it goes: line ends of a
-    /// subject, control characters, names of recipients that hold either. Gives how many recipients were too many.
+    /// Sanitizes subject and message, cuts them at their limits, and removes recipients whose names are not plain text on
+    /// one line. Returns the number of recipients beyond [`MAX_RECIPIENTS`] of a kind, which it removes too.
     pub(crate) fn bound(&mut self) -> usize {
         self.subject = one_line(&self.subject, MAX_SUBJECT);
         self.message = bounded(&plain(&self.message), MAX_MESSAGE);

@@ -1,4 +1,4 @@
-//! What would be sent, as text for a terminal.
+//! A preview of notifications, as text for a terminal.
 
 use std::fmt::Write;
 
@@ -8,8 +8,8 @@ use crate::{Channels, Notification, Plan, text::plain};
 /// each. It does not check whether a recipient is muted, or was sent the same before.
 pub fn preview(channels: &Channels, plan: &Plan) -> String {
     if plan.notifications.is_empty() {
-        let why = if plan.remarks.is_empty() {
-            ": the task asks for nothing in this status"
+        let why = if plan.omissions.is_empty() {
+            ": the task has no section for this status"
         } else {
             ""
         };

@@ -1,4 +1,4 @@
-//! How a channel is known and opened.
+//! The registration of a channel.
 
 use std::sync::Arc;
 
@@ -8,26 +8,26 @@ use taskcluster::Taskcluster;
 
 use crate::{Channel, Key, Settings, SettingsError, Templates};
 
-/// How a channel is known and opened.
+/// The registration of a channel: its name, its keys, its templates, and how it is opened.
 pub struct Registration {
     /// Its name, as in `PN_SERVICES` and in `plugins`.
     pub name: &'static str,
-    /// What can be set for it.
+    /// Its settings.
     pub keys: &'static [Key],
     /// Its templates: each the name and the text of a file in `templates/`, which a deployment can replace.
     pub templates: &'static [(&'static str, &'static str)],
-    /// Opens it, which touches no network.
+    /// Opens it, without network access.
     pub open: fn(&Settings, &Parts<'_>) -> Opened,
 }
 
-/// A channel, or what has to be set for it.
+/// A channel, or the setting that it lacks.
 pub type Opened = Result<Box<dyn Channel>, SettingsError>;
 
-/// What channels are made of, beside their settings.
+/// The parts that channels share, beside their settings.
 pub struct Parts<'a> {
-    /// The texts.
+    /// The templates of all channels.
     pub templates: &'a Arc<Templates>,
-    /// The deployment whose tasks are spoken of.
+    /// The deployment that runs the tasks.
     pub taskcluster: &'a Taskcluster,
     /// Our user on Pulse.
     pub pulse: Option<&'a PulseSettings>,

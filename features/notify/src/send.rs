@@ -1,11 +1,11 @@
-//! Sends what was dispatched: each notification to each of its recipients once.
+//! Sends notifications, each to each of its recipients once.
 //!
-//! # What a crash repeats
+//! # Duplicates after a crash
 //!
-//! A notification with several recipients is first split into one for each, one step for each; from there on each is sent,
-//! tried again and given up on its own. That one was sent is recorded in the step that ends its message. So it is sent again
-//! only when a process ends between the peer's answer and that step, or is shut down and does not see the answer within
-//! its last two seconds; [`Notification::key`] is the same then.
+//! A notification with several recipients is first split into one for each, one step for each. Sending, retries and dead
+//! letters are then separate. The step that settles the message records that it was sent. So it is sent again only when the
+//! process ends between the peer's answer and that step, or shuts down and receives no answer within its last two seconds;
+//! [`Notification::key`] is the same then.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,65 +18,65 @@ use tracing::{debug, info, warn};
 
 use crate::{
     Channel, ChannelError, Channels, Notification, TemplateError, Templates,
-    flux::{self, Flux},
-    memory::{DAY, Muted, claim_sending},
-    storm::{self, Digest},
+    channel_health::ChannelHealth,
+    dedup::claim_sending,
+    influx::{self, InfluxRecorder},
+    mutes::Muted,
+    records::DAY,
     templates::{DIGEST, DIGEST_SUBJECT},
-    trouble::Troubles,
+    throttle::{self, Digest},
 };
 
-/// How long a sending may take. Channels end theirs long before that, a stream after an hour; one that does not must not
-/// block the others of its channel without end.
-const LONGEST: Duration = Duration::from_secs(2 * 3600);
-/// How many are sent over a channel at once, by one process.
-const AT_ONCE: usize = 4;
-/// The most lines that a digest lists. What is beyond is counted.
+/// The time limit of a sending. Channels have shorter ones (a stream: an hour); a channel that fails to keep its own must not
+/// block its other notifications forever.
+const SEND_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
+/// The concurrent sendings on a channel, in one process.
+const CONCURRENCY: usize = 4;
+/// The most lines in a digest; it counts the rest.
 const MAX_LINES: usize = 500;
 
-/// Why a notification was not sent, or not yet.
+/// Why a notification was not sent.
 #[derive(Debug, Error)]
 pub enum SendError {
     /// Its channel is not open in this process.
-    #[error("the channel {channel} is not open: enable it, or remove the dead letter")]
+    #[error("channel {channel} is not enabled: enable it, or drop the dead letter")]
     Closed {
         /// The channel.
         channel: String,
     },
     /// The channel could not send it.
-    #[error("cannot tell {recipient} of {status} of task {task}")]
+    #[error("cannot notify {recipient} of {status} of task {task}")]
     Channel {
         /// The recipient.
         recipient: String,
-        /// What.
+        /// The change.
         status: crate::Status,
-        /// Of which task.
+        /// The task's id.
         task: String,
-        /// Why not.
+        /// The error of the channel.
         #[source]
         source: ChannelError,
     },
-    /// The same, for longer than it is of interest.
-    #[error("cannot tell {recipient} of {status} of task {task}, and it is a day old")]
+    /// The channel could not send it for a day.
+    #[error("cannot notify {recipient} of {status} of task {task}, which is a day old")]
     Stale {
         /// The recipient.
         recipient: String,
-        /// What.
+        /// The change.
         status: crate::Status,
-        /// Of which task.
+        /// The task's id.
         task: String,
-        /// Why not.
+        /// The error of the channel.
         #[source]
         source: ChannelError,
     },
-    /// What a digest should list is no longer known.
-    #[error(
-        "what the digest for {recipient} was to list is forgotten: it is kept for a week, drop the letter"
-    )]
-    Forgotten {
+    /// The lines of a digest have expired.
+    #[error("the lines of the digest for {recipient} expired after a week: drop the dead letter")]
+    DigestExpired {
         /// The recipient of the digest.
         recipient: String,
     },
-    /// A digest's text cannot be written.
+    /// The text of a digest could not be rendered.
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// The bus failed.
@@ -89,7 +89,7 @@ impl Retryable for SendError {
         match self {
             Self::Closed { .. }
             | Self::Stale { .. }
-            | Self::Forgotten { .. }
+            | Self::DigestExpired { .. }
             | Self::Template(_) => Retry::Never,
             Self::Channel { source, .. } => source.retry(),
             Self::Bus(error) => error.retry(),
@@ -127,12 +127,15 @@ impl SendError {
     }
 }
 
-/// A digest's time has not come.
-fn gathering(rest: Duration) -> Outcome {
-    Outcome::defer(rest, "the digest is gathered until its minute is over")
+/// Defers a digest that is not complete yet.
+fn collecting(rest: Duration) -> Outcome {
+    Outcome::defer(
+        rest,
+        "the digest collects notifications until its minute is over",
+    )
 }
 
-/// Handles notifications, and the digests of what it held back.
+/// Handles notifications, and the digests of those beyond the throttle.
 #[derive(Clone)]
 pub struct Sender {
     channels: Arc<Channels>,
@@ -140,14 +143,14 @@ pub struct Sender {
     notifications: Queue<Notification>,
     digests: Queue<Digest>,
     limit: u32,
-    flux: Option<Flux>,
-    troubles: Troubles,
-    /// The places to send in. Who waits longest gets the next one.
-    places: Arc<BTreeMap<&'static str, Semaphore>>,
+    influx: Option<InfluxRecorder>,
+    health: ChannelHealth,
+    /// The permits to send, by channel; first come, first served.
+    permits: Arc<BTreeMap<&'static str, Semaphore>>,
 }
 
 impl Sender {
-    /// Sends over `channels`. More than `limit` within a minute to one recipient become a digest, by way of `digests`;
+    /// Sends over `channels`. Notifications beyond `limit` a minute to one recipient become a digest in the queue `digests`;
     /// `notifications` is the queue that it handles.
     pub fn new(
         channels: Arc<Channels>,
@@ -156,27 +159,26 @@ impl Sender {
         digests: Queue<Digest>,
         limit: u32,
     ) -> Self {
-        let places = channels
+        let permits = channels
             .iter()
-            .map(|channel| (channel.name(), Semaphore::new(AT_ONCE)))
+            .map(|channel| (channel.name(), Semaphore::new(CONCURRENCY)))
             .collect();
-        let (places, troubles) = (Arc::new(places), Troubles::default());
         Self {
             channels,
             templates,
             notifications,
             digests,
             limit,
-            flux: None,
-            troubles,
-            places,
+            influx: None,
+            health: ChannelHealth::default(),
+            permits: Arc::new(permits),
         }
     }
 
-    /// The same, with each channel's time written to InfluxDB.
-    pub fn timed_by(self, flux: Flux) -> Self {
+    /// Records the duration of each sending with `influx`.
+    pub fn with_timings(self, influx: InfluxRecorder) -> Self {
         Self {
-            flux: Some(flux),
+            influx: Some(influx),
             ..self
         }
     }
@@ -187,7 +189,7 @@ impl Sender {
         })
     }
 
-    /// Sends to one recipient, measures it, and records a recipient that cannot be reached.
+    /// Sends to one recipient, records the duration, and mutes a recipient that does not exist.
     async fn send(
         &self,
         channel: &dyn Channel,
@@ -195,37 +197,37 @@ impl Sender {
         recipient: &str,
         cx: &Context,
     ) -> Result<(), SendError> {
-        let _place = match self.places.get(channel.name()) {
-            // It is never closed.
-            Some(places) => places.acquire().await.ok(),
+        let _permit = match self.permits.get(channel.name()) {
+            // The semaphore is never closed.
+            Some(permits) => permits.acquire().await.ok(),
             None => None,
         };
         let begun = cx.clock().now();
         let sent = tokio::select! {
             biased;
             sent = channel.send(notification, recipient) => sent,
-            () = cx.clock().sleep(LONGEST) => Err(ChannelError::Failed {
+            () = cx.clock().sleep(SEND_TIMEOUT) => Err(ChannelError::Failed {
                 channel: channel.name(),
-                problem: "the sending did not end within two hours, and was given up".to_owned(),
+                problem: "sending timed out after two hours".to_owned(),
             }),
         };
         let now = cx.clock().now();
-        if let Some(flux) = &self.flux {
+        if let Some(influx) = &self.influx {
             let outcome = if sent.is_ok() {
-                flux::Outcome::Sent
+                influx::Outcome::Sent
             } else {
-                flux::Outcome::Failed
+                influx::Outcome::Failed
             };
-            flux.record(channel.name(), outcome, begun, now);
+            influx.record(channel.name(), outcome, begun, now);
         }
-        self.troubles.tell(channel.name(), &sent);
+        self.health.log_change(channel.name(), &sent);
         let Err(error) = sent else { return Ok(()) };
         if let ChannelError::HardBounce { problem, .. } = &error {
-            // By the name under which it is sent to: a peer may say it in other letters.
-            let recipient = channel.place(recipient);
+            // The peer's spelling of the recipient may differ from ours.
+            let recipient = channel.address(recipient);
             warn!(
                 channel = channel.name(),
-                recipient, problem, "cannot be reached, nothing more is sent there for a day"
+                recipient, problem, "muting recipient for a day: it cannot be reached"
             );
             let muted = Muted {
                 channel: channel.name().to_owned(),
@@ -249,32 +251,32 @@ impl Sender {
     ) -> Result<(), SendError> {
         let channel = self.channel(&notification.channel)?;
         let (task, status) = (&notification.task.id, notification.status);
-        let place = channel.place(recipient);
-        if Muted::found(cx, channel.name(), place).await?.is_some() {
-            info!(channel = channel.name(), recipient, task, %status, "not sent, the recipient could not be reached of late");
+        let address = channel.address(recipient);
+        if Muted::lookup(cx, channel.name(), address).await?.is_some() {
+            info!(channel = channel.name(), recipient, task, %status, "skipping: the recipient is muted");
             return Ok(());
         }
         let claimant = notification.identity.as_deref().unwrap_or_default();
         let Some(claim) = claim_sending(cx, &notification.key(), recipient, claimant).await? else {
-            debug!(channel = channel.name(), recipient, task, %status, "not sent, it was already");
+            debug!(channel = channel.name(), recipient, task, %status, "skipping: sent before");
             return Ok(());
         };
         let admission = match channel.is_read_by_people() {
-            true => storm::admit(cx, channel.name(), place, self.limit).await?,
+            true => throttle::admit(cx, channel.name(), address, self.limit).await?,
             false => None,
         };
         if channel.is_read_by_people() && admission.is_none() {
             let now = cx.clock().now();
-            let digest = Digest::begun_by(notification, place, now);
+            let digest = Digest::new(notification, address, now);
             cx.send_deduplicated(&self.digests, &digest, &digest.key())?;
-            cx.record(digest.holds(notification)?);
+            cx.record(digest.line(notification)?);
             claim.complete(cx, &())?;
-            debug!(channel = channel.name(), recipient, task, %status, "held for a digest");
+            debug!(channel = channel.name(), recipient, task, %status, "throttled; added to a digest");
             return Ok(());
         }
         if let Err(error) = self.send(channel, notification, recipient, cx).await {
             if let Some(admission) = admission {
-                admission.give_back(cx).await?;
+                admission.release(cx).await?;
             }
             return Err(error);
         }
@@ -301,11 +303,11 @@ impl Handler<Notification> for Sender {
                 let (channel, task) = (&notification.channel, &notification.task.id);
                 warn!(
                     channel,
-                    task, "not sent, the task names no recipient on this channel"
+                    task, "skipping: the task names no recipient for this channel"
                 );
                 Ok(Outcome::Done)
             }
-            // There are fewer than there were: a process with other settings began.
+            // A process with other settings split the first ones, and counted more recipients.
             (None, _) => Ok(Outcome::Done),
             (Some(recipient), 1) => {
                 self.send_to(&notification, recipient, cx).await?;
@@ -347,15 +349,15 @@ impl Handler<Digest> for Sender {
         let now = cx.clock().now();
         let wait = digest.due_in(now);
         if !wait.is_zero() {
-            return Ok(gathering(wait));
+            return Ok(collecting(wait));
         }
         let recipient = &digest.recipient;
-        let untold = digest.untold(cx).await?;
-        let (lines, told) = untold.ok_or_else(|| SendError::Forgotten {
+        let unsent = digest.unsent(cx).await?;
+        let (lines, sent) = unsent.ok_or_else(|| SendError::DigestExpired {
             recipient: recipient.clone(),
         })?;
         if !lines.is_empty()
-            && Muted::found(cx, &digest.first.channel, recipient)
+            && Muted::lookup(cx, &digest.first.channel, recipient)
                 .await?
                 .is_none()
         {
@@ -380,13 +382,13 @@ impl Handler<Digest> for Sender {
             .await?;
             info!(
                 channel = digest.first.channel,
-                recipient, count, "sent as one digest"
+                recipient, count, "digest sent"
             );
         }
-        cx.record(told);
-        match digest.over_in(now) {
+        cx.record(sent);
+        match digest.closes_in(now) {
             Duration::ZERO => Ok(Outcome::Done),
-            rest => Ok(gathering(rest)),
+            rest => Ok(collecting(rest)),
         }
     }
 }

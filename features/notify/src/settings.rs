@@ -1,5 +1,5 @@
-//! What is set for a channel: in the configuration file, and in the environment as its predecessor wanted it. The
-//! environment wins.
+//! The settings of a channel, from the configuration file and from the environment variables of its predecessor, which
+//! override the file.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -7,17 +7,17 @@ use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tracing::info;
 
-/// Something that can be set for a channel.
+/// A key of a channel's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     /// Its name in the channel's section of the file.
     pub name: &'static str,
-    /// The environment variable that sets it too.
+    /// The environment variable for the same setting.
     pub variable: Option<&'static str>,
 }
 
 impl Key {
-    /// A key of the file only.
+    /// A key without an environment variable.
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -25,7 +25,7 @@ impl Key {
         }
     }
 
-    /// The same, and `variable` in the environment.
+    /// The same key, with the environment variable `variable`.
     pub const fn or_variable(self, variable: &'static str) -> Self {
         Self {
             variable: Some(variable),
@@ -37,52 +37,52 @@ impl Key {
 /// Why a channel cannot be opened. Quotes no value.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SettingsError {
-    /// Something has to be set.
+    /// A required setting is missing.
     #[error("{channel} cannot be used: set notify.{channel}.{key}{}", or_variable(.variable))]
     Missing {
         /// The channel.
         channel: &'static str,
         /// The key.
         key: &'static str,
-        /// The environment variable that sets it too.
+        /// The environment variable for the same setting.
         variable: Option<&'static str>,
     },
-    /// It is set to something that does not do.
+    /// A setting has an invalid value.
     #[error("{channel} cannot be used: notify.{channel}.{key}{} is not {expected}", or_variable(.variable))]
-    Unfit {
+    Invalid {
         /// The channel.
         channel: &'static str,
         /// The key.
         key: &'static str,
-        /// The environment variable that sets it too.
+        /// The environment variable for the same setting.
         variable: Option<&'static str>,
-        /// What would do.
+        /// The valid values.
         expected: &'static str,
     },
-    /// The file sets something that the channel does not know.
-    #[error("{channel} knows no notify.{channel}.{key}: it knows {known}")]
+    /// The file has an unknown key.
+    #[error("unknown key notify.{channel}.{key}: {channel} has {known}")]
     Unknown {
         /// The channel.
         channel: &'static str,
         /// The key.
         key: String,
-        /// What it knows.
+        /// The known keys.
         known: String,
     },
     /// There is no such channel.
-    #[error("there is no channel {name}: there are {known}")]
-    NoChannel {
-        /// What was asked for.
+    #[error("unknown channel {name}: the channels are {known}")]
+    UnknownChannel {
+        /// The name.
         name: String,
-        /// What there is.
+        /// The known channels.
         known: String,
     },
-    /// The channel needs something that is not a setting of its own.
+    /// The channel requires a setting outside of its section.
     #[error("{channel} cannot be used: {problem}")]
     Needs {
         /// The channel.
         channel: &'static str,
-        /// What is missing, and how it is set.
+        /// The missing setting, and how to set it.
         problem: String,
     },
 }
@@ -93,7 +93,7 @@ fn or_variable(variable: &Option<&'static str>) -> String {
         .unwrap_or_default()
 }
 
-/// Whether a text says on or off, in any of the words that environments have for it.
+/// Parses a switch: `1`, `true`, `yes`, `on`, or their opposites, in any case.
 pub fn flag(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Some(true),
@@ -102,7 +102,7 @@ pub fn flag(text: &str) -> Option<bool> {
     }
 }
 
-/// What is set for one channel. Any of it may be a secret, so none of it is shown.
+/// The settings of one channel. `Debug` shows no value, since any may be a secret.
 #[derive(Debug, Clone)]
 pub struct Settings {
     channel: &'static str,
@@ -112,8 +112,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of `channel`: what stands in its section of the `file`, and over that the `environment`. An empty text
-    /// sets nothing, in either: nothing is signed with an empty secret.
+    /// The settings of `channel` from its section of the `file`, overridden by the `environment`. An empty value counts as
+    /// not set in both: nothing is signed with an empty secret.
     pub fn layered(
         channel: &'static str,
         keys: &'static [Key],
@@ -162,45 +162,45 @@ impl Settings {
         })
     }
 
-    /// The keys of the file that have no effect, since the environment sets them too.
+    /// The keys of the file that the environment overrides.
     pub fn overridden(&self) -> &[Key] {
         &self.overridden
     }
 
-    /// Logs the keys of the file that have no effect.
-    pub(crate) fn tell_overridden(&self) {
+    /// Logs the keys of the file that the environment overrides.
+    pub(crate) fn log_overridden(&self) {
         for key in &self.overridden {
             let (channel, key, variable) = (self.channel, key.name, key.variable);
             info!(
                 channel,
-                key, variable, "the environment sets this too, and wins over the file"
+                key, variable, "environment variable overrides the key of the file"
             );
         }
     }
 
-    /// A secret that must be set.
+    /// A required secret.
     pub fn secret(&self, key: &'static str) -> Result<SecretString, SettingsError> {
         self.optional_secret(key).ok_or_else(|| self.missing(key))
     }
 
-    /// A secret that may be set.
+    /// An optional secret.
     pub fn optional_secret(&self, key: &'static str) -> Option<SecretString> {
         self.values.get(key).cloned()
     }
 
-    /// A text that must be set.
+    /// A required text.
     pub fn text(&self, key: &'static str) -> Result<String, SettingsError> {
         self.optional_text(key).ok_or_else(|| self.missing(key))
     }
 
-    /// A text that may be set.
+    /// An optional text.
     pub fn optional_text(&self, key: &'static str) -> Option<String> {
         self.values
             .get(key)
             .map(|value| value.expose_secret().to_owned())
     }
 
-    /// A value that must be set, and be what `expected` says, such as `a port from 1 to 65535`.
+    /// A required value. `expected` describes valid values, such as `a port from 1 to 65535`.
     pub fn value<T: FromStr>(
         &self,
         key: &'static str,
@@ -210,7 +210,7 @@ impl Settings {
             .ok_or_else(|| self.missing(key))
     }
 
-    /// A value that may be set.
+    /// An optional value.
     pub fn optional_value<T: FromStr>(
         &self,
         key: &'static str,
@@ -223,12 +223,12 @@ impl Settings {
             .expose_secret()
             .parse()
             .map(Some)
-            .map_err(|_| self.unfit(key, expected))
+            .map_err(|_| self.invalid(key, expected))
     }
 
-    /// That `key` is not `expected`, for what a channel checks itself.
-    pub fn unfit(&self, key: &'static str, expected: &'static str) -> SettingsError {
-        SettingsError::Unfit {
+    /// The error that `key` is not `expected`, for checks of a channel's own.
+    pub fn invalid(&self, key: &'static str, expected: &'static str) -> SettingsError {
+        SettingsError::Invalid {
             channel: self.channel,
             key,
             variable: self.variable(key),

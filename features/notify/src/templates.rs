@@ -1,8 +1,8 @@
-//! The texts: templates in the language of Jinja, of which a deployment can put its own in the place of ours.
+//! Templates in the language of Jinja. A deployment can replace the built-in ones.
 //!
-//! A template is given by a file's name. One that ends in `.html` is escaped: a task named `<script>` is shown as that. So is
-//! one that ends in `.mrkdwn`, for Slack; the filter `linked` makes its links: `{{ "the task" | linked(link) }}`.
-//! What a template may do is bounded, and a name that it misspells is an error at start, not an empty place in a mail.
+//! A template is named after its file. Values in one that ends in `.html` are escaped: a task named `<script>` is shown as
+//! that. So are those in one that ends in `.mrkdwn`, for Slack; the filter `linked` makes its links: `{{ "the task" | linked(link) }}`.
+//! Templates have limits, and a misspelt variable is an error at start, not a gap in a mail.
 
 mod example;
 
@@ -25,14 +25,14 @@ use crate::{
     text::{mrkdwn, one_line, plain},
 };
 
-/// How many instructions a template may take: ours take some hundreds.
+/// The most instructions of a template: the built-in ones need some hundreds.
 const FUEL: u64 = 200_000;
 /// The longest template, in bytes.
 const MAX_TEMPLATE: usize = 256 * 1024;
-/// The longest that comes of a template, in bytes.
+/// The longest output of a template, in bytes.
 const MAX_TEXT: usize = 512 * 1024;
 
-/// What every notification is written with.
+/// The templates that all channels use.
 const COMMON: &[(&str, &str)] = &[
     (SUBJECT, include_str!("../templates/subject.txt")),
     (MESSAGE, include_str!("../templates/message.txt")),
@@ -42,16 +42,16 @@ const COMMON: &[(&str, &str)] = &[
     ),
     (DIGEST, include_str!("../templates/digest.txt")),
 ];
-/// The subject where a section gives none.
+/// The subject of a section without one.
 pub(crate) const SUBJECT: &str = "subject.txt";
-/// The message where a section gives none.
+/// The message of a section without one.
 pub(crate) const MESSAGE: &str = "message.txt";
 /// The subject of a digest.
 pub(crate) const DIGEST_SUBJECT: &str = "digest-subject.txt";
 /// The message of a digest.
 pub(crate) const DIGEST: &str = "digest.txt";
 
-/// How the names of templates end that are written in Slack's markup.
+/// The suffix of templates in Slack's markup.
 const MRKDWN: &str = "mrkdwn";
 
 /// Why the templates cannot be used.
@@ -62,35 +62,35 @@ pub enum TemplateError {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// It is too long.
+    /// A file is too long.
     #[error("the template {} is longer than {MAX_TEMPLATE} bytes", path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
     },
-    /// There is no template of that name to be replaced.
+    /// A file replaces no template.
     #[error("the template {} replaces none: there are {known}", path.display())]
     Unknown {
         /// The file.
         path: PathBuf,
-        /// The names that there are.
+        /// The known names.
         known: String,
     },
-    /// It is not a template, or fails.
+    /// A template has a syntax error, or cannot be rendered.
     #[error("the template {name} cannot be used: {problem}")]
     Faulty {
         /// Its name.
         name: String,
-        /// What is wrong, and in which line.
+        /// The fault, with its line.
         problem: String,
     },
 }
 
-/// What a template is given.
+/// The variables of a template.
 #[derive(Serialize)]
 struct Told<'a> {
     status: Status,
@@ -112,7 +112,7 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// The common templates and these, each a name and a text.
+    /// The common templates, with `templates`: each a name and a text.
     pub(crate) fn new(
         more: impl IntoIterator<Item = &'static (&'static str, &'static str)>,
     ) -> Result<Self, TemplateError> {
@@ -142,7 +142,7 @@ impl Templates {
         Ok(templates)
     }
 
-    /// The same, where the files of `folder` replace those of their names. A file that replaces none is an error.
+    /// Replaces templates with the files of the same names in `folder`. A file that replaces none is an error.
     pub fn replaced_by(mut self, folder: &Path) -> Result<Self, TemplateError> {
         let unread = |source| TemplateError::Read {
             path: folder.to_owned(),
@@ -162,7 +162,7 @@ impl Templates {
         Ok(self)
     }
 
-    /// The same, where the file at `path` is in the place of the template `name`.
+    /// Replaces the template `name` with the file at `path`.
     pub fn with_file(
         templates: &Arc<Self>,
         name: &str,
@@ -173,8 +173,8 @@ impl Templates {
         Ok(Arc::new(replaced))
     }
 
-    /// What the template `name` makes of a notification, for `channel` to send. Plain texts hold no control characters
-    /// but line feeds and tabs; a line of a header is to be passed through [`crate::text::one_line`] all the same.
+    /// Renders the template `name` for a notification on `channel`. Plain texts hold no control characters but line feeds
+    /// and tabs; pass a header through [`crate::text::one_line`] all the same.
     pub fn render(
         &self,
         channel: &'static str,
@@ -188,7 +188,7 @@ impl Templates {
             })
     }
 
-    /// The same, for whoever is no channel.
+    /// Renders the template `name` outside of a channel.
     pub(crate) fn text(
         &self,
         name: &str,
@@ -248,7 +248,7 @@ impl Templates {
         self.try_out(name)
     }
 
-    /// Has the template `name` write whatever there can be to write: what it misspells for one status only is found too.
+    /// Renders the template `name` for every kind of notification, to find a misspelling in a branch for one status too.
     fn try_out(&self, name: &str) -> Result<(), TemplateError> {
         for example in example::notifications().into_iter().flatten() {
             for status in Status::ALL {
@@ -272,10 +272,10 @@ impl Templates {
     }
 }
 
-/// The longest line that the filter `one_line` makes, in bytes.
+/// The longest line of the filter `one_line`, in bytes.
 const MAX_LINE: usize = 500;
 
-/// A link in Slack's markup. What is no address is none: `<!channel>` calls everybody.
+/// A link in Slack's markup, for an http address only: `<!channel>` would mention everybody.
 fn linked(label: &str, address: &str) -> String {
     let label = mrkdwn(label);
     match Url::parse(address) {

@@ -1,8 +1,8 @@
-//! Texts that strangers wrote, made harmless for where they go.
+//! Sanitizers of foreign text, by destination.
 
 pub use runtime::sanitize::{bounded, one_line, plain};
 
-/// For mrkdwn, the markup of Slack: no link, no mention and no format comes of it.
+/// Escapes mrkdwn, the markup of Slack: the text has no link, no mention and no format.
 ///
 /// Slack wants three characters written as entities (<https://docs.slack.dev/messaging/formatting-message-text>), and has
 /// nothing of that kind for the marks of formats. Look-alikes stand for those. A `_` within a word marks nothing, and stays.

@@ -10,7 +10,7 @@ async fn environment_overrides_the_file_and_is_logged_at_start() {
         ("PULSE_QUEUE", "queue/pulseuser/mine"),
     ]);
     notifier.until_logged("listening to pulse").await;
-    let line = "the environment sets this too, and wins over the file key=\"notify.services\" variable=\"PN_SERVICES\"";
+    let line = "environment variable overrides the key of the file key=\"notify.services\" variable=\"PN_SERVICES\"";
     assert!(notifier.log().contains(line), "{}", notifier.log());
     assert_eq!(
         world.rabbit.depth("queue/pulseuser/mine").await.unwrap(),
@@ -22,7 +22,7 @@ async fn environment_overrides_the_file_and_is_logged_at_start() {
         (
             "PN_SERVICES",
             "webhok",
-            "there is no channel webhok: there are ",
+            "unknown channel webhok: the channels are ",
         ),
         (
             "PULSE_QUEUE",

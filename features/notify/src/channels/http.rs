@@ -1,5 +1,4 @@
-//! What the channels that speak HTTP have in common: a request, its answer read within bounds, and what some answers mean
-//! whoever gives them.
+//! HTTP for channels: a request, its bounded answer, and the errors that have the same meaning for all peers.
 
 use std::time::Duration;
 
@@ -8,13 +7,13 @@ use url::{Host, Url};
 
 use crate::{ChannelError, Settings, SettingsError, text::one_line};
 
-/// How long one request may take: a channel makes four at most in the minute that it has for a sending.
+/// The time limit of a request: a channel makes at most four in the minute of a sending.
 const TIMEOUT: Duration = Duration::from_secs(14);
-/// The most of an answer that is read, in bytes.
+/// The bytes of an answer that are read at most.
 const MAX_ANSWER: usize = 16 * 1024;
-/// The most of an answer that an error quotes, in bytes.
+/// The bytes of an answer that an error quotes at most.
 const MAX_QUOTED: usize = 200;
-/// What an address has to be to which a secret is sent.
+/// The valid addresses of a peer that receives a secret.
 const HTTPS: &str = "an address that begins with https";
 
 /// An answer, as far as it could be read.
@@ -24,7 +23,7 @@ pub(crate) struct Answer {
     retry_after: Option<Duration>,
 }
 
-/// The address set as `key`. Only on this machine it may be one without TLS.
+/// The address in the setting `key`: with TLS, except on this machine.
 pub(super) fn address(settings: &Settings, key: &'static str) -> Result<Url, SettingsError> {
     let url: Url = settings.value(key, HTTPS)?;
     let is_here = match url.host() {
@@ -36,11 +35,11 @@ pub(super) fn address(settings: &Settings, key: &'static str) -> Result<Url, Set
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_here => Ok(url),
-        _ => Err(settings.unfit(key, HTTPS)),
+        _ => Err(settings.invalid(key, HTTPS)),
     }
 }
 
-/// Sends a request. `what` says in an error what was tried, and where; the address itself may be a secret.
+/// Sends a request. `what` names the attempt and the host in errors, since the address itself may be a secret.
 pub(super) async fn ask(
     channel: &'static str,
     what: &str,
@@ -62,8 +61,7 @@ pub(super) async fn ask(
     }
 }
 
-/// Whether anybody answers at `url`, and how. A HEAD request changes nothing at the other side; what it is answered says
-/// little about posts.
+/// Sends a HEAD request to `url`, which has no effect at the peer, and describes the answer. It proves little about posts.
 pub(super) async fn reach(
     channel: &'static str,
     http: &reqwest::Client,
@@ -90,7 +88,7 @@ pub(super) async fn reach(
 }
 
 impl Answer {
-    /// Reads a bounded part of the body. One that breaks off is as long as it came: the status was all there.
+    /// Reads a bounded part of the body. A body that breaks off is kept as it is, since the status is complete.
     pub(crate) async fn read(mut response: Response) -> Self {
         let retry_after = response.headers().get(header::RETRY_AFTER);
         let seconds = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -107,12 +105,12 @@ impl Answer {
         }
     }
 
-    /// What it says, for an error to quote.
+    /// The answer in a form that an error can quote.
     pub(crate) fn quoted(&self) -> String {
         one_line(&String::from_utf8_lossy(&self.body), MAX_QUOTED)
     }
 
-    /// The error of an answer after which the same request may succeed: too much was asked, or the server is at fault.
+    /// The error of an answer after which the same request may succeed: a rate limit, or a server error.
     pub(super) fn passing(&self, channel: &'static str, problem: &str) -> Option<ChannelError> {
         let problem = problem.to_owned();
         match self.status {

@@ -1,50 +1,49 @@
-//! `irc`: a coloured line for each channel, in which nicks are addressed.
+//! `irc`: a coloured line for each channel, which mentions nicks.
 //!
-//! The text is the status and the template `irc.txt`, on one line; its colour tells the status: green for completed, red
+//! The text is the status and the template `irc.txt`, on one line; its colour shows the status: green for completed, red
 //! for failed, purple for an exception, blue for an artifact. What is longer than IRC's 512 bytes is cut. `channels` of a
-//! section are joined before their first message, rooms of Matrix among them are left alone, and the default channel
-//! gets the message when a section names none. The `nicks` of a section stand at the begin of each line (`ann, bob: …`), or get
+//! section are joined before their first message, rooms of Matrix among them are ignored, and the default channel
+//! receives the message when a section names none. The `nicks` of a section stand at the begin of each line (`ann, bob: …`), or get
 //! lines of their own where `nicks` is set to `private`.
 //!
-//! A line begins with a word of ours, behind the nicks: other programs take what begins with `!` or with their name for a
-//! command.
+//! A line begins with the nicks and then a fixed word: other programs read a line that begins with `!` or with their name
+//! as a command.
 //!
 //! # One connection
 //!
-//! All that a process sends goes over one connection, which an actor has ([`actor`]). It is made with the first line, and
-//! kept: it joins its channels again after it broke, answers the server's PINGs, sends some of its own to notice a server
-//! that is gone without a word, and takes its nick back from whoever has it, when that one leaves. After a failure it
-//! waits for one second, then two, up to a minute; a sending meanwhile fails at once with the reason, so that the
-//! bus keeps the notification, not a process that may die.
+//! A process has one connection, owned by an actor ([`actor`]). The actor connects with the first line and stays connected:
+//! it rejoins its channels after an error, answers the server's PINGs, sends its own to detect a dead server, and reclaims
+//! its nick when that becomes free. After a failure it waits for one second, then two, up to a minute. A sending meanwhile
+//! fails at once with the reason, so that the bus keeps the notification, not a process that may die.
 //!
 //! # When a line is sent
 //!
-//! IRC acknowledges nothing. But a server works on what a client sends in order, and answers a PING: so each line is
-//! followed by one, and is taken when the PONG has come without a refusal before it. That also keeps us from flooding: the
-//! next line waits for the server to have worked on the last one, so no more than one is ever in its buffers, and `Excess
-//! Flood` is about those. A bucket of tokens besides keeps to the pace that servers count with. What a server says of a
-//! nick on *another* server of its network may come after the PONG, and is then missed.
+//! IRC has no acknowledgements. But a server processes a client's lines in order, and answers a PING. So the actor sends a
+//! PING after each line, and the line counts as sent when the PONG arrives without a refusal before it. That also prevents
+//! flooding: the next line waits until the server has processed the last one, so its buffer never holds more than one, and
+//! `Excess Flood` is about that buffer. In addition, a token bucket limits the rate. A server's answer about a nick on
+//! *another* server of its network may arrive after the PONG, and is then missed.
 //!
-//! # The races
+//! # Races
 //!
-//! * *Sent, and nobody knows.* The connection breaks between a line and its PONG. It may have been read by people or not:
-//!   we say that this try failed, so the bus sends it again, and at worst it is read once for each of the attempts that a
-//!   notification has. When the process dies, it is read twice at worst.
-//! * *Given up, and sent all the same.* A future of [`Channel::send`] that is dropped closes the way back of its job. The
-//!   actor checks that last, in the same poll in which it begins to write the line: a job that nobody waits for by then
-//!   is thrown away, be it in the queue or waiting for a token. Only a future that is dropped while the bytes go to the
-//!   system is too late, and its line is as one of the first race. They go at once, since no more than a line is ever on
-//!   its way; where they do not within ten seconds, the connection is given up.
-//! * *Whose refusal?* Answers bear no mark of what they are about. Only one thing is asked at a time, and whatever comes
-//!   before its PONG and names its target is about it. A PONG that does not come in time breaks the connection, so no late
-//!   answer is ever taken for that of another line.
-//! * *In a channel, or not?* The server's word counts: JOIN, PART, and KICK of our nick. One who is put out of a channel
-//!   while a line for it is on its way is refused as one who may not speak there. The KICK comes before the PONG, so that
-//!   is seen, and the line tried again after joining, where a real refusal would mute the channel for a day.
-//! * *Taken nick.* Our own ghost may hold it after a connection broke. We go by another one, and try again when the ghost
-//!   leaves and each minute. Names are compared with what the server last called us, never with what we asked for.
-//! * *Closing.* [`Channel::close`] takes the queue's only lasting end: the actor says what is still in it, and QUIT. What
-//!   is sent after that fails with the error that the process ends.
+//! * *Unknown outcome.* The connection breaks between a line and its PONG. The line may have been delivered or not. The
+//!   attempt counts as failed, so the bus sends it again: at worst once for each attempt of a notification. When the
+//!   process dies, it is delivered twice at worst.
+//! * *Cancelled, and sent all the same.* Dropping a future of [`Channel::send`] closes the reply channel of its job. The
+//!   actor checks that last, in the same poll in which it begins to write the line, and drops a cancelled job in the queue
+//!   or waiting for a token. Only a future that is dropped while the system accepts the bytes is too late, and its line has
+//!   an unknown outcome. That takes no time, since only one line is in flight; after ten seconds the actor closes the
+//!   connection.
+//! * *Matching refusals.* Answers do not identify the line that they refuse. Only one line is in flight, and an answer before
+//!   its PONG that names its target is about it. A PONG that does not arrive in time ends the connection, so a late answer is
+//!   never matched with another line.
+//! * *Membership.* Only the server's messages count: JOIN, PART, and KICK of our nick. A client that is kicked while its line
+//!   is in flight is refused like one that may not speak. The KICK arrives before the PONG, so the actor detects it, and the
+//!   line is retried after a JOIN, whereas a real refusal would mute the channel for a day.
+//! * *Taken nick.* Our previous connection may still hold it. The actor uses another one, and tries again when the other
+//!   client leaves, and each minute. Names are compared with the nick in the server's messages, never with the requested one.
+//! * *Shutdown.* [`Channel::close`] drops the queue's only permanent sender: the actor sends the queued lines, and QUIT. Later
+//!   sendings fail with the error that the process ends.
 
 mod actor;
 mod bucket;
@@ -87,11 +86,11 @@ const TEMPLATE: &str = "irc.txt";
 
 /// The ports of IRC, with TLS (RFC 7194) and without.
 const PORTS: [u16; 2] = [6697, 6667];
-/// The most lines that wait in the actor's queue. More wait before it.
+/// The capacity of the actor's queue. Further senders wait.
 const QUEUE: usize = 16;
-/// How long a line may wait and be sent. What takes longer is given back to the bus.
+/// The time limit of a sending, with its wait in the queue. After it, the bus defers the notification.
 const PATIENCE: Duration = Duration::from_secs(50);
-/// How long the last lines and the leave-taking may take.
+/// The time limit of the last lines and QUIT.
 const CLOSE: Duration = Duration::from_secs(5);
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -112,17 +111,17 @@ pub(super) const REGISTRATION: Registration = Registration {
     open,
 };
 
-/// What the connection is made of.
+/// The settings of the connection.
 struct Config {
     address: Address,
     /// The nick that we want, and the account for SASL.
     nick: String,
     /// The user's name: letters and digits.
     user: String,
-    /// What stands beside the nick for people to read.
+    /// The real name, shown beside the nick.
     name: String,
     login: Login,
-    /// The recipient when nobody else is named.
+    /// The recipient of a section without recipients.
     channel: String,
 }
 
@@ -131,7 +130,7 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let is_private = match settings.optional_text("nicks").as_deref() {
         None | Some("channel") => false,
         Some("private") => true,
-        Some(_) => return Err(settings.unfit("nicks", "channel or private")),
+        Some(_) => return Err(settings.invalid("nicks", "channel or private")),
     };
     let (templates, clock) = (Arc::clone(parts.templates), Arc::clone(parts.clock));
     Ok(Box::new(Irc {
@@ -147,14 +146,14 @@ fn config(settings: &Settings) -> Result<Config, SettingsError> {
     let host = settings.text("host")?;
     let nick = settings.text("nick")?;
     if !is_nick(&nick) {
-        return Err(settings.unfit(
+        return Err(settings.invalid(
             "nick",
             "a nick: a letter, then letters, digits and - _ [ ] \\ ` ^ { | }, 32 in all",
         ));
     }
     let channel = target::channel(&settings.text("channel")?);
     if !is_channel(&channel) {
-        return Err(settings.unfit("channel", "the name of one channel, such as #ci"));
+        return Err(settings.invalid("channel", "the name of one channel, such as #ci"));
     }
     let Switch(is_tls) = settings
         .optional_value("tls", "on or off")?
@@ -164,7 +163,7 @@ fn config(settings: &Settings) -> Result<Config, SettingsError> {
         .then(|| wire::tls(ca_file.as_deref().map(Path::new)))
         .transpose();
     let tls = tls.map_err(|_| {
-        settings.unfit(
+        settings.invalid(
             "ca_file",
             "a readable file with certificates to trust (PEM)",
         )
@@ -192,25 +191,25 @@ fn config(settings: &Settings) -> Result<Config, SettingsError> {
 fn login(settings: &Settings, is_tls: bool, host: &str) -> Result<Login, SettingsError> {
     let auth = settings.optional_text("auth");
     let Some(password) = settings.optional_secret("password") else {
-        // What is set to prove who we are needs something to prove it with.
+        // `auth` without a password is an error.
         return auth.map_or(Ok(Login::None), |_| {
             settings.secret("password").map(Login::Password)
         });
     };
     if password.expose_secret().contains(['\r', '\n', '\0']) {
-        return Err(settings.unfit("password", "on one line"));
+        return Err(settings.invalid("password", "on one line"));
     }
     match auth.as_deref() {
         None | Some("password") => Ok(Login::Password(password)),
         Some("sasl") if is_tls || is_this_machine(host) => Ok(Login::Sasl(password)),
         Some("sasl") => {
-            Err(settings.unfit("tls", "on, which sasl needs for all hosts but this one"))
+            Err(settings.invalid("tls", "on, which sasl needs for all hosts but this one"))
         }
-        Some(_) => Err(settings.unfit("auth", "password or sasl")),
+        Some(_) => Err(settings.invalid("auth", "password or sasl")),
     }
 }
 
-/// The user's name, made of the real one: servers take no more than some letters.
+/// The user's name, derived from the real one: servers accept only some letters.
 fn user(name: &str) -> String {
     let user: String = name
         .chars()
@@ -268,8 +267,8 @@ impl Channel for Irc {
 
     fn recipients(&self, notification: &Notification) -> Vec<String> {
         let (channels, nicks) = (&notification.to.channels, &notification.to.nicks);
-        // Of a section that is for Matrix too. None of those rooms can be a channel: of IRC's names none holds a colon, and
-        // the kind `!` is not spoken here.
+        // A section may name rooms of Matrix too. No room is a valid channel here: names on IRC hold no colon, and channels
+        // of the kind `!` are not supported.
         let mut channels = distinct(
             channels
                 .iter()
@@ -289,7 +288,7 @@ impl Channel for Irc {
         addressing.chain(others).collect()
     }
 
-    fn place<'a>(&self, recipient: &'a str) -> &'a str {
+    fn address<'a>(&self, recipient: &'a str) -> &'a str {
         target::place(recipient)
     }
 
@@ -318,7 +317,7 @@ impl Channel for Irc {
             .map_err(|fault| fault.for_recipient(recipient))
     }
 
-    /// On a connection of its own, which joins nothing.
+    /// Logs in on a separate connection, which joins no channel.
     async fn check(&self) -> Result<Checked, ChannelError> {
         let checking = async {
             let mut wire = Wire::open(&self.config.address).await?;
@@ -328,7 +327,7 @@ impl Channel for Irc {
                 wire.server(),
                 one_line(&nick, 32)
             );
-            // A server that does not receive QUIT notices that the connection ends.
+            // Without QUIT, the server notices the end of the connection.
             let _ = timeout(CLOSE, wire.close()).await;
             Ok(found)
         };
@@ -385,7 +384,7 @@ impl Irc {
         })
     }
 
-    /// The way to the actor, which begins to work with the first of these.
+    /// A sender to the actor, which the first call starts.
     fn jobs(&self) -> Result<mpsc::Sender<Job>, Fault> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Closed) {

@@ -69,12 +69,12 @@ pub(super) const REGISTRATION: Registration = Registration {
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let bucket = settings.text("bucket")?;
     if !store::is_bucket(&bucket) {
-        return Err(settings.unfit("bucket", "the name of a bucket"));
+        return Err(settings.invalid("bucket", "the name of a bucket"));
     }
     let is_public = match settings.optional_text("acl").as_deref() {
         None | Some("private") => false,
         Some("public-read") => true,
-        Some(_) => return Err(settings.unfit("acl", "private or public-read")),
+        Some(_) => return Err(settings.invalid("acl", "private or public-read")),
     };
     let store = Store::new(
         Aws::open(&SERVICE, None, settings, parts)?,

@@ -34,7 +34,7 @@ use super::http;
 use crate::{
     Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
     Templates,
-    memory::name,
+    records::hash_id,
     text::{bounded, one_line},
 };
 
@@ -73,11 +73,11 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
         .bytes()
         .all(|byte| byte.is_ascii_graphic())
     {
-        return Err(settings.unfit("access_token", "a token without spaces"));
+        return Err(settings.invalid("access_token", "a token without spaces"));
     }
     let room = settings.optional_text("room");
     if room.as_deref().is_some_and(|room| !is_room(room)) {
-        return Err(settings.unfit("room", ROOM));
+        return Err(settings.invalid("room", ROOM));
     }
     let (http, templates) = (parts.http.clone(), Arc::clone(parts.templates));
     Ok(Box::new(Matrix {
@@ -442,7 +442,7 @@ fn transaction(notification: &Notification, room: &str) -> String {
         .digest
         .iter()
         .flat_map(|line| [line.link.as_str(), line.subject.as_str()]);
-    name(
+    hash_id(
         &[room, key.as_str()]
             .into_iter()
             .chain(lines)

@@ -1,9 +1,9 @@
-//! `repulse`: the message of Pulse that began a notification, published again on an exchange of our own.
+//! `repulse`: publishes a notification's original message of Pulse again, on an exchange of our user.
 //!
-//! The exchange is a durable topic exchange. Routing key, further keys (`CC`) and body are those of the message as it came,
-//! so whoever listens to it selects and reads as on the exchange where it was first. It is published when RabbitMQ has
-//! confirmed that every queue that wants it has stored it; that no queue wants it is no error. One that was confirmed just
-//! before the process died is published again.
+//! The exchange is a durable topic exchange. Routing key, further keys (`CC`) and body are those of the original message,
+//! so consumers bind and read as on the original exchange. A message counts as sent when RabbitMQ has confirmed that every
+//! bound queue has stored it; no bound queue is no error. A message that was confirmed just before the process died is
+//! published again.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 const NAME: &str = "repulse";
-/// The exchange where none is set, after that part of its name which says whose it is.
+/// The default exchange, after the prefix with our user.
 const DEFAULT: &str = "notify";
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -39,7 +39,7 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
         .unwrap_or_else(|| format!("{ours}{DEFAULT}"));
     let name = exchange.strip_prefix(&ours).filter(|name| !name.is_empty());
     if name.is_none() || exchange.len() > MAX_EXCHANGE || exchange.chars().any(char::is_control) {
-        return Err(settings.unfit(
+        return Err(settings.invalid(
             "exchange",
             "an exchange of our own: exchange/<our user on pulse>/<name>",
         ));
@@ -94,7 +94,7 @@ impl Channel for Repulse {
             .map_err(|error| judged(&error))
     }
 
-    /// The exchange is made with the first message, so it is not looked for.
+    /// The first message declares the exchange, so its absence is no error here.
     async fn check(&self) -> Result<Checked, ChannelError> {
         pulse::check(&self.settings)
             .await

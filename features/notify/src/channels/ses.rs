@@ -1,8 +1,8 @@
-//! `ses`: mails through Amazon SES, the same that [`super::smtp`] hands to a server. They are written here and sent raw
+//! `ses`: mails through Amazon SES, the same as those of [`super::smtp`]. They are rendered here and sent raw
 //! (`SendEmail` of version 2), so threads and templates are the same too.
 //!
-//! SES sends from addresses and domains only that somebody has verified there. An account in its sandbox also sends to
-//! such addresses only.
+//! SES sends only from addresses and domains that are verified there. An account in its sandbox also sends only to such
+//! addresses.
 
 use std::sync::Arc;
 
@@ -91,7 +91,7 @@ impl Channel for Ses {
         self.aws.call(call).await.map(drop)
     }
 
-    /// With a call of version 1, since version 2 has none that says as much without a name in its path.
+    /// With a call of version 1, since each such call of version 2 needs a name in its path.
     async fn check(&self) -> Result<Checked, ChannelError> {
         let from = self.writer.from();
         let call = Call {

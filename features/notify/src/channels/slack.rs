@@ -1,7 +1,7 @@
-//! `slack`: a message by Slack's incoming webhook, into the one channel that the webhook was made for.
+//! `slack`: a message by Slack's incoming webhook, into the one channel of the webhook.
 //!
-//! What a task's maker wrote is escaped, so that it links to nothing, calls nobody and has no format; only the template
-//! makes links, and nothing is unfurled. What the answers mean: <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>.
+//! Foreign text is escaped: it has no links, no mentions and no format. Only the template makes links, and nothing is
+//! unfurled. The meaning of answers: <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ use crate::{
 const NAME: &str = "slack";
 const TEMPLATE: &str = "slack.mrkdwn";
 
-/// The longest text of a block, in bytes: Slack takes 3000 characters.
+/// The longest text of a block, in bytes: Slack accepts 3000 characters.
 const MAX_BLOCK: usize = 2900;
-/// The most blocks of a message: Slack takes 50.
+/// The most blocks of a message: Slack accepts 50.
 const MAX_BLOCKS: usize = 10;
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -43,7 +43,7 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
 }
 
 struct Slack {
-    /// Whoever knows it can post: it is a secret but for the host.
+    /// A secret, except for the host: its owner can post.
     url: Url,
     http: reqwest::Client,
     templates: Arc<Templates>,
@@ -69,7 +69,7 @@ impl Channel for Slack {
         self.judge(&answer, recipient)
     }
 
-    /// Only Slack's host is asked: a post shows up in the channel.
+    /// Connects to Slack's host only: a post would appear in the channel.
     async fn check(&self) -> Result<Checked, ChannelError> {
         let mut url = self.url.clone();
         url.set_path("/");
@@ -143,9 +143,9 @@ impl Slack {
     }
 }
 
-/// The message: its subject, and beside a bar of the status' colour what the template made.
+/// The message: the subject, then the rendered template beside a bar in the status' colour.
 ///
-/// `parse` and `verbatim` keep Slack from making links and mentions of what merely looks like them.
+/// `parse` and `verbatim` keep Slack from turning plain text into links and mentions.
 fn payload(notification: &Notification, text: &str) -> Value {
     let blocks: Vec<_> = blocks(text)
         .into_iter()
@@ -173,7 +173,7 @@ fn color(notification: &Notification) -> &'static str {
     }
 }
 
-/// The text in as many blocks as it needs, cut between lines. What is too much for a message is left out.
+/// The text in as many blocks as it needs, cut between lines. The rest beyond a message's limit is dropped.
 fn blocks(text: &str) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
     for line in text.lines().map(cut) {
@@ -187,7 +187,7 @@ fn blocks(text: &str) -> Vec<String> {
                 block.push_str("\n…");
                 break;
             }
-            // Slack takes no empty block.
+            // Slack rejects an empty block.
             _ if line.trim().is_empty() => {}
             _ => blocks.push(line),
         }

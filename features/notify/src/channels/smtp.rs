@@ -258,7 +258,7 @@ impl Relay {
         let host = settings.text("host")?;
         let port: Option<u16> = settings.optional_value("port", "a port from 1 to 65535")?;
         if port == Some(0) {
-            return Err(settings.unfit("port", "a port from 1 to 65535"));
+            return Err(settings.invalid("port", "a port from 1 to 65535"));
         }
         let login = match (
             settings.optional_text("login"),
@@ -274,13 +274,13 @@ impl Relay {
             "starttls" => (Security::Starttls(trust(settings, &host)?), 587),
             "tls" => (Security::Tls(trust(settings, &host)?), 465),
             "none" if login.is_some() && !is_this_machine(&host) => {
-                return Err(settings.unfit(
+                return Err(settings.invalid(
                     "tls",
                     "starttls or tls, which it has to be where a password is sent",
                 ));
             }
             "none" => (Security::None, 25),
-            _ => return Err(settings.unfit("tls", "starttls, tls or none")),
+            _ => return Err(settings.invalid("tls", "starttls, tls or none")),
         };
         let hello = ClientId::Domain(writer.from().domain().to_owned());
         Ok(Self {
@@ -301,17 +301,17 @@ impl Relay {
 fn trust(settings: &Settings, host: &str) -> Result<TlsParameters, SettingsError> {
     let mut parameters = TlsParameters::builder(host.to_owned());
     if let Some(file) = settings.optional_text("ca_file") {
-        let unfit = || {
-            settings.unfit(
+        let invalid = || {
+            settings.invalid(
                 "ca_file",
                 "a file that can be read and holds certificates (PEM)",
             )
         };
-        let pem = std::fs::read_to_string(&file).map_err(|_| unfit())?;
+        let pem = std::fs::read_to_string(&file).map_err(|_| invalid())?;
         if !pem.contains("-----BEGIN CERTIFICATE-----") {
-            return Err(unfit());
+            return Err(invalid());
         }
-        let authority = Certificate::from_pem(pem.as_bytes()).map_err(|_| unfit())?;
+        let authority = Certificate::from_pem(pem.as_bytes()).map_err(|_| invalid())?;
         parameters = parameters
             .certificate_store(CertificateStore::None)
             .add_root_certificate(authority);

@@ -1,4 +1,4 @@
-//! `sns`: a short text for a topic of Amazon SNS, which hands it on to whoever subscribed: mails, telephones, queues.
+//! `sns`: a short text for a topic of Amazon SNS, whose subscribers are mailboxes, telephones and queues.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ const FORM: &[(&str, &str)] = &[(
     "content-type",
     "application/x-www-form-urlencoded; charset=utf-8",
 )];
-/// The longest subject that SNS takes, in characters.
+/// The longest subject that SNS accepts, in characters.
 const MAX_SUBJECT: usize = 100;
-/// The longest message that it takes, in bytes.
+/// The longest message that SNS accepts, in bytes.
 const MAX_MESSAGE: usize = 256 * 1024;
 
 static SERVICE: aws::Service = aws::Service {
@@ -50,13 +50,13 @@ pub(super) const REGISTRATION: Registration = Registration {
 
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let arn = settings.text("arn")?;
-    let unfit = || {
-        settings.unfit(
+    let invalid = || {
+        settings.invalid(
             "arn",
             "the ARN of a standard topic, such as arn:aws:sns:us-west-2:123456789012:name",
         )
     };
-    let region = region_of(&arn).ok_or_else(unfit)?.to_owned();
+    let region = region_of(&arn).ok_or_else(invalid)?.to_owned();
     let aws = Aws::open(&SERVICE, Some(region), settings, parts)?;
     Ok(Box::new(Sns {
         arn,
@@ -65,7 +65,7 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     }))
 }
 
-/// The region of a standard topic. One that keeps an order (`.fifo`) wants to know which order, and tells no people.
+/// The region of a standard topic. A topic with an order (`.fifo`) requires a group id, and cannot notify people.
 fn region_of(arn: &str) -> Option<&str> {
     let [prefix, _, service, region, account, topic] =
         arn.split(':').collect::<Vec<_>>().try_into().ok()?;
@@ -134,7 +134,7 @@ impl Channel for Sns {
     }
 }
 
-/// The subject as SNS takes it: of ASCII, on one line, and short.
+/// The subject in the form that SNS accepts: short, in ASCII, on one line.
 fn subject(notification: &Notification) -> String {
     let line = one_line(&notification.subject, 4 * MAX_SUBJECT);
     let ascii: String = line

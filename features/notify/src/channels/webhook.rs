@@ -1,11 +1,11 @@
-//! `webhook`: a JSON object in a signed POST, for machines of whoever wants to know.
+//! `webhook`: a JSON object in a signed POST, for programs.
 //!
-//! # How a receiver knows that it is us
+//! # How a receiver verifies a request
 //!
-//! `X-Events-Timestamp` is when the request was signed, in seconds since 1970. `X-Events-Signature` is `sha256=` and the
+//! `X-Events-Timestamp` is the time of the signature, in seconds since 1970. `X-Events-Signature` is `sha256=` and the
 //! hexadecimal HMAC-SHA256, under the shared secret, of that timestamp as it stands in its header, a full stop, and the
-//! bytes of the body. A receiver computes the same, compares in constant time, and refuses what is older than some
-//! minutes. A request that is repeated bears the same `X-Events-Delivery`.
+//! bytes of the body. A receiver computes the same, compares in constant time, and rejects a request that is older
+//! than some minutes. A repeated request has the same `X-Events-Delivery`.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(super) const REGISTRATION: Registration = Registration {
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let url: Url = settings.value("url", "an address that begins with http or https")?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(settings.unfit("url", "an address that begins with http or https"));
+        return Err(settings.invalid("url", "an address that begins with http or https"));
     }
     let secret = settings.secret("secret")?;
     Ok(Box::new(Webhook {
@@ -47,7 +47,7 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
 }
 
 struct Webhook {
-    /// It may hold a secret in any part of it but the host.
+    /// Any part but the host may hold a secret.
     url: Url,
     secret: SecretString,
     http: reqwest::Client,
@@ -151,7 +151,7 @@ fn body(notification: &Notification) -> serde_json::Value {
     })
 }
 
-/// The notification's key, as far as a header can hold it.
+/// The notification's key, without characters that a header cannot hold.
 fn delivery(notification: &Notification) -> String {
     let key = one_line(&notification.key(), 400);
     key.chars()

@@ -1,4 +1,4 @@
-//! Notifications that every template has to bear.
+//! Example notifications, which every template has to render.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::{DigestLine, Links, LogLink, Notification, NotifiedTask, Recipients, Status};
 
-/// One with everything, one with little, and a digest. `None` is no address that these are made of.
+/// A full notification, a sparse one, and a digest. `None` where an address in them cannot be parsed.
 pub(super) fn notifications() -> Option<[Notification; 3]> {
     let link = Url::parse("https://taskcluster.example/tasks/EHvlZcWCR6WAZapcRiLoNg").ok()?;
     let full = Notification {

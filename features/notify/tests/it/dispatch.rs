@@ -150,7 +150,7 @@ async fn malformed_section_is_logged_once_and_settled() {
     let about: Vec<_> = logs.lines().filter(|line| line.contains(&task)).collect();
     let [line] = about[..] else { panic!("{logs}") };
     assert!(
-        line.contains("extra.notification.task-failed is no section of a notification"),
+        line.contains("invalid notification section at extra.notification.task-failed"),
         "{line}"
     );
 }
@@ -203,8 +203,8 @@ async fn invalid_message_becomes_dead_letter() {
     world.dispatch().await;
     let dead = world.dead(&TASKS).await.join("\n");
     for expected in [
-        "the exchange exchange/taskcluster-queue/v1/task-group-resolved tells of no status of a task",
-        "a message of exchange/taskcluster-queue/v1/task-failed speaks of the task ../../secrets/v1/x",
+        "exchange/taskcluster-queue/v1/task-group-resolved is not a task-status exchange",
+        "invalid task id ../../secrets/v1/x in a message from exchange/taskcluster-queue/v1/task-failed",
         "the message of exchange/taskcluster-queue/v1/artifact-created with routing key",
     ] {
         assert!(dead.contains(expected), "{dead}");

@@ -5,7 +5,7 @@ mod logbook;
 use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
 use notify::{
-    CHANNELS, ChannelError, FluxSettings, Key, Opened, Parts, Recipients, Registration, Settings,
+    CHANNELS, ChannelError, InfluxSettings, Key, Opened, Parts, Recipients, Registration, Settings,
     SettingsError, Status, Templates,
 };
 use runtime::{Clock, ManualClock};
@@ -30,7 +30,7 @@ fn docs_list_every_channel_with_keys_and_variables() {
     let influxdb = (
         "influxdb",
         "\n## How long channels take\n".to_owned(),
-        FluxSettings::KEYS,
+        InfluxSettings::KEYS,
     );
     let channels = CHANNELS.iter().map(|channel| {
         (
@@ -183,7 +183,7 @@ async fn channel_in_docs_works() {
         assert!(
             matches!(
                 error,
-                SettingsError::Missing { .. } | SettingsError::Unfit { .. }
+                SettingsError::Missing { .. } | SettingsError::Invalid { .. }
             ),
             "{error}"
         );

@@ -5,13 +5,13 @@
 mod channels;
 mod dispatch;
 mod docs;
-mod flux;
+mod influx;
 mod mail;
 mod peers;
 mod replay;
 mod send;
-mod storm;
 mod templates;
+mod throttle;
 mod world;
 
 // What a channel within the crate takes from its root, for the one that `docs` shows.

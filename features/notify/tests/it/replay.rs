@@ -15,14 +15,14 @@ async fn dry_run_prints_messages_and_sends_nothing() {
     let task = world.task(json!({ "notification": { "task-failed": section } }));
     world.fake.move_on(&task, TaskState::Failed);
     let plan = planned(&world, &task).await;
-    assert_eq!(plan.remarks, []);
+    assert_eq!(plan.omissions, []);
     let text = preview(&world.channels, &plan).replace(&task, "<task>");
     insta::assert_snapshot!(text);
     assert!(world.post.sent().is_empty() && world.robot.sent().is_empty());
     let nothing = preview(&world.channels, &Plan::default());
     assert_eq!(
         nothing,
-        "nothing would be sent: the task asks for nothing in this status\n"
+        "nothing would be sent: the task has no section for this status\n"
     );
 }
 
@@ -31,22 +31,22 @@ async fn dry_run_prints_everything_that_is_logged() {
     for (section, expected, is_fault) in [
         (
             json!({ "plugins": ["post"], "emails": "ann@example.com" }),
-            "nobody is notified, the task asks for it wrongly: extra.notification.task-failed is no section",
+            "ignoring task: its notification section is malformed: invalid notification section at extra.notification.task-failed",
             true,
         ),
         (
             json!({ "plugins": ["pigeon"] }),
-            "the task asks for the channel pigeon, which is not open here: left out",
+            "ignoring channel pigeon: it is not enabled here",
             false,
         ),
         (
             json!({ "plugins": ["post"], "ids": ["zoe"] }),
-            "the task asks to notify zoe, who is not among",
+            "ignoring identity zoe: it is not in the identities file",
             false,
         ),
         (
             json!({ "plugins": ["fax"], "emails": (0..60).map(|n| format!("{n}@x.org")).collect::<Vec<_>>() }),
-            "the task names 10 recipients too many on fax: left out",
+            "ignoring 10 recipients on fax: the task names too many",
             false,
         ),
     ] {
@@ -54,12 +54,12 @@ async fn dry_run_prints_everything_that_is_logged() {
         let world = World::new().await;
         let task = world.task(json!({ "notification": { "task-failed": section } }));
         let plan = planned(&world, &task).await;
-        let [remark] = &plan.remarks[..] else {
-            panic!("{:?}", plan.remarks)
+        let [omission] = &plan.omissions[..] else {
+            panic!("{:?}", plan.omissions)
         };
-        assert!(remark.to_string().starts_with(expected), "{remark}");
+        assert!(omission.to_string().starts_with(expected), "{omission}");
         assert_eq!(
-            (remark.is_fault(), plan.task.as_str()),
+            (omission.is_fault(), plan.task.as_str()),
             (is_fault, task.as_str())
         );
         if plan.notifications.is_empty() {

@@ -65,7 +65,7 @@ async fn only_the_failed_channel_is_retried() {
     world.post.fail_next(full());
     world.pass(200).await;
     let expected =
-        format!("cannot tell {ANN} of task-failed of task {task}: post failed: 452 mailbox full");
+        format!("cannot notify {ANN} of task-failed of task {task}: post failed: 452 mailbox full");
     assert_eq!(world.dead(&NOTIFICATIONS).await, [expected], "five tries");
     assert_eq!(
         (world.post.sent(), world.robot.sent()),
@@ -98,7 +98,7 @@ async fn outage_counts_no_attempt_for_a_day() {
     world.pass(3601).await;
     let dead = world.dead(&NOTIFICATIONS).await;
     assert!(
-        dead[0].contains("and it is a day old: post cannot be reached: connection refused"),
+        dead[0].contains("which is a day old: post cannot be reached: connection refused"),
         "{dead:?}"
     );
 }
@@ -138,13 +138,13 @@ async fn outage_and_recovery_are_logged_once_each() {
     });
     world.pass(60).await;
     assert_eq!(
-        (said("connection refused"), said("sends again")),
+        (said("connection refused"), said("channel recovered")),
         (1, 1),
-        "another trouble is news: {}",
+        "another kind of outage is logged: {}",
         logs.text()
     );
     world.pass(60).await;
-    assert_eq!((world.post.sent().len(), said("sends again")), (3, 1));
+    assert_eq!((world.post.sent().len(), said("channel recovered")), (3, 1));
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn refused_notification_becomes_dead_letter_at_once() {
     });
     world.happens(&task, Status::TaskFailed).await;
     let expected =
-        format!("cannot tell {ANN} of task-failed of task {task}: post refused it: too large");
+        format!("cannot notify {ANN} of task-failed of task {task}: post refused it: too large");
     assert_eq!(world.dead(&NOTIFICATIONS).await, [expected]);
 }
 

@@ -1,4 +1,4 @@
-//! The one who has the connection: it makes it, keeps it, and says the lines of all others on it.
+//! The actor that owns the connection: it connects, reconnects, and sends the lines of all sendings.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,29 +17,29 @@ use super::{
     target::Target,
 };
 
-/// How long is waited before the first new connection. Each that follows waits twice as long.
+/// The pause before the first reconnection. Each later pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest of these waits.
+/// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often the server is asked whether it is still there, when nothing is to be said.
+/// The interval of PINGs on an idle connection.
 const CHECK: Duration = Duration::from_secs(60);
 
-/// A line that somebody waits for.
+/// A line to send.
 pub(super) struct Job {
     pub(super) target: Target,
     pub(super) line: String,
-    /// Closed as soon as nobody waits any more: then the line is not sent.
+    /// Closed when the sending is cancelled: then the line is not sent.
     pub(super) reply: oneshot::Sender<Result<(), Fault>>,
 }
 
 impl Job {
     fn answer(self, answer: Result<(), Fault>) {
-        // Whoever waited may have gone.
+        // The sending may be cancelled.
         let _ = self.reply.send(answer);
     }
 }
 
-/// Keeps a connection from the first job on, until nobody can send jobs any more.
+/// Keeps a connection from the first job on, until all senders are dropped.
 pub(super) async fn run(config: Arc<Config>, clock: Arc<dyn Clock>, mut jobs: mpsc::Receiver<Job>) {
     let mut presence = Presence::new(&config.channel);
     let Some(first) = jobs.recv().await else {
@@ -83,7 +83,7 @@ pub(super) async fn run(config: Arc<Config>, clock: Arc<dyn Clock>, mut jobs: mp
     }
 }
 
-/// Says what is to be said, `first` and then one after the other. `Ok` once nobody is left who could want more.
+/// Sends the lines of jobs, `first` and then one after the other. `Ok` when all senders are dropped.
 async fn serve(
     session: &mut Session<'_>,
     jobs: &mut mpsc::Receiver<Job>,
@@ -113,7 +113,7 @@ async fn serve(
     }
 }
 
-/// Sends one line. When the connection breaks meanwhile, whoever waits for it gets the reason.
+/// Sends one line. When the connection breaks meanwhile, the job receives the reason.
 async fn say(session: &mut Session<'_>, job: Job) -> Result<(), Fault> {
     let Job {
         target,
@@ -137,7 +137,7 @@ async fn say(session: &mut Session<'_>, job: Job) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Waits before the next try, and tells everyone who comes meanwhile why it has to be waited. False once nobody is left.
+/// Waits before the next attempt, and fails jobs meanwhile with the reason. False when all senders are dropped.
 async fn wait(
     jobs: &mut mpsc::Receiver<Job>,
     fault: &Fault,

@@ -1,4 +1,4 @@
-//! One registered connection: it reacts to what the server sends, joins channels, and sends lines.
+//! One registered connection: it reacts to the server's messages, joins channels, and sends lines.
 
 use std::{
     future::pending,
@@ -21,36 +21,34 @@ use super::{
     wire::Wire,
 };
 
-/// How long the server may take to let us in: some ask our host who we are, and wait for that.
+/// The time limit of registration: some servers query our host (ident), and wait for the answer.
 const LOGIN: Duration = Duration::from_secs(25);
-/// How long it may take to answer a PING. It answers in order, so what was sent before counts too, and a server that slows
-/// us down takes its time.
+/// The time limit of a PONG. The server processes lines in order, so earlier lines and throttling by the server count too.
 const ANSWER: Duration = Duration::from_secs(20);
 /// The outcome of a line while the connection held.
 pub(super) enum Said {
-    /// The server has it.
+    /// The server has accepted it.
     Taken,
-    /// Whoever wanted it went away before it was sent.
+    /// It was cancelled before it was sent.
     Unwanted,
-    /// The server does not take it.
+    /// The server refused it.
     Refused(Fault),
-    /// The connection broke before anybody knew, and is of no more use.
+    /// The connection broke before the PONG, and is unusable.
     Unheard(Fault),
 }
 
-/// A connection that the server knows by a nick. Every `Err` of its methods means that it is of no more use, as does
-/// [`Said::Unheard`].
+/// A registered connection. After an `Err` of any method, or [`Said::Unheard`], it is unusable.
 pub(super) struct Session<'a> {
     config: &'a Config,
     clock: Arc<dyn Clock>,
     presence: &'a mut Presence,
     wire: Wire,
-    /// As the server calls us.
+    /// Our nick in the server's messages.
     nick: String,
-    /// The channels that the server says we are in.
+    /// The channels that we are in, according to the server.
     joined: Vec<String>,
     pings: u64,
-    /// Whether it did more than let us in.
+    /// Whether the server accepted more than the registration.
     pub(super) has_served: bool,
 }
 
@@ -90,12 +88,12 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    /// The next line of the server, which is to be heeded. When this future is dropped, nothing is lost.
+    /// The next line of the server, for [`Session::heed`]. Cancel-safe.
     pub(super) async fn line(&mut self) -> Result<Line, Fault> {
         self.wire.line().await
     }
 
-    /// Looks whether the server is still there, and whether our nick is free.
+    /// Checks that the server responds, and whether our nick is free.
     pub(super) async fn check(&mut self) -> Result<(), Fault> {
         if !same(&self.nick, &self.config.nick) {
             self.take_nick_back().await?;
@@ -105,7 +103,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Says `line`, which is for `target`, unless `unwanted` is over before it is sent.
+    /// Sends `line` to `target`, unless `unwanted` resolves before that.
     pub(super) async fn say(
         &mut self,
         target: &Target,
@@ -148,12 +146,12 @@ impl<'a> Session<'a> {
         Ok(Said::Refused(fault))
     }
 
-    /// Takes leave.
+    /// Sends QUIT.
     pub(super) async fn close(self) {
         self.wire.close().await;
     }
 
-    /// Waits until a line may be sent, and takes its place; false when `unwanted` is over.
+    /// Waits for a token; false when `unwanted` resolves first.
     async fn turn(
         &mut self,
         unwanted: &mut Pin<&mut impl Future<Output = ()>>,
@@ -162,7 +160,7 @@ impl<'a> Session<'a> {
         let mut pause = clock.sleep(self.presence.bucket.wait(clock.now()));
         loop {
             select! {
-                // In this order: the last look before a line is sent is whether it is still wanted.
+                // In this order: the last check before a line is sent is whether it was cancelled.
                 biased;
                 () = &mut *unwanted => return Ok(false),
                 () = &mut pause => break,
@@ -173,7 +171,7 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// Sends `lines`, which are about `target`, and waits until the server has worked on them: how it refuses them.
+    /// Sends `lines` about `target`, waits until the server has processed them, and returns its refusal.
     async fn ask(&mut self, lines: &str, target: &str) -> Result<Option<Fault>, Fault> {
         let mut fault = None;
         self.finish(lines, |line| {
@@ -183,7 +181,7 @@ impl<'a> Session<'a> {
         Ok(fault)
     }
 
-    /// The same, where each line is shown that comes until then.
+    /// The same, with a callback for each line until then.
     async fn finish(
         &mut self,
         lines: &str,
@@ -206,7 +204,7 @@ impl<'a> Session<'a> {
         within(&clock, ANSWER, "answer", finishing).await
     }
 
-    /// Joins every channel that we were in, and says which of them do not let us in.
+    /// Joins the channels of earlier connections, and logs those that refuse us.
     async fn rejoin(&mut self) -> Result<(), Fault> {
         for list in self.presence.lists() {
             self.turn(&mut pin!(pending())).await?;
@@ -250,7 +248,7 @@ impl<'a> Session<'a> {
         self.presence.forget(channel);
     }
 
-    /// Does what a line wants that nobody waits for.
+    /// Reacts to an unsolicited line.
     pub(super) async fn heed(&mut self, line: &Line) -> Result<(), Fault> {
         let (is_us, first) = (same(&line.from, &self.nick), line.param(0));
         match line.command.as_str() {
@@ -290,7 +288,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What `doing` gives, unless the server takes longer than `at_most`.
+/// The result of `doing`, or a fault after `at_most`.
 async fn within<T>(
     clock: &Arc<dyn Clock>,
     at_most: Duration,

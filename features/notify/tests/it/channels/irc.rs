@@ -172,7 +172,7 @@ async fn recipients_are_channels_and_nicks_or_the_default() {
     );
     assert_eq!(recipients(&["!x:example.org"], &[]), ["#ci"]);
     assert_eq!(
-        irc(&channels).place("#ci (ann)"),
+        irc(&channels).address("#ci (ann)"),
         "#ci",
         "it is muted and counted as the channel"
     );

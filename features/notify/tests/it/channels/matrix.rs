@@ -328,13 +328,13 @@ async fn responses_are_classified() {
             429,
             json!({ "errcode": "M_LIMIT_EXCEEDED", "error": "Too Many Requests", "retry_after_ms": 2500 }),
             wait(2500),
-            "matrix has too much to do: 127.0.0.1 answered a message with http status 429: M_LIMIT_EXCEEDED",
+            "matrix is busy: 127.0.0.1 answered a message with http status 429: M_LIMIT_EXCEEDED",
         ),
         (
             429,
             error("M_LIMIT_EXCEEDED"),
             wait(30_000),
-            "matrix has too much to do",
+            "matrix is busy",
         ),
         (
             401,
@@ -346,7 +346,7 @@ async fn responses_are_classified() {
             403,
             error("M_USER_DEACTIVATED"),
             wait(60_000),
-            "matrix does not accept our credentials",
+            "matrix rejects our credentials",
         ),
         (
             413,

@@ -158,7 +158,7 @@ async fn responses_are_classified() {
         (
             Fault::Revoked,
             wait(60),
-            "slack does not accept our credentials: 127.0.0.1 answered the post with http status \
+            "slack rejects our credentials: 127.0.0.1 answered the post with http status \
              404: no_service: the webhook is revoked or mistyped; set notify.slack.url to a new one",
         ),
         (
@@ -169,7 +169,7 @@ async fn responses_are_classified() {
         (
             Fault::Archived,
             Retry::Never,
-            "slack cannot reach 127.0.0.1, nothing more is sent there for a day",
+            "slack cannot reach 127.0.0.1; muted for a day",
         ),
         (
             Fault::NoChannel,
@@ -179,7 +179,7 @@ async fn responses_are_classified() {
         (
             Fault::Limited("7"),
             wait(7),
-            "slack has too much to do: 127.0.0.1 answered the post with http status 429",
+            "slack is busy: 127.0.0.1 answered the post with http status 429",
         ),
         (Fault::Limited("99999"), wait(600), "429: rate_limited"),
         (

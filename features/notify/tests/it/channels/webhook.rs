@@ -112,13 +112,13 @@ async fn responses_are_classified() {
             429,
             Some("7"),
             Retry::Defer(Duration::from_secs(7)),
-            "webhook has too much to do",
+            "webhook is busy",
         ),
         (
             429,
             Some("99999"),
             Retry::Defer(Duration::from_secs(600)),
-            "webhook has too much to do",
+            "webhook is busy",
         ),
         (
             403,
@@ -192,7 +192,7 @@ async fn missing_settings_are_named() {
         ),
         (
             &[("uri", "http://x")][..],
-            "webhook knows no notify.webhook.uri: it knows url, secret",
+            "unknown key notify.webhook.uri: webhook has url, secret",
         ),
     ] {
         let error = open("webhook", file).await.err().unwrap().to_string();

@@ -26,7 +26,7 @@ pub(super) const REGISTRATION: Registration = Registration {
 fn open(settings: &Settings, _: &Parts<'_>) -> Opened {
     let file = PathBuf::from(settings.text("file")?);
     if !file.is_absolute() {
-        return Err(settings.unfit("file", "the path of a file, from the root on"));
+        return Err(settings.invalid("file", "the path of a file, from the root on"));
     }
     Ok(Box::new(Logbook { file }))
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use notify::FluxSettings;
+use notify::InfluxSettings;
 use runtime::{Clock, SystemClock};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -87,8 +87,8 @@ impl Influx {
     }
 
     /// How to write to it.
-    pub(crate) fn settings(&self, password: Option<&str>) -> FluxSettings {
-        FluxSettings {
+    pub(crate) fn settings(&self, password: Option<&str>) -> InfluxSettings {
+        InfluxSettings {
             url: self.url().parse().unwrap(),
             database: DATABASE.to_owned(),
             login: password.map(|password| (USER.to_owned(), password.into())),

@@ -64,8 +64,7 @@ async fn notifications_beyond_the_share_are_skipped_and_logged() {
         "{message}"
     );
     assert!(
-        message
-            .contains("(The task made 100 artifacts by now: of further ones nobody is notified.)"),
+        message.contains("(The task created 100 artifacts: later ones are not notified.)"),
         "{message}"
     );
     let said = |words: &str| {
@@ -75,7 +74,7 @@ async fn notifications_beyond_the_share_are_skipped_and_logged() {
             .count()
     };
     assert_eq!(
-        said("the task names 3 recipients too many on fax: left out"),
+        said("ignoring 3 recipients on fax: the task names too many"),
         100
     );
     for number in 100..105 {
@@ -84,7 +83,7 @@ async fn notifications_beyond_the_share_are_skipped_and_logged() {
     assert_eq!(
         (
             world.fax.sent().len(),
-            said("nor of further ones: the task makes too many")
+            said("ignoring this artifact and later ones: the task created too many")
         ),
         (100 * 50, 1)
     );

@@ -46,7 +46,7 @@ async fn unreachable_recipient_is_muted_for_a_day_and_listed() {
     assert_eq!(world.post.sent(), sent(&[BOB]));
     let dead = world.dead(&NOTIFICATIONS).await;
     assert!(
-        dead[0].contains("nothing more is sent there for a day: 550 no such user"),
+        dead[0].contains("muted for a day: 550 no such user"),
         "{dead:?}"
     );
     let listed = muted(

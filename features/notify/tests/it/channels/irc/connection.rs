@@ -193,7 +193,7 @@ async fn check_logs_in_without_joining_or_sending() {
     );
     let fault = check(&port, "hunter2").await.unwrap_err();
     assert!(
-        fault.contains("does not accept our credentials") && !fault.contains("hunter2"),
+        fault.contains("rejects our credentials") && !fault.contains("hunter2"),
         "{fault}"
     );
     let fault = check("9", "").await.unwrap_err();

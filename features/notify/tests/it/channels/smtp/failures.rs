@@ -69,7 +69,7 @@ async fn unknown_recipient_is_muted_for_a_day_and_others_are_served() {
     let unfit = "it is no mail address: write another one into the task's section";
     assert_eq!(told, [(ANN, refused.as_str()), ("nobody", unfit)]);
     assert!(
-        logs.text().contains("nothing more is sent there for a day"),
+        logs.text().contains("muting recipient for a day"),
         "{}",
         logs.text()
     );
@@ -115,7 +115,7 @@ async fn refused_sender_or_text_mutes_no_recipient() {
             ANN,
             "421 4.3.2 shutting down",
             Retry::Defer(Duration::from_secs(30)),
-            "smtp has too much to do",
+            "smtp is busy",
         ),
     ] {
         server.answers(asked, said);

@@ -1,4 +1,4 @@
-//! Whether and where the channels' times are written: the section `influxdb`, and the environment over that.
+//! The settings of InfluxDB: the section `influxdb`, overridden by the environment.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,29 +12,29 @@ const DEFAULT_URL: &str = "http://127.0.0.1:8086";
 const DEFAULT_DATABASE: &str = "notify";
 const ADDRESS: &str = "an address that begins with http or https, without user and password";
 
-/// Where InfluxDB is.
+/// The address of InfluxDB and its database.
 #[derive(Clone)]
-pub struct FluxSettings {
+pub struct InfluxSettings {
     /// Its base address.
     pub url: Url,
-    /// The database that is written to; it has to exist.
+    /// The database, which has to exist.
     pub database: String,
-    /// The user and the password, where it wants them.
+    /// The user and the password, if it requires them.
     pub login: Option<(String, SecretString)>,
 }
 
-impl fmt::Debug for FluxSettings {
+impl fmt::Debug for InfluxSettings {
     /// An address may hold a password, so only the host is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FluxSettings")
+        f.debug_struct("InfluxSettings")
             .field("host", &self.url.host_str())
             .field("database", &self.database)
             .finish_non_exhaustive()
     }
 }
 
-impl FluxSettings {
-    /// What can be set. `FLUX_RECORD` is the switch of old.
+impl InfluxSettings {
+    /// The keys. `FLUX_RECORD` is the switch of pulse-notify.
     pub const KEYS: &[Key] = &[
         Key::new("record").or_variable("FLUX_RECORD"),
         Key::new("url").or_variable("INFLUXDB_URL"),
@@ -43,8 +43,8 @@ impl FluxSettings {
         Key::new("password").or_variable("INFLUXDB_PASSWORD"),
     ];
 
-    /// What the section of the `file` says, and over that the `environment`; none where nothing is to be recorded. What
-    /// loses is logged.
+    /// The settings from the section of the `file`, overridden by the `environment`; `None` where recording is off.
+    /// Overridden keys are logged.
     pub fn open(
         file: &BTreeMap<String, SecretString>,
         environment: &dyn Fn(&str) -> Option<String>,
@@ -56,16 +56,16 @@ impl FluxSettings {
         match flag(&record) {
             Some(false) => return Ok(None),
             Some(true) => {}
-            None => return Err(settings.unfit("record", "1 (true, on) or 0 (false, off)")),
+            None => return Err(settings.invalid("record", "1 (true, on) or 0 (false, off)")),
         }
-        settings.tell_overridden();
+        settings.log_overridden();
         let url = settings
             .optional_text("url")
             .unwrap_or_else(|| DEFAULT_URL.to_owned());
-        let url = Url::parse(&url).map_err(|_| settings.unfit("url", ADDRESS))?;
+        let url = Url::parse(&url).map_err(|_| settings.invalid("url", ADDRESS))?;
         let is_plain = url.username().is_empty() && url.password().is_none();
         if !matches!(url.scheme(), "http" | "https") || !is_plain {
-            return Err(settings.unfit("url", ADDRESS));
+            return Err(settings.invalid("url", ADDRESS));
         }
         let database = settings
             .optional_text("database")
@@ -94,7 +94,7 @@ mod tests {
     fn open(
         file: &[(&str, &str)],
         environment: &[(&str, &str)],
-    ) -> Result<Option<FluxSettings>, SettingsError> {
+    ) -> Result<Option<InfluxSettings>, SettingsError> {
         let file = file
             .iter()
             .map(|(key, value)| ((*key).to_owned(), SecretString::from(*value)))
@@ -105,7 +105,7 @@ mod tests {
                 .find(|(known, _)| *known == name)
                 .map(|(_, value)| (*value).to_owned())
         };
-        FluxSettings::open(&file, &variable)
+        InfluxSettings::open(&file, &variable)
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
                 &[("record", "1"), ("password", "x")],
                 "set notify.influxdb.user (or INFLUXDB_USER",
             ),
-            (&[("host", "x")], "influxdb knows no notify.influxdb.host"),
+            (&[("host", "x")], "unknown key notify.influxdb.host"),
         ] {
             let error = open(file, &[]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

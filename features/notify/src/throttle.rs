@@ -1,17 +1,17 @@
-//! Too much at once for one recipient becomes one digest.
+//! The throttle: notifications beyond a recipient's rate limit become one digest.
 //!
-//! # How nothing is lost between the two
+//! # No notification is lost between throttle and digest
 //!
-//! Each recipient has a window: how many notifications it was sent within the current minute. A notification that finds
-//! the window full is *held*: in one atomic step its line is added to the list of that recipient and minute, the message
-//! ends, and a [`Digest`] of that list is sent, once by its key however many are held. When the minute is over the digest
-//! sends whatever the list holds, and notes how much that was.
+//! Each recipient has a window: the number of notifications that it was sent within the current minute. A notification that
+//! finds the window full is *held*: one atomic step adds its line to the list of that recipient and minute, settles the
+//! message, and sends a [`Digest`] of that list, deduplicated by its key. When the minute is over, the digest sends the lines
+//! of the list, and records their number.
 //!
-//! A line may come late: its minute was chosen by a process that was stopped before its step was written. So the digest
-//! stays for [`WATCH`] and looks once more. What it finds beyond what it noted becomes a second digest.
+//! A line may be added late: a process chose the minute, and was suspended before its step was written. So the digest is
+//! deferred for [`LATE_LINES`] and then reads the list once more. Lines beyond the recorded number become a second digest.
 //!
-//! The window counts before the sending, and a sending that fails gives its place back, so that it counts what was sent. A
-//! process that dies between the two has used a place for nothing: that errs towards a digest, never towards a storm.
+//! The window counts before the sending, and a sending that fails releases its count. A process that dies between the two
+//! has used up a count: the recipient then gets a digest too early, and never more than the limit.
 
 use std::time::Duration;
 
@@ -21,48 +21,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DigestLine, Notification,
-    memory::{name, unreadable},
+    records::{hash_id, unreadable},
 };
 
-/// How much each recipient was sent of late.
+/// The windows, by recipient.
 const WINDOWS: RecordStore = RecordStore {
     name: "notify-windows",
     retention: Duration::from_secs(600),
 };
-/// The notifications of digests. A digest that became a dead letter holds only their names, so they are kept for the time
-/// in which an operator may requeue it.
+/// The lines of digests. A digest that became a dead letter holds only their key, so they are kept while an operator may
+/// requeue it.
 const HELD: RecordStore = RecordStore {
     name: "notify-held",
     retention: Duration::from_secs(7 * 24 * 3600),
 };
 
 const WINDOW: Field<Window> = Field::new("window");
-const TOLD: Field<usize> = Field::new("told");
+const SENT: Field<usize> = Field::new("sent");
 
-/// How often a place in a window is tried for, while others try for it too.
+/// The attempts to count in a window, while others count in it too.
 const TRIES: usize = 20;
-/// How long after its minute a digest is sent: clocks differ.
+/// The seconds between the end of a minute and its digest: clocks differ.
 const GRACE: i64 = 2;
-/// How long a digest looks for lines that come late.
-const WATCH: i64 = 600;
+/// The seconds for which a digest accepts lines that are added late.
+const LATE_LINES: i64 = 600;
 /// The length of a window, in seconds.
 const MINUTE: i64 = 60;
 
-/// What a recipient was sent within a minute.
+/// The number of notifications that a recipient was sent within a minute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Window {
     minute: i64,
     count: u32,
 }
 
-/// What was held back from one recipient within one minute, to be sent as one.
+/// The digest of the notifications to one recipient that were held within one minute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest {
-    /// The first that was held back: what it says of channel, recipient and task group is the digest's.
+    /// The first notification that was held. The digest has its channel, recipient and task group.
     pub first: Notification,
-    /// The recipient.
+    /// The recipient's address on the channel.
     pub recipient: String,
-    /// Which minute since 1970.
+    /// The minute, counted since 1970.
     pub minute: i64,
 }
 
@@ -70,20 +70,20 @@ impl Message for Digest {
     const VERSION: u16 = 1;
 }
 
-/// A place in a recipient's window.
+/// A count in a recipient's window.
 pub(crate) struct Admission {
     id: String,
     minute: i64,
 }
 
-/// Takes a place in the recipient's window of this minute, if one of `limit` is left.
+/// Counts a notification in the recipient's window of this minute; `None` where `limit` is reached.
 pub(crate) async fn admit(
     cx: &Context,
     channel: &str,
     recipient: &str,
     limit: u32,
 ) -> Result<Option<Admission>, BusError> {
-    let id = name(&[channel, recipient]);
+    let id = hash_id(&[channel, recipient]);
     let minute = cx.clock().now().as_second().div_euclid(MINUTE);
     let counted = |before: Option<&Window>| {
         let count = before
@@ -91,14 +91,14 @@ pub(crate) async fn admit(
             .map_or(0, |window| window.count);
         (count < limit).then_some(count + 1)
     };
-    // When too many are counted at once for a place to be taken, that is a storm too.
+    // So much contention means that the limit is exceeded too.
     let is_admitted = count(cx, &id, minute, counted).await?;
     Ok(is_admitted.then_some(Admission { id, minute }))
 }
 
 impl Admission {
-    /// Gives the place back: nothing was sent.
-    pub(crate) async fn give_back(self, cx: &Context) -> Result<(), BusError> {
+    /// Releases the count: nothing was sent.
+    pub(crate) async fn release(self, cx: &Context) -> Result<(), BusError> {
         let Self { id, minute } = self;
         let counted = |before: Option<&Window>| {
             before
@@ -110,7 +110,7 @@ impl Admission {
     }
 }
 
-/// Counts in a window; false where `counted` gives no new count, or others count at once again and again.
+/// Counts in a window; false where `counted` returns no new count, or after [`TRIES`] conflicts with others.
 async fn count(
     cx: &Context,
     id: &str,
@@ -136,8 +136,8 @@ async fn count(
 }
 
 impl Digest {
-    /// The digest of this minute, that `notification` belongs to.
-    pub(crate) fn begun_by(notification: &Notification, recipient: &str, now: Timestamp) -> Self {
+    /// The digest of this minute, with `notification` as its first.
+    pub(crate) fn new(notification: &Notification, recipient: &str, now: Timestamp) -> Self {
         let minute = now.as_second().div_euclid(MINUTE);
         Self {
             first: notification.clone(),
@@ -146,17 +146,17 @@ impl Digest {
         }
     }
 
-    /// The same for all that is held from one recipient within one minute.
+    /// The deduplication key: the same for all notifications of a recipient and minute.
     pub(crate) fn key(&self) -> String {
-        name(&[
+        hash_id(&[
             &self.first.channel,
             &self.recipient,
             &self.minute.to_string(),
         ])
     }
 
-    /// That `notification` is held back.
-    pub(crate) fn holds(&self, notification: &Notification) -> Result<RecordUpdate, BusError> {
+    /// The update that adds the line of `notification`.
+    pub(crate) fn line(&self, notification: &Notification) -> Result<RecordUpdate, BusError> {
         let line = DigestLine {
             status: notification.status,
             subject: notification.subject.clone(),
@@ -165,14 +165,14 @@ impl Digest {
         HELD.add(&self.key(), &line)
     }
 
-    /// How long it is until it is sent; zero when that is now, or was before.
+    /// The time until it is sent; zero when it is due.
     pub(crate) fn due_in(&self, now: Timestamp) -> Duration {
         seconds(self.due() - now.as_second())
     }
 
-    /// How long it is until nothing more can be held.
-    pub(crate) fn over_in(&self, now: Timestamp) -> Duration {
-        seconds(self.due() + WATCH - now.as_second())
+    /// The time until it accepts no more lines.
+    pub(crate) fn closes_in(&self, now: Timestamp) -> Duration {
+        seconds(self.due() + LATE_LINES - now.as_second())
     }
 
     fn due(&self) -> i64 {
@@ -182,8 +182,8 @@ impl Digest {
             .saturating_add(GRACE)
     }
 
-    /// What is held and was not told yet, and what is to be recorded once it is. `None` when that is forgotten.
-    pub(crate) async fn untold(
+    /// The lines that were not sent yet, and the update that records them as sent. `None` when the list has expired.
+    pub(crate) async fn unsent(
         &self,
         cx: &Context,
     ) -> Result<Option<(Vec<DigestLine>, RecordUpdate)>, BusError> {
@@ -193,9 +193,9 @@ impl Digest {
             return Ok(None);
         }
         let mut lines: Vec<DigestLine> = record.events().map_err(unreadable(&id))?;
-        let told: usize = record.field(TOLD).map_err(unreadable(&id))?.unwrap_or(0);
-        let update = HELD.set(&id, TOLD, &lines.len())?;
-        lines.drain(..told.min(lines.len()));
+        let sent: usize = record.field(SENT).map_err(unreadable(&id))?.unwrap_or(0);
+        let update = HELD.set(&id, SENT, &lines.len())?;
+        lines.drain(..sent.min(lines.len()));
         Ok(Some((lines, update)))
     }
 }

@@ -1,4 +1,4 @@
-//! What a task's definition asks for: `extra.notification`, or `extra.notifications` by its later name.
+//! The notification section of a task's definition: `extra.notification`, or `extra.notifications` by its later name.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -6,14 +6,14 @@ use thiserror::Error;
 
 use crate::{Recipients, Status};
 
-/// Under which names of `extra` sections are looked for. The first that has one for the status is taken.
+/// The keys of `extra` with sections. The first that has one for the status counts.
 const NAMES: [&str; 2] = ["notification", "notifications"];
-/// The most channels, and the most identities, that a section may name.
+/// The most channels, and the most identities, in a section.
 const MAX_NAMES: usize = 50;
 
-/// A section, or what the identities file lays over one: what is not there is `None`.
+/// A section of a task, or an entry of the identities file, which overrides fields of a section.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub(crate) struct Fields {
+pub(crate) struct NotificationSection {
     plugins: Option<Vec<String>>,
     subject: Option<String>,
     message: Option<String>,
@@ -23,26 +23,26 @@ pub(crate) struct Fields {
     ids: Option<Vec<String>>,
 }
 
-/// A section that is not what a section should be.
+/// A malformed section.
 #[derive(Debug, Error)]
-#[error("extra.{path} is no section of a notification: {problem}")]
-pub(crate) struct Malformed {
+#[error("invalid notification section at extra.{path}: {problem}")]
+pub(crate) struct MalformedSection {
     path: String,
     problem: String,
 }
 
-impl Fields {
-    /// The section of `status` in a definition's `extra`, where there is one.
+impl NotificationSection {
+    /// The section of `status` in a definition's `extra`.
     pub(crate) fn of_task(
         extra: &Map<String, Value>,
         status: Status,
-    ) -> Result<Option<Self>, Malformed> {
+    ) -> Result<Option<Self>, MalformedSection> {
         for name in NAMES {
             let Some(notification) = extra.get(name).filter(|value| !value.is_null()) else {
                 continue;
             };
             let Value::Object(sections) = notification else {
-                return Err(Malformed {
+                return Err(MalformedSection {
                     path: name.to_owned(),
                     problem: "it is not an object".to_owned(),
                 });
@@ -51,13 +51,13 @@ impl Fields {
                 let path = format!("{name}.{status}");
                 return Self::read(section)
                     .map(Some)
-                    .map_err(|problem| Malformed { path, problem });
+                    .map_err(|problem| MalformedSection { path, problem });
             }
         }
         Ok(None)
     }
 
-    /// Reads one, and says in words what is wrong with it. Fields that mean nothing here are left alone.
+    /// Parses a section; the error is a text for people. Unknown fields are ignored.
     pub(crate) fn read(value: &Value) -> Result<Self, String> {
         let fields = Self::deserialize(value)
             .map_err(|error| crate::text::one_line(&error.to_string(), 200))?;
@@ -69,7 +69,7 @@ impl Fields {
         Ok(fields)
     }
 
-    /// These over `section`: what is set here is taken from here.
+    /// `section` with the fields that are set here overridden.
     pub(crate) fn over(&self, section: &Self) -> Self {
         let (over, under) = (self.clone(), section.clone());
         Self {
@@ -83,7 +83,7 @@ impl Fields {
         }
     }
 
-    /// The channels, each once, in the order in which they are named.
+    /// The channels, each once, in their order.
     pub(crate) fn plugins(&self) -> Vec<&str> {
         once(&self.plugins)
     }
@@ -93,21 +93,21 @@ impl Fields {
         once(&self.ids)
     }
 
-    /// The subject; one without a letter counts as none.
+    /// The subject, unless it is blank.
     pub(crate) fn subject(&self) -> Option<&str> {
         self.subject
             .as_deref()
             .filter(|text| !text.trim().is_empty())
     }
 
-    /// The message; one without a letter counts as none.
+    /// The message, unless it is blank.
     pub(crate) fn message(&self) -> Option<&str> {
         self.message
             .as_deref()
             .filter(|text| !text.trim().is_empty())
     }
 
-    /// The recipients that it names.
+    /// The recipients, each once.
     pub(crate) fn recipients(&self) -> Recipients {
         let all =
             |names: &Option<Vec<String>>| once(names).into_iter().map(str::to_owned).collect();
@@ -140,8 +140,8 @@ mod tests {
 
     use super::*;
 
-    fn section(extra: &Value) -> Result<Option<Fields>, Malformed> {
-        Fields::of_task(extra.as_object().expect("an object"), Status::TaskFailed)
+    fn section(extra: &Value) -> Result<Option<NotificationSection>, MalformedSection> {
+        NotificationSection::of_task(extra.as_object().expect("an object"), Status::TaskFailed)
     }
 
     #[test]
@@ -176,15 +176,15 @@ mod tests {
         for (extra, expected) in [
             (
                 json!({ "notification": [] }),
-                "extra.notification is no section of a notification: it is not an object",
+                "invalid notification section at extra.notification: it is not an object",
             ),
             (
                 json!({ "notification": { "task-failed": 3 } }),
-                "extra.notification.task-failed is no section",
+                "invalid notification section at extra.notification.task-failed: ",
             ),
             (
                 json!({ "notifications": { "task-failed": { "plugins": "irc" } } }),
-                "extra.notifications.task-failed is",
+                "at extra.notifications.task-failed: ",
             ),
             (
                 json!({ "notification": { "task-failed": { "emails": [1] } } }),
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn identity_overrides_section() {
-        let read = |value| Fields::read(&value).unwrap();
+        let read = |value| NotificationSection::read(&value).unwrap();
         let under =
             read(json!({ "plugins": ["smtp"], "emails": ["a@x"], "message": "m", "ids": ["ann"] }));
         let laid = read(json!({ "emails": ["b@x"], "nicks": ["ann"] })).over(&under);

@@ -290,20 +290,15 @@ mod tests {
                 DAYS(60),
                 "set notify.sns.access_key_id",
             ),
-            (
-                400,
-                "ExpiredToken",
-                DAYS(60),
-                "does not accept our credentials",
-            ),
+            (400, "ExpiredToken", DAYS(60), "rejects our credentials"),
             (
                 403,
                 "NoneThatIsKnown",
                 DAYS(60),
                 "set notify.sns.access_key_id",
             ),
-            (400, "Throttling", DAYS(30), "sns has too much to do"),
-            (503, "SlowDown", DAYS(30), "sns has too much to do"),
+            (400, "Throttling", DAYS(30), "sns is busy"),
+            (503, "SlowDown", DAYS(30), "sns is busy"),
             (
                 404,
                 "NotFound",

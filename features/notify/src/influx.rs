@@ -1,10 +1,10 @@
-//! How long each channel takes, written to InfluxDB (1.x, or 2.x by its compatible address) as line protocol.
+//! Writes the duration of each sending to InfluxDB (1.x, or 2.x by its compatible address) as line protocol.
 //!
-//! It must never disturb what it measures: whoever sends puts a line into a bounded queue and goes on, and a line that
-//! finds it full is dropped, as is what InfluxDB does not take. That is logged once, until it takes lines again.
+//! It never delays a sending: the sender puts a line into a bounded queue, and a line that finds it full is dropped. Lines
+//! that InfluxDB rejects are dropped too. The writer logs that once, until InfluxDB accepts lines again.
 //!
-//! When the process ends, what waits is still written: after the last [`Flux`] is gone, and with it everyone who could
-//! measure, or when there is no more time. Then InfluxDB has [`LAST`] for it.
+//! On shutdown, the writer writes the queued lines after the last [`InfluxRecorder`] is dropped. When the grace period ends
+//! first, it has [`FINAL_WRITE`] for them.
 
 mod settings;
 
@@ -18,50 +18,50 @@ use secrecy::ExposeSecret;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::{info, warn};
 
-pub use self::settings::FluxSettings;
+pub use self::settings::InfluxSettings;
 use crate::channels::http::Answer;
 
-/// How many lines wait at most: some minutes of a busy process.
-const WAITING: usize = 10_000;
-/// How many lines are written at once.
+/// The most queued lines: some minutes of a busy process.
+const CAPACITY: usize = 10_000;
+/// The most lines of one request.
 const BATCH: usize = 1000;
-/// How long lines are gathered before they are written.
+/// The time between two requests.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How long the last lines may take once the process has to end at once.
-const LAST: Duration = Duration::from_secs(1);
+/// The time limit of the last request, after the grace period.
+const FINAL_WRITE: Duration = Duration::from_secs(1);
 
-/// How a sending ended.
+/// The outcome of a sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Sent,
     Failed,
 }
 
-/// Takes what was measured. Clones write to the same place.
+/// Queues the durations of sendings. Clones share the queue.
 #[derive(Debug, Clone)]
-pub struct Flux {
+pub struct InfluxRecorder {
     lines: Sender<String>,
 }
 
-/// Writes what was measured.
-pub struct FluxWriter {
+/// Writes the queued durations to InfluxDB.
+pub struct InfluxWriter {
     lines: Receiver<String>,
-    settings: FluxSettings,
+    settings: InfluxSettings,
     http: reqwest::Client,
     clock: Arc<dyn Clock>,
 }
 
-impl Flux {
-    /// Where to put lines, and the part of the process that writes them. That part ends with the last clone of the first.
+impl InfluxRecorder {
+    /// Creates a recorder, and the service that writes its lines. The service ends with the last clone of the recorder.
     pub fn new(
-        settings: FluxSettings,
+        settings: InfluxSettings,
         http: reqwest::Client,
         clock: Arc<dyn Clock>,
-    ) -> (Self, FluxWriter) {
-        let (sender, lines) = mpsc::channel(WAITING);
+    ) -> (Self, InfluxWriter) {
+        let (sender, lines) = mpsc::channel(CAPACITY);
         (
             Self { lines: sender },
-            FluxWriter {
+            InfluxWriter {
                 lines,
                 settings,
                 http,
@@ -77,12 +77,12 @@ impl Flux {
         begun: Timestamp,
         ended: Timestamp,
     ) {
-        // One that finds no place is dropped.
+        // A line that finds the queue full is dropped.
         let _ = self.lines.try_send(line(channel, outcome, begun, ended));
     }
 }
 
-/// Channels' names hold nothing that line protocol would want escaped.
+/// A point in line protocol. Names of channels need no escape.
 fn line(channel: &'static str, outcome: Outcome, begun: Timestamp, ended: Timestamp) -> String {
     let outcome = match outcome {
         Outcome::Sent => "sent",
@@ -96,9 +96,9 @@ fn line(channel: &'static str, outcome: Outcome, begun: Timestamp, ended: Timest
 }
 
 #[async_trait]
-impl Service for FluxWriter {
+impl Service for InfluxWriter {
     fn name(&self) -> &str {
-        "flux"
+        "influxdb"
     }
 
     async fn run(mut self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
@@ -106,23 +106,23 @@ impl Service for FluxWriter {
             () = self.write_all(&shutdown) => {}
             () = too_late(&shutdown) => {
                 let host = self.settings.url.host_str();
-                warn!(host, "influxdb did not take the channels' last times before the process ended: dropped");
+                warn!(host, "cannot write the last durations to InfluxDB before the process ends; dropped");
             }
         }
         Ok(())
     }
 }
 
-/// Resolves when the last lines had their time, which passes on whatever clock.
+/// Resolves [`FINAL_WRITE`] after the end of the grace period, in real time.
 async fn too_late(shutdown: &Shutdown) {
     shutdown.cancelled().await;
-    let _ = tokio::time::timeout(LAST, std::future::pending::<()>()).await;
+    let _ = tokio::time::timeout(FINAL_WRITE, std::future::pending::<()>()).await;
 }
 
-impl FluxWriter {
-    /// Writes until no line can come any more, or none is left and there is no more time.
+impl InfluxWriter {
+    /// Writes until all recorders are dropped, or the grace period is over and no line is left.
     async fn write_all(&mut self, shutdown: &Shutdown) {
-        let mut taken = true;
+        let mut accepted = true;
         let mut batch = Vec::new();
         loop {
             let received = tokio::select! {
@@ -134,8 +134,8 @@ impl FluxWriter {
                 return;
             }
             let written = self.write(batch.concat()).await;
-            self.tell(&written, taken);
-            taken = written.is_ok();
+            self.log_change(&written, accepted);
+            accepted = written.is_ok();
             batch.clear();
             tokio::select! {
                 () = shutdown.stopping() => {}
@@ -144,20 +144,20 @@ impl FluxWriter {
         }
     }
 
-    /// Logs the outcome of a batch, where the one before it was `taken` and this one was not, or the other way around.
-    fn tell(&self, written: &Result<(), String>, taken: bool) {
+    /// Logs the outcome of a request where it differs from the one before.
+    fn log_change(&self, written: &Result<(), String>, accepted: bool) {
         let host = self.settings.url.host_str();
         match written {
-            Ok(()) if !taken => info!(host, "influxdb takes the channels' times again"),
-            Err(problem) if taken => warn!(
+            Ok(()) if !accepted => info!(host, "InfluxDB accepts durations again"),
+            Err(problem) if accepted => warn!(
                 host,
-                problem, "influxdb does not take the channels' times: dropped"
+                problem, "cannot write durations to InfluxDB; dropped until it recovers"
             ),
             _ => {}
         }
     }
 
-    /// Writes these, or says why not.
+    /// Writes these lines; the error is a text for operators.
     async fn write(&self, lines: String) -> Result<(), String> {
         let mut url = self.settings.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -183,13 +183,13 @@ impl FluxWriter {
                 "; set notify.influxdb.user and notify.influxdb.password to those of a user who may write"
             }
             StatusCode::NOT_FOUND => {
-                "; make the database, or set notify.influxdb.database to one that exists"
+                "; create the database, or set notify.influxdb.database to one that exists"
             }
             _ => "",
         };
-        let said = Answer::read(response).await.quoted();
+        let answer = Answer::read(response).await.quoted();
         Err(format!(
-            "it answered with http status {}: {said}{advice}",
+            "it answered with http status {}: {answer}{advice}",
             status.as_u16()
         ))
     }

@@ -1,9 +1,11 @@
-//! The channels' times reach a real InfluxDB, and nothing waits for that.
+//! Durations of sendings reach a real InfluxDB, without delaying a sending.
 
 use std::sync::Arc;
 
 use bus::Consumer;
-use notify::{ChannelError, Flux, FluxSettings, Notification, Sender, Status, Templates};
+use notify::{
+    ChannelError, InfluxRecorder, InfluxSettings, Notification, Sender, Status, Templates,
+};
 use runtime::{Service, ServiceError, Shutdown};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -25,16 +27,17 @@ struct Timed {
 impl Timed {
     /// The part of the process that writes runs until `shutdown`.
     async fn new(
-        settings: FluxSettings,
+        settings: InfluxSettings,
         shutdown: &Shutdown,
     ) -> (Self, JoinHandle<Result<(), ServiceError>>) {
         let world = World::new().await;
-        let (flux, writer) = Flux::new(settings, http(), Arc::new(Hurried(world.clock.clone())));
+        let (influx, writer) =
+            InfluxRecorder::new(settings, http(), Arc::new(Hurried(world.clock.clone())));
         let running = tokio::spawn(Box::new(writer).run(shutdown.clone()));
-        (Self::over(world, flux), running)
+        (Self::over(world, influx), running)
     }
 
-    fn over(world: World, flux: Flux) -> Self {
+    fn over(world: World, influx: InfluxRecorder) -> Self {
         let templates = Arc::new(Templates::ours().unwrap());
         let sender = Sender::new(
             world.channels.clone(),
@@ -43,7 +46,7 @@ impl Timed {
             DIGESTS,
             LIMIT,
         )
-        .timed_by(flux);
+        .with_timings(influx);
         let sender = Consumer::new(
             world.bus.clone(),
             world.clock.clone(),
@@ -106,7 +109,7 @@ async fn notifications_are_sent_during_influxdb_outage() {
     influx.holds(1).await;
 
     influx.kill();
-    let away = "influxdb does not take the channels' times: dropped";
+    let away = "cannot write durations to InfluxDB; dropped until it recovers";
     timed.send_until(&logs, away).await;
     for _ in 0..20 {
         timed.send().await;
@@ -116,7 +119,7 @@ async fn notifications_are_sent_during_influxdb_outage() {
 
     influx.restart().await;
     timed
-        .send_until(&logs, "influxdb takes the channels' times again")
+        .send_until(&logs, "InfluxDB accepts durations again")
         .await;
     influx.holds(2).await;
     assert_eq!(logs.text().matches(away).count(), 1, "{}", logs.text());
@@ -135,8 +138,9 @@ async fn buffered_points_are_written_at_shutdown() {
 
     let shutdown = Shutdown::new();
     let world = World::new().await;
-    let (flux, writer) = Flux::new(influx.settings(None), http(), world.clock.clone());
-    let timed = Timed::over(world, flux);
+    let (recorder, writer) =
+        InfluxRecorder::new(influx.settings(None), http(), world.clock.clone());
+    let timed = Timed::over(world, recorder);
     for _ in 0..3 {
         timed.send().await;
     }
@@ -157,7 +161,7 @@ async fn unresponsive_influxdb_does_not_block_shutdown() {
         .parse()
         .unwrap();
     let shutdown = Shutdown::new();
-    let settings = FluxSettings {
+    let settings = InfluxSettings {
         url,
         database: "notify".to_owned(),
         login: None,
@@ -169,7 +173,7 @@ async fn unresponsive_influxdb_does_not_block_shutdown() {
     running.await.unwrap().unwrap();
     assert!(
         logs.text()
-            .contains("did not take the channels' last times before the process ended"),
+            .contains("cannot write the last durations to InfluxDB before the process ends"),
         "{}",
         logs.text()
     );
@@ -178,7 +182,7 @@ async fn unresponsive_influxdb_does_not_block_shutdown() {
 #[tokio::test]
 async fn rejected_write_is_reported() {
     let influx = Influx::start_with_login().await;
-    let other = FluxSettings {
+    let other = InfluxSettings {
         database: "others".to_owned(),
         ..influx.settings(Some(PASSWORD))
     };
@@ -191,11 +195,16 @@ async fn rejected_write_is_reported() {
             influx.settings(Some("wrong")),
             "http status 401: {\\\"error\\\":\\\"authorization failed\\\"}; set notify.influxdb.user",
         ),
-        (other, "make the database, or set notify.influxdb.database"),
+        (
+            other,
+            "create the database, or set notify.influxdb.database",
+        ),
     ] {
         let (_guard, logs) = capture_logs();
         let (timed, _running) = Timed::new(settings, &Shutdown::new()).await;
-        timed.send_until(&logs, "influxdb does not take").await;
+        timed
+            .send_until(&logs, "cannot write durations to InfluxDB")
+            .await;
         assert!(
             logs.text().contains(words) && !logs.text().contains("wrong"),
             "{}",
@@ -211,14 +220,14 @@ async fn rejected_write_is_reported() {
 async fn without_writer_nothing_is_buffered() {
     let url = closed().parse().unwrap();
     let world = World::new().await;
-    let settings = FluxSettings {
+    let settings = InfluxSettings {
         url,
         database: "notify".to_owned(),
         login: None,
     };
-    let (flux, writer) = Flux::new(settings, http(), world.clock.clone());
+    let (influx, writer) = InfluxRecorder::new(settings, http(), world.clock.clone());
     drop(writer);
-    let timed = Timed::over(world, flux);
+    let timed = Timed::over(world, influx);
     timed.send().await;
     assert_eq!(timed.world.robot.sent().len(), 1);
 }

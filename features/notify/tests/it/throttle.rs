@@ -1,4 +1,4 @@
-//! Too much at once for one recipient becomes a digest.
+//! Notifications beyond the throttle become one digest.
 
 use bus::{Depth, QueueAdmin};
 use notify::{ChannelError, Status};
@@ -12,7 +12,7 @@ fn section(subject: &str) -> Value {
 }
 
 /// Tasks fail, one after another within one minute.
-async fn storm(world: &World, tasks: std::ops::Range<usize>) {
+async fn fail_tasks(world: &World, tasks: std::ops::Range<usize>) {
     for number in tasks {
         world
             .happens(
@@ -26,7 +26,7 @@ async fn storm(world: &World, tasks: std::ops::Range<usize>) {
 #[tokio::test]
 async fn excess_is_listed_in_one_digest() {
     let world = World::new().await;
-    storm(&world, 0..10).await;
+    fail_tasks(&world, 0..10).await;
     let subjects = |world: &World| {
         world
             .post
@@ -36,7 +36,11 @@ async fn excess_is_listed_in_one_digest() {
             .collect::<Vec<_>>()
     };
     assert_eq!(subjects(&world), ["task 0", "task 1", "task 2"]);
-    assert_eq!(world.robot.sent().len(), 10, "machines are told everything");
+    assert_eq!(
+        world.robot.sent().len(),
+        10,
+        "programs receive every notification"
+    );
     world.pass(60).await;
     assert_eq!(
         subjects(&world),
@@ -62,7 +66,7 @@ async fn excess_is_listed_in_one_digest() {
         digest.message
     );
 
-    storm(&world, 10..11).await;
+    fail_tasks(&world, 10..11).await;
     assert_eq!(
         subjects(&world).last().unwrap(),
         "task 10",
@@ -78,7 +82,7 @@ async fn excess_is_listed_in_one_digest() {
 #[tokio::test]
 async fn failed_digest_is_retried_and_lists_each_notification_once() {
     let world = World::new().await;
-    storm(&world, 0..5).await;
+    fail_tasks(&world, 0..5).await;
     world.post.fail_next(ChannelError::Failed {
         channel: "post",
         problem: "452 mailbox full".to_owned(),
@@ -104,7 +108,7 @@ async fn only_sent_notifications_count_toward_the_limit() {
             problem: "452 mailbox full".to_owned(),
         };
         world.post.fail_next(full());
-        storm(&world, number..number + 1).await;
+        fail_tasks(&world, number..number + 1).await;
     }
     assert_eq!(
         (world.post.sent().len(), world.depth(&DIGESTS).await),
@@ -130,9 +134,9 @@ async fn only_sent_notifications_count_toward_the_limit() {
 #[tokio::test]
 async fn each_minute_over_the_limit_has_one_digest() {
     let world = World::new().await;
-    storm(&world, 0..5).await;
+    fail_tasks(&world, 0..5).await;
     world.pass(60).await;
-    storm(&world, 5..10).await;
+    fail_tasks(&world, 5..10).await;
     world.pass(60).await;
     let subjects: Vec<_> = world
         .post
@@ -158,10 +162,10 @@ async fn refused_digest_can_be_requeued_for_a_week() {
     const DAY: u64 = 24 * 3600;
     for (days, expected) in [
         (2, Ok("2 more notifications")),
-        (8, Err("to list is forgotten")),
+        (8, Err("expired after a week")),
     ] {
         let world = World::new().await;
-        storm(&world, 0..5).await;
+        fail_tasks(&world, 0..5).await;
         world.post.fail_next(ChannelError::Refused {
             channel: "post",
             problem: "too large".to_owned(),

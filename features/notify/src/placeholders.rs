@@ -1,12 +1,11 @@
-//! Fields in the subject and the message of a section: `{task_id}` becomes the id of the task.
+//! Placeholders in the subject and the message of a section: `{task_id}` becomes the id of the task.
 
 use crate::Notification;
 
-/// The longest name of a field, in bytes.
-const MAX_FIELD: usize = 40;
+/// The longest name of a placeholder, in bytes.
+const MAX_PLACEHOLDER: usize = 40;
 
-/// `text` with its fields replaced, each once: fields in the value of a field are not replaced. What is no field stays
-/// as it is written.
+/// `text` with its placeholders replaced. Placeholders in a value are not replaced; other text in braces stays as it is.
 pub(crate) fn fill(text: &str, notification: &Notification) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
@@ -31,7 +30,7 @@ pub(crate) fn fill(text: &str, notification: &Notification) -> String {
 }
 
 fn value(field: &str, notification: &Notification) -> Option<String> {
-    if field.len() > MAX_FIELD {
+    if field.len() > MAX_PLACEHOLDER {
         return None;
     }
     let task = &notification.task;
