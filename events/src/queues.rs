@@ -3,7 +3,7 @@
 pub use crate::features::{
     all,
     builds::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES},
-    hooks::MONITORING,
+    hooks::HOOK_TASKS,
     notifier::{NOTIFY, PULSE_NOTIFY},
     of_builds,
     telemetry::PULSE_HGPUSHES,
