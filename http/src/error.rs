@@ -6,7 +6,7 @@ use reqwest::{StatusCode, header::HeaderMap};
 use runtime::{Retry, Retryable};
 use thiserror::Error;
 
-use crate::{NotPublic, response::retry_after};
+use crate::{NotPublic, headers::retry_after};
 
 /// How long work is deferred while its peer is away.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(30);

@@ -6,12 +6,14 @@
 
 mod client;
 mod error;
+mod headers;
 mod public;
 mod redact;
 mod response;
 
 pub use client::{ClientError, client};
 pub use error::HttpError;
+pub use headers::retry_after;
 pub use public::{Networks, NoNetwork, NotPublic, PublicClient, is_public, public_client};
 pub use redact::redact;
-pub use response::{Incoming, Limits, Response, open, retry_after, send};
+pub use response::{Incoming, Limits, Response, open, send};

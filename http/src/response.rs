@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use reqwest::{
     RequestBuilder, StatusCode,
-    header::{HeaderMap, HeaderName, RETRY_AFTER},
+    header::{HeaderMap, HeaderName},
 };
 use runtime::Clock;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::HttpError;
+use crate::{HttpError, headers::header};
 
 /// The limits of a response. The time for the whole call is that of the client or of the request.
 #[derive(Debug, Clone, Copy)]
@@ -75,12 +75,6 @@ pub async fn open(request: RequestBuilder, limits: Limits) -> Result<Incoming, H
         received: 0,
         pace: None,
     })
-}
-
-/// The pause that a peer requests by `Retry-After`, if it is one in seconds.
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = header(headers, RETRY_AFTER)?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }
 
 impl Response {
@@ -194,10 +188,6 @@ impl Incoming {
             body: body.into(),
         }
     }
-}
-
-fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
 }
 
 async fn within<T>(
