@@ -10,7 +10,7 @@ use std::{
 
 use bus::{Retry, Retryable};
 use http_client::HttpError;
-use runtime::Clock;
+use runtime::{Clock, error_chain};
 use serde_json::json;
 use taskcluster::{Artifact, Taskcluster, TaskclusterError};
 use testkit::taskcluster::{FakeArtifact, Fault};
@@ -336,7 +336,8 @@ async fn redirects_are_followed_to_safe_addresses_only() {
         .artifact_content(&id, "public/round", LIMIT)
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("too many redirects"), "{error}");
+    let error = error_chain(&error);
+    assert!(error.contains("too many redirects"), "{error}");
 }
 
 #[tokio::test]
