@@ -1,6 +1,6 @@
 //! The application: features register their queues, and install what works on them.
 //!
-//! A feature declares its queues with [`queues!`], which makes each constant and the list of them in one step. Nothing
+//! A feature declares its queues with `queues!`, which makes each constant and the list of them in one step. Nothing
 //! else in the deployed crates makes a queue: a test reads the sources. So whatever can be sent to is registered, and
 //! commands, the API, the audit and the pool of connections know it, in processes that do not run the feature too.
 

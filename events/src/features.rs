@@ -1,7 +1,7 @@
 //! The features, each with its queues and what works on them.
 //!
 //! A file declares the queues of one feature and has its `install`, which adds consumers, listeners and pollers to the
-//! [`App`](crate::app::App) of a process. [`FEATURES`] is the registry: it needs no configuration and no service.
+//! `App` of a process. [`FEATURES`] is the registry: it needs no configuration and no service.
 
 pub(crate) mod builds;
 mod code_coverage;
