@@ -2,7 +2,7 @@
 //! telemetry.mozilla.org.
 //!
 //! [`PushHandler`] handles Mercurial's push messages of Pulse. [`Telemetry`] makes and sends the ping of one changeset: it
-//! loads the changeset from [`Hgweb`], classifies it by the rules of [`classify`] (and by its bug on [`Bugzilla`], where the
+//! loads the changeset from [`Hgweb`], classifies it by the rules of `classify.rs` (and by its bug on [`Bugzilla`], where the
 //! changeset alone does not decide), and sends a [`Ping`] to the [`Edge`].
 //!
 //! [`Backfill`] does the same for a range of past pushes. [`OutageRetry`] retries for commands, which run without a bus.

@@ -31,7 +31,7 @@ impl Conduit {
     /// As [`Conduit::call`], for a result that is a string: writes it to `sink`, which is given back. The answer is in
     /// `directory` meanwhile.
     ///
-    /// [`ConduitError::TooLarge`] when the string has more than `most` bytes.
+    /// The error has the source `HttpError::TooLarge` when the string has more than `most` bytes.
     pub(crate) async fn download<W: Write + Send + 'static>(
         &self,
         method: &'static str,
