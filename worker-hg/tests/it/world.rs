@@ -473,7 +473,7 @@ impl World {
     /// A build that must fail by our fault: how often it was tried, and why it was given up, with the places and ports
     /// of this run left out.
     pub async fn failed(&self, build: &Build) -> String {
-        // Of several letters the newest is the one.
+        // Of several dead letters the newest is the one.
         self.clock.advance(Duration::from_secs(1));
         // It may have failed before, in another way.
         self.die_before_the_end_is_recorded(build).await;

@@ -355,7 +355,7 @@ impl Model {
             .collect()
     }
 
-    /// Takes letters out of the dead ones and puts them back or throws them away. Returns how many there were.
+    /// Requeues or drops the dead letters with these ids. Returns how many there were.
     pub fn take_dead_letters(&mut self, queue: usize, ids: &[u128], requeue: bool) -> usize {
         let mut count = 0;
         for id in ids {

@@ -6,7 +6,7 @@ use crate::world::passes;
 
 #[test]
 fn poison_messages_become_dead_letters_and_others_finish() {
-    // The campaign itself compares every letter with what it must be: its message, step, reason and attempts.
+    // The campaign itself compares every dead letter with what it must be: its message, step, reason and attempts.
     let report = passes("--messages 60 --kills 0 --seed 2");
     let expected =
         json!({ "panic": 3, "abort": 3, "undecodable": 1, "version": 1, "unexpected": 0 });
