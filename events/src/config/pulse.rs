@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use notify::flag;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use pulse::{AddressError, PulseSettings};
 use saphyr::MarkedYaml;
 use secrecy::SecretString;
@@ -127,6 +128,7 @@ pub fn with_environment(
         "PULSE_HOST",
         "PULSE_PORT",
         "PULSE_SSL",
+        "PULSE_VHOST",
         "PULSE_LOGIN",
         "PULSE_PASSWORD",
     ];
@@ -215,9 +217,14 @@ fn url(
     let base_port = base.port().filter(|_| host.is_none() && tls == base_tls);
     let port = port.and_then(|text| text.parse().ok()).or(base_port);
     let port: u16 = port.unwrap_or(if tls { 5671 } else { 5672 });
+    let path = match environment("PULSE_VHOST").as_deref() {
+        None => base.path().to_owned(),
+        Some("/") => "/".to_owned(),
+        Some(vhost) => format!("/{}", utf8_percent_encode(vhost, NON_ALPHANUMERIC)),
+    };
     let scheme = if tls { "amqps" } else { "amqp" };
     let host = host.as_deref().or_else(|| base.host_str())?;
-    Url::parse(&format!("{scheme}://{host}:{port}{}", base.path())).ok()
+    Url::parse(&format!("{scheme}://{host}:{port}{path}")).ok()
 }
 
 #[cfg(test)]
@@ -248,6 +255,22 @@ mod tests {
                     .contains("events.pulse_password: is missing"),
             "{faults}"
         );
+    }
+
+    #[test]
+    fn variable_sets_virtual_host() {
+        let variables = |vhost: &'static str| {
+            move |name: &str| match name {
+                "PULSE_LOGIN" | "PULSE_PASSWORD" => Some("us".to_owned()),
+                "PULSE_VHOST" => Some(vhost.to_owned()),
+                _ => None,
+            }
+        };
+        for vhost in ["/", "/tests", "a b%2F"] {
+            let pulse = with_environment(None, &variables(vhost)).expect("it is right");
+            let settings = pulse.expect("a user").settings().expect("it is right");
+            assert_eq!(settings.vhost, vhost);
+        }
     }
 
     #[test]

@@ -47,9 +47,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let rabbit = RabbitServer::start(directory.path().join("rabbit"))
-            .await
-            .unwrap();
+        let rabbit = RabbitServer::share().await.unwrap();
         for exchange in [BUILDS, JOBS] {
             rabbit.declare_exchange(exchange).await.unwrap();
         }
@@ -78,6 +76,7 @@ impl World {
             ("PULSE_HOST", "localhost"),
             ("PULSE_PORT", &port),
             ("PULSE_SSL", "0"),
+            ("PULSE_VHOST", &settings.vhost),
             ("PULSE_LOGIN", &settings.user),
             ("PULSE_PASSWORD", settings.password.expose_secret()),
         ];

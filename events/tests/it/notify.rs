@@ -81,26 +81,8 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        Self::with(
-            RabbitServer::share().await.unwrap(),
-            tempfile::tempdir().unwrap(),
-        )
-        .await
-    }
-
-    /// With a RabbitMQ whose virtual host is Pulse's.
-    async fn with_own_rabbit() -> Self {
+        let rabbit = RabbitServer::share().await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        Self::with(
-            RabbitServer::start(directory.path().join("rabbit"))
-                .await
-                .unwrap(),
-            directory,
-        )
-        .await
-    }
-
-    async fn with(rabbit: RabbitServer, directory: TempDir) -> Self {
         for status in Status::ALL {
             rabbit.declare_exchange(&status.exchange()).await.unwrap();
         }

@@ -82,22 +82,19 @@ struct Deployment {
 }
 
 impl Deployment {
-    async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let rabbit = RabbitServer::start(directory.path().join("rabbit"))
-            .await
-            .unwrap();
-        rabbit.declare_exchange(EXCHANGE).await.unwrap();
-        Self {
-            directory,
-            rabbit,
-            peer: Peer::start(60).await,
-        }
-    }
-
     /// A deployment with a bound queue.
     async fn with_queue() -> Self {
-        let deployment = Self::new().await;
+        Self::on(RabbitServer::share().await.unwrap()).await
+    }
+
+    /// On a RabbitMQ with a bound queue.
+    async fn on(rabbit: RabbitServer) -> Self {
+        rabbit.declare_exchange(EXCHANGE).await.unwrap();
+        let deployment = Self {
+            directory: tempfile::tempdir().unwrap(),
+            rabbit,
+            peer: Peer::start(60).await,
+        };
         let result = deployment.process(&[]).await;
         assert_eq!(result.code, Some(0), "{}", result.err);
         assert!(result.err.contains("0 messages done"), "{}", result.err);
@@ -110,6 +107,7 @@ impl Deployment {
             ("PULSE_HOST", settings.address.host),
             ("PULSE_PORT", settings.address.port.to_string()),
             ("PULSE_SSL", "0".to_owned()),
+            ("PULSE_VHOST", settings.vhost),
             ("PULSE_USERNAME", settings.user),
             (
                 "PULSE_PASSWORD",
@@ -273,7 +271,7 @@ fn dead_letters(path: &Path) -> Vec<Value> {
 
 #[tokio::test]
 async fn follow_survives_crash_of_rabbitmq_and_ends_at_a_signal() {
-    let mut deployment = Deployment::with_queue().await;
+    let mut deployment = Deployment::on(RabbitServer::lend().await.unwrap()).await;
     let mut command = deployment.start(&["telemetry", "process-queue-messages", "--follow"], &[]);
     command.until_logged("reading messages").await;
     deployment.push(1..=3).await;

@@ -42,10 +42,9 @@ impl Pulse {
 
     /// On a RabbitMQ that can be killed and restarted.
     async fn with_own_rabbit() -> Self {
-        let world = World::with_redis().await;
         Self::with(
-            RabbitServer::start(world.path("rabbit")).await.unwrap(),
-            world,
+            RabbitServer::lend().await.unwrap(),
+            World::with_redis().await,
         )
         .await
     }

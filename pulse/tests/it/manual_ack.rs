@@ -80,7 +80,7 @@ async fn deleted_queue_and_lost_server_are_errors(world: &mut World) {
 /// They share a server, which takes seconds to start.
 #[tokio::test]
 async fn acknowledged_message_is_gone() {
-    let mut world = World::start().await;
+    let mut world = World::lend().await;
     unacknowledged_messages_return_in_order(&world).await;
     deleted_queue_and_lost_server_are_errors(&mut world).await;
 }

@@ -20,7 +20,7 @@ async fn publish_through(world: &World, from: usize, to: usize) {
 
 #[tokio::test]
 async fn listener_survives_restart_of_rabbitmq_under_load() {
-    let (mut world, (bus, _server, _directory)) = (World::start().await, redis().await);
+    let (mut world, (bus, _server, _directory)) = (World::lend().await, redis().await);
     let listening = world.listen("flow", &bus).ready().await;
     publish_through(&world, 0, 200).await;
     // It is killed with messages in transit.
@@ -45,7 +45,7 @@ async fn listener_survives_restart_of_rabbitmq_under_load() {
 
 #[tokio::test]
 async fn lost_acknowledgement_stores_message_once() {
-    let (mut world, (bus, redis, _directory)) = (World::start().await, redis().await);
+    let (mut world, (bus, redis, _directory)) = (World::lend().await, redis().await);
     let listening = world.listen("lost", &bus).ready().await;
     world.publish("before", 1).await;
     until_stored(&bus, TASKS, 1).await;
@@ -107,7 +107,7 @@ async fn nothing_is_acknowledged_while_the_bus_is_away() {
 
 #[tokio::test]
 async fn deleted_queue_is_declared_again_and_logged_as_error() {
-    let (mut world, bus) = (World::start().await, memory());
+    let (mut world, bus) = (World::lend().await, memory());
     let (new, deleted) = (
         ["WARN", "does not exist and is declared"],
         ["ERROR", "queue was deleted", "8000"],
@@ -125,8 +125,7 @@ async fn deleted_queue_is_declared_again_and_logged_as_error() {
     world.publish("after", 1).await;
     until_stored(&bus, TASKS, 1).await;
     // During an outage, which is when a queue grows.
-    world.rabbit.kill().unwrap();
-    world.forget();
+    world.rabbit.forget().unwrap();
     world.rabbit.restart().await.unwrap();
     world.rabbit.declare_exchange(EXCHANGE).await.unwrap();
     listening.until_ready(3).await;
@@ -175,7 +174,7 @@ async fn outage_is_logged_once_and_ends_at_shutdown(world: &mut World) {
 /// They share a server, which takes seconds to start.
 #[tokio::test]
 async fn wrong_setting_fails_start_and_outage_is_logged_once() {
-    let mut world = World::start().await;
+    let mut world = World::lend().await;
     wrong_settings_end_the_start(&world).await;
     outage_is_logged_once_and_ends_at_shutdown(&mut world).await;
 }

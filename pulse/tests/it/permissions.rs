@@ -10,6 +10,8 @@ use lapin::{
     types::FieldTable,
 };
 use serde::Deserialize;
+use tempfile::TempDir;
+use testkit::RabbitServer;
 
 use crate::world::{World, connect};
 
@@ -123,7 +125,9 @@ fn without_made_up_names(text: &str) -> String {
 
 #[tokio::test]
 async fn every_operation_is_allowed_or_refused_as_on_pulse() {
-    let world = World::start().await;
+    // Refusals name the virtual host, which is / on Pulse.
+    let directory = TempDir::new().unwrap();
+    let world = World::of(RabbitServer::start(directory.path()).await.unwrap()).await;
     world
         .rabbit
         .declare_exchange("exchange/hgpushes/v2")

@@ -100,7 +100,7 @@ async fn refusal_names_remedy_and_affects_no_other_exchange(world: &mut World) {
 /// They share a server, which takes seconds to start.
 #[tokio::test]
 async fn publish_stores_message_or_fails() {
-    let mut world = World::start().await;
+    let mut world = World::lend().await;
     exchange_of_another_kind_is_an_error(&world).await;
     refusal_names_remedy_and_affects_no_other_exchange(&mut world).await;
     publish_waits_for_confirmation(&mut world).await;

@@ -84,7 +84,7 @@ async fn queue_of_tail_ends_with_it(world: &World) {
 /// They share a server, which takes seconds to start.
 #[tokio::test]
 async fn tail_shows_messages_of_exchange() {
-    let mut world = World::start().await;
+    let mut world = World::lend().await;
     missing_exchange_is_an_error(&world).await;
     queue_of_tail_ends_with_it(&world).await;
     tail_shows_matching_messages_and_takes_none_from_others(&mut world).await;

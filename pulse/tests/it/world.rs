@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::Write,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -26,31 +25,24 @@ pub const EXCHANGE: &str = "exchange/taskcluster-queue/v1/task-completed";
 /// A RabbitMQ with [`EXCHANGE`].
 pub struct World {
     pub rabbit: RabbitServer,
-    directory: TempDir,
 }
 
 impl World {
     /// On a server that can be killed and restarted.
-    pub async fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let rabbit = RabbitServer::start(directory.path()).await.unwrap();
-        Self::of(rabbit, directory).await
+    pub async fn lend() -> Self {
+        Self::of(RabbitServer::lend().await.unwrap()).await
     }
 
     /// On a server that other tests use too.
     pub async fn share() -> Self {
-        Self::of(
-            RabbitServer::share().await.unwrap(),
-            TempDir::new().unwrap(),
-        )
-        .await
+        Self::of(RabbitServer::share().await.unwrap()).await
     }
 
-    async fn of(rabbit: RabbitServer, directory: TempDir) -> Self {
+    pub async fn of(rabbit: RabbitServer) -> Self {
         // Also for a test that only reads logs at its end: it may be the only one of its process.
         keep_logs();
         rabbit.declare_exchange(EXCHANGE).await.unwrap();
-        Self { rabbit, directory }
+        Self { rabbit }
     }
 
     /// Listens to [`EXCHANGE`] with a queue of this name, for everything.
@@ -74,11 +66,6 @@ impl World {
             .buffer_unordered(100)
             .collect::<Vec<()>>()
             .await;
-    }
-
-    /// Has the server lose everything that it keeps.
-    pub fn forget(&self) {
-        fs::remove_dir_all(self.directory.path().join("data")).unwrap();
     }
 
     /// Waits until a queue of the user holds `expected` messages that no consumer has.

@@ -173,9 +173,10 @@ async fn credentials_of_amazon_are_found_where_its_own_programs_find_them() {
 /// As the notifier's predecessor was set up: without a document.
 #[tokio::test]
 async fn environment_alone_is_enough_and_unreachable_recipients_are_listed() {
-    let world = World::with_own_rabbit().await;
+    let world = World::new().await;
     let PulseSettings {
         address,
+        vhost,
         user,
         password,
         ..
@@ -186,6 +187,7 @@ async fn environment_alone_is_enough_and_unreachable_recipients_are_listed() {
         ("PULSE_HOST", address.host.as_str()),
         ("PULSE_PORT", &port),
         ("PULSE_SSL", "0"),
+        ("PULSE_VHOST", &vhost),
         ("PULSE_LOGIN", &user),
         ("PULSE_PASSWORD", password.expose_secret()),
         ("SMTP_EMAIL", "robot@example.com"),

@@ -134,7 +134,7 @@ const RESTARTED: &str = "exchange/build/restarted";
 
 #[tokio::test]
 async fn monitor_survives_restart_of_rabbitmq() {
-    let (mut rabbit, _directory) = own_rabbit().await;
+    let mut rabbit = own_rabbit().await;
     let (received, passing) = (Received::default(), Received::default());
     rabbit.declare_exchange(RESTARTED).await.unwrap();
     let builder = |received: &Received| {

@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use pulse::{PulseError, PulseMessage, Routing};
 use runtime::{Clock, SystemClock};
 use serde_json::Value;
-use tempfile::TempDir;
 use testkit::RabbitServer;
 
 pub const BUILDS: &str = "exchange/build/normalized";
@@ -58,12 +57,8 @@ impl Received {
 }
 
 /// A server that can be killed and restarted.
-pub async fn own_rabbit() -> (RabbitServer, TempDir) {
-    let directory = TempDir::new().unwrap();
-    (
-        prepared(RabbitServer::start(directory.path()).await.unwrap()).await,
-        directory,
-    )
+pub async fn own_rabbit() -> RabbitServer {
+    prepared(RabbitServer::lend().await.unwrap()).await
 }
 
 /// A server that other tests use too.

@@ -19,13 +19,15 @@ use lapin::{
 use pulse::{Address, Publisher, PulseError, PulseMessage, PulseSettings};
 use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::definitions::{ADMIN, PASSWORD, Tls, USER, configuration, definitions};
 use crate::{Authority, Port, process::Group};
 
 /// Where Debian has the script that starts a server as whoever calls it. The one on the PATH is for root alone.
 const SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+/// Where a server keeps its queues, in its directory.
+const DATA: &str = "data";
 /// How long a server may take to start: an idle machine needs about four seconds.
 const START: Duration = Duration::from_secs(90);
 /// How long a server may take to end.
@@ -46,21 +48,76 @@ pub struct RabbitServer {
 enum Server {
     Own(Process),
     Shared(Arc<Shared>),
+    Lent(Lent),
+}
+
+impl Server {
+    fn process(&self) -> &Process {
+        match self {
+            Self::Own(process) => process,
+            Self::Shared(shared) => &shared.process,
+            Self::Lent(lent) => &lent.idle.process,
+        }
+    }
 }
 
 /// A server whose virtual hosts go to several tests of this process: to start one costs seconds of processor time.
 struct Shared {
     process: Process,
-    /// Those that nobody had yet.
-    vhosts: parking_lot::Mutex<Vec<String>>,
+    vhosts: parking_lot::Mutex<Vhosts>,
     /// Removed with the last test that uses the server.
     _directory: TempDir,
 }
 
 /// The server that new tests share, as long as one of them lives.
 static SHARED: Mutex<Weak<Shared>> = Mutex::const_new(Weak::new());
-/// How many tests share a server; the next one starts another.
-const VHOSTS: usize = 16;
+
+/// The virtual hosts of a server that no test had yet.
+struct Vhosts(Vec<String>);
+
+impl Vhosts {
+    /// How many tests use a server; the next one starts another.
+    const COUNT: usize = 16;
+
+    fn new() -> Self {
+        Self(
+            (1..=Self::COUNT)
+                .map(|number| format!("test-{number}"))
+                .collect(),
+        )
+    }
+}
+
+/// A server that a test has for itself, and that goes to the next test afterwards.
+struct Lent {
+    idle: OwnedMutexGuard<Idle>,
+    _lending: Arc<Lending>,
+}
+
+/// A server that can be lent. It runs, unless the last test has ended it.
+struct Idle {
+    process: Process,
+    vhosts: Vhosts,
+    directory: TempDir,
+}
+
+impl Idle {
+    /// One that does not run yet.
+    fn new() -> io::Result<Self> {
+        let directory = TempDir::new()?;
+        let vhosts = Vhosts::new();
+        Ok(Self {
+            process: Process::new(directory.path().to_owned(), &vhosts.0, None)?,
+            vhosts,
+            directory,
+        })
+    }
+}
+
+/// The servers that tests lend, as long as one of them lives.
+struct Lending([Arc<Mutex<Idle>>; 2]);
+
+static LENDING: Mutex<Weak<Lending>> = Mutex::const_new(Weak::new());
 
 struct Process {
     directory: PathBuf,
@@ -84,7 +141,7 @@ impl RabbitServer {
     /// Starts a server that keeps its files in `directory`, and waits until it answers. Its virtual host is `/`.
     pub async fn start(directory: impl Into<PathBuf>) -> io::Result<Self> {
         Ok(Self::of(
-            Server::Own(Process::start(directory.into(), &["/".to_owned()], None).await?),
+            Server::Own(Process::start(directory.into(), None).await?),
             "/".to_owned(),
         ))
     }
@@ -94,7 +151,7 @@ impl RabbitServer {
         directory: impl Into<PathBuf>,
         authority: &Authority,
     ) -> io::Result<Self> {
-        let process = Process::start(directory.into(), &["/".to_owned()], Some(authority)).await?;
+        let process = Process::start(directory.into(), Some(authority)).await?;
         Ok(Self::of(Server::Own(process), "/".to_owned()))
     }
 
@@ -103,17 +160,18 @@ impl RabbitServer {
     pub async fn share() -> io::Result<Self> {
         let mut newest = SHARED.lock().await;
         if let Some(shared) = newest.upgrade() {
-            let vhost = shared.vhosts.lock().pop();
+            let vhost = shared.vhosts.lock().0.pop();
             if let Some(vhost) = vhost {
                 return Ok(Self::of(Server::Shared(shared), vhost));
             }
         }
-        let directory = TempDir::new()?;
-        let mut vhosts: Vec<_> = (1..=VHOSTS)
-            .map(|number| format!("test-{number}"))
-            .collect();
-        let process = Process::start(directory.path().to_owned(), &vhosts, None).await?;
-        let vhost = vhosts.pop().unwrap_or_default();
+        let Idle {
+            mut process,
+            mut vhosts,
+            directory,
+        } = Idle::new()?;
+        let vhost = vhosts.0.pop().unwrap_or_default();
+        process.spawn(&vhost).await?;
         let shared = Arc::new(Shared {
             process,
             vhosts: parking_lot::Mutex::new(vhosts),
@@ -123,11 +181,44 @@ impl RabbitServer {
         Ok(Self::of(Server::Shared(shared), vhost))
     }
 
-    fn of(server: Server, vhost: String) -> Self {
-        let process = match &server {
-            Server::Own(process) => process,
-            Server::Shared(shared) => &shared.process,
+    /// An empty virtual host of a server that no other test uses meanwhile: it can be killed and restarted. Waits while
+    /// other tests of this process have the servers that may run.
+    pub async fn lend() -> io::Result<Self> {
+        let lending = {
+            let mut newest = LENDING.lock().await;
+            match newest.upgrade() {
+                Some(lending) => lending,
+                None => {
+                    let [one, other] = [Idle::new()?, Idle::new()?];
+                    let lending = [one, other].map(|idle| Arc::new(Mutex::new(idle)));
+                    let lending = Arc::new(Lending(lending));
+                    *newest = Arc::downgrade(&lending);
+                    lending
+                }
+            }
         };
+        let [one, other] = lending.0.clone();
+        let mut idle = tokio::select! {
+            biased;
+            idle = one.lock_owned() => idle,
+            idle = other.lock_owned() => idle,
+        };
+        if idle.vhosts.0.is_empty() {
+            *idle = Idle::new()?;
+        }
+        let vhost = idle.vhosts.0.pop().unwrap_or_default();
+        if !idle.process.is_running() {
+            idle.process.restart(&vhost).await?;
+        }
+        let lent = Lent {
+            idle,
+            _lending: lending,
+        };
+        Ok(Self::of(Server::Lent(lent), vhost))
+    }
+
+    fn of(server: Server, vhost: String) -> Self {
+        let process = server.process();
         let publisher = Publisher::new(process.settings(ADMIN, &vhost), Arc::new(SystemClock));
         Self {
             server,
@@ -138,15 +229,13 @@ impl RabbitServer {
     }
 
     fn process(&self) -> &Process {
-        match &self.server {
-            Server::Own(process) => process,
-            Server::Shared(shared) => &shared.process,
-        }
+        self.server.process()
     }
 
     fn own(&mut self) -> io::Result<&mut Process> {
         match &mut self.server {
             Server::Own(process) => Ok(process),
+            Server::Lent(lent) => Ok(&mut lent.idle.process),
             Server::Shared(_) => Err(io::Error::other(
                 "other tests use this server: start one that is not shared",
             )),
@@ -155,9 +244,8 @@ impl RabbitServer {
 
     /// Starts what [`RabbitServer::kill`] or [`RabbitServer::stop_gently`] ended, on the same files and port.
     pub async fn restart(&mut self) -> io::Result<()> {
-        let process = self.own()?;
-        process.kill()?;
-        process.spawn("/").await
+        let vhost = self.vhost.clone();
+        self.own()?.restart(&vhost).await
     }
 
     /// Kills the server, as a power cut would.
@@ -168,6 +256,13 @@ impl RabbitServer {
     /// Asks the server to end (SIGTERM), as an operator does, and waits until it has.
     pub async fn stop_gently(&mut self) -> io::Result<()> {
         self.own()?.stop_gently().await
+    }
+
+    /// Has a server that was killed lose everything that it keeps, in each of its virtual hosts.
+    pub fn forget(&mut self) -> io::Result<()> {
+        let process = self.own()?;
+        process.kill()?;
+        fs::remove_dir_all(process.directory.join(DATA))
     }
 
     /// How the Pulse user reaches it.
@@ -249,7 +344,14 @@ fn is_missing(error: &lapin::Error) -> bool {
 }
 
 impl Process {
-    async fn start(
+    async fn start(directory: PathBuf, authority: Option<&Authority>) -> io::Result<Self> {
+        let mut process = Self::new(directory, &["/".to_owned()], authority)?;
+        process.spawn("/").await?;
+        Ok(process)
+    }
+
+    /// One that does not run yet.
+    fn new(
         directory: PathBuf,
         vhosts: &[String],
         authority: Option<&Authority>,
@@ -278,17 +380,22 @@ impl Process {
         )?;
         fs::write(directory.join("enabled_plugins"), "[].\n")?;
         let ca = authority.map(Authority::certificate).transpose()?;
-        let mut process = Self {
+        Ok(Self {
             directory,
             ca,
             ports,
             names: None,
             server: None,
-        };
-        process
-            .spawn(vhosts.first().map_or("/", String::as_str))
-            .await?;
-        Ok(process)
+        })
+    }
+
+    fn is_running(&self) -> bool {
+        self.server.is_some()
+    }
+
+    async fn restart(&mut self, vhost: &str) -> io::Result<()> {
+        self.kill()?;
+        self.spawn(vhost).await
     }
 
     fn kill(&mut self) -> io::Result<()> {
@@ -384,7 +491,7 @@ impl Process {
                 "RABBITMQ_ENABLED_PLUGINS_FILE",
                 self.directory.join("enabled_plugins"),
             )
-            .env("RABBITMQ_MNESIA_BASE", self.directory.join("data"))
+            .env("RABBITMQ_MNESIA_BASE", self.directory.join(DATA))
             .env("RABBITMQ_LOG_BASE", &self.directory)
             // None but those that the version requires: to enable the others takes half of the time of a start.
             .env("RABBITMQ_FEATURE_FLAGS", "")
