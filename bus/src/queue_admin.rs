@@ -48,7 +48,7 @@ pub struct QueueStatus {
     /// messages.
     pub last_late: Option<Duration>,
     /// Messages per minute that were done or became dead letters, over the last whole minute and the current one.
-    pub finished_per_minute: f64,
+    pub settled_per_minute: f64,
     /// The approximate size in bytes of the messages that are ready, in flight or delayed.
     pub bytes: u64,
 }
@@ -174,7 +174,7 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn drop_dead(&self, queue: &QueueSpec, ids: &[String]) -> Result<usize, BusError>;
 }
 
-/// The rate behind [`QueueStatus::finished_per_minute`]: `last` were finished in the last whole minute, and `current` in
+/// The rate behind [`QueueStatus::settled_per_minute`]: `last` were settled in the last whole minute, and `current` in
 /// the `seconds` since.
 pub(crate) fn per_minute(last: u64, current: u64, seconds: u64) -> f64 {
     (last + current) as f64 * 60.0 / (60 + seconds) as f64

@@ -43,10 +43,10 @@ pub(crate) fn router(admin: Admin, token: SecretString, throttle: Arc<AuthThrott
         .route("/queues/{queue}/drop", post(drop_waiting))
         .route("/queues/{queue}/pause", post(pause))
         .route("/queues/{queue}/resume", post(resume))
-        .route("/dead", get(dead))
-        .route("/dead/requeue", post(requeue_dead))
-        .route("/dead/drop", post(drop_dead))
-        .route("/dead/{queue}/{id}", get(dead_letter))
+        .route("/dead-letters", get(dead_letters))
+        .route("/dead-letters/requeue", post(requeue_dead))
+        .route("/dead-letters/drop", post(drop_dead))
+        .route("/dead-letters/{queue}/{id}", get(dead_letter))
         .fallback(|| async { Fault(StatusCode::NOT_FOUND, "there is no such route".to_owned()) })
         .method_not_allowed_fallback(|| async {
             Fault(
@@ -219,7 +219,7 @@ struct Listing {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DeadListing {
+struct DeadLetterListing {
     queue: Option<String>,
     reason: Option<String>,
     limit: Option<usize>,
@@ -296,16 +296,19 @@ async fn resume(
     Ok(Json(json!(admin.set_paused(&queue, false).await?)))
 }
 
-async fn dead(State(admin): State<Admin>, Parameters(listing): Parameters<DeadListing>) -> Answer {
+async fn dead_letters(
+    State(admin): State<Admin>,
+    Parameters(listing): Parameters<DeadLetterListing>,
+) -> Answer {
     let limit = limit(listing.limit)?;
     let reason = listing.reason.as_deref();
     if reason == Some("") {
         return Err(AdminError::Empty("reason").into());
     }
-    let letters = admin
+    let dead_letters = admin
         .dead(listing.queue.as_deref(), reason.unwrap_or_default(), limit)
         .await?;
-    Ok(Json(json!({"letters": letters})))
+    Ok(Json(json!({"dead_letters": dead_letters})))
 }
 
 async fn dead_letter(
@@ -318,9 +321,9 @@ async fn dead_letter(
 /// 409 when dead letters match and none could be requeued.
 async fn requeue_dead(
     State(admin): State<Admin>,
-    Body(letters): Body<DeadLetterFilter>,
+    Body(filter): Body<DeadLetterFilter>,
 ) -> Result<(StatusCode, Json<Requeued>), Fault> {
-    let chosen = admin.choose(&letters).await?;
+    let chosen = admin.choose(&filter).await?;
     let outcome = admin.requeue_dead(&chosen).await?;
     let nothing = outcome.requeued == 0 && !outcome.kept.is_empty();
     Ok((
@@ -333,7 +336,7 @@ async fn requeue_dead(
     ))
 }
 
-async fn drop_dead(State(admin): State<Admin>, Body(letters): Body<DeadLetterFilter>) -> Answer {
-    let chosen = admin.choose(&letters).await?;
+async fn drop_dead(State(admin): State<Admin>, Body(filter): Body<DeadLetterFilter>) -> Answer {
+    let chosen = admin.choose(&filter).await?;
     Ok(Json(json!({"dropped": admin.drop_dead(&chosen).await?})))
 }

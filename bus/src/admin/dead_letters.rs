@@ -57,7 +57,7 @@ pub struct KeptDeadLetter {
     /// Its id within the queue.
     pub id: String,
     /// The cause, and what to do instead.
-    pub why: String,
+    pub reason: String,
 }
 
 impl Admin {
@@ -179,10 +179,10 @@ impl Admin {
                     Some((_, DeadLetterPayload::Unreadable(_))) => outcome.unreadable.push(id),
                     Some((_, DeadLetterPayload::Message(envelope))) => {
                         match self.useless(queue, &envelope).await? {
-                            Some(why) => outcome.kept.push(KeptDeadLetter {
+                            Some(reason) => outcome.kept.push(KeptDeadLetter {
                                 queue: queue.name,
                                 id,
-                                why,
+                                reason,
                             }),
                             None => ids.push(id),
                         }

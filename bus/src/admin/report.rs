@@ -22,7 +22,7 @@ pub struct QueueReport {
     /// The time since the oldest message that is ready or in flight became ready, in seconds.
     pub oldest_seconds: Option<f64>,
     /// Messages per minute that were done or became dead letters, over the last whole minute and the current one.
-    pub finished_per_minute: f64,
+    pub settled_per_minute: f64,
     /// The approximate size of its messages, in bytes; dead letters do not count.
     pub bytes: u64,
     /// Whether it is at its bound and refuses pushes.
@@ -36,7 +36,7 @@ impl QueueReport {
             paused,
             oldest,
             last_late: _,
-            finished_per_minute,
+            settled_per_minute,
             bytes,
         } = status;
         Self {
@@ -44,7 +44,7 @@ impl QueueReport {
             depth,
             paused,
             oldest_seconds: oldest.map(|age| age.as_secs_f64()),
-            finished_per_minute: (finished_per_minute * 10.0).round() / 10.0,
+            settled_per_minute: (settled_per_minute * 10.0).round() / 10.0,
             bytes,
             full: queue.policy.bound_reached(&status).is_some(),
         }

@@ -172,7 +172,7 @@ impl QueueAdmin for MemoryBus {
                 paused: state.paused,
                 oldest: oldest.map(ago),
                 last_late: state.last_late.map(ago),
-                finished_per_minute: state.finished.per_minute(now),
+                settled_per_minute: state.finished.per_minute(now),
                 bytes: state.bytes,
             }
         }))

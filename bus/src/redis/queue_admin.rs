@@ -144,7 +144,7 @@ impl QueueAdmin for RedisBus {
             paused,
             oldest: ago(oldest),
             last_late: ago(last_late),
-            finished_per_minute: per_minute(last, current, seconds),
+            settled_per_minute: per_minute(last, current, seconds),
             bytes,
         })
     }

@@ -53,7 +53,7 @@ async fn status_has_counts_oldest_message_and_rate(world: World) {
         (empty.depth, empty.oldest, empty.paused),
         (Depth::default(), None, false)
     );
-    assert_eq!(empty.finished_per_minute, 0.0);
+    assert_eq!(empty.settled_per_minute, 0.0);
 
     world.dead_letter(&NOTES, "dead", "poison").await;
     world.send_after(&NOTES, "later", HOUR).await;
@@ -77,7 +77,7 @@ async fn status_has_counts_oldest_message_and_rate(world: World) {
         oldest >= Duration::from_millis(300) && oldest < Duration::from_secs(60),
         "the held one: {oldest:?}"
     );
-    let rate = status.finished_per_minute;
+    let rate = status.settled_per_minute;
     assert!(
         rate > 0.5 && rate <= 1.0,
         "a dead letter has ended, too: {rate}"
@@ -92,7 +92,7 @@ async fn status_has_counts_oldest_message_and_rate(world: World) {
         status.oldest.unwrap() <= since_sent,
         "now it is the ready one"
     );
-    let rate = status.finished_per_minute;
+    let rate = status.settled_per_minute;
     assert!(
         rate > 1.0 && rate <= 2.0,
         "two in one to two minutes: {rate}"

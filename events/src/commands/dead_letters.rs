@@ -52,8 +52,8 @@ pub async fn dead_letters(options: DeadLetters) -> anyhow::Result<()> {
                     "requeued {}",
                     counted(outcome.requeued, "dead letter")
                 ))?;
-                for KeptDeadLetter { queue, id, why } in &outcome.kept {
-                    crate::print(&format!("kept {id} of {queue}: {why}"))?;
+                for KeptDeadLetter { queue, id, reason } in &outcome.kept {
+                    crate::print(&format!("kept {id} of {queue}: {reason}"))?;
                 }
                 if !outcome.unreadable.is_empty() {
                     crate::print(&format!(

@@ -112,7 +112,7 @@ fn list(reports: &[QueueReport], json: bool) -> anyhow::Result<()> {
             depth.delayed.to_string(),
             depth.dead.to_string(),
             oldest.unwrap_or_else(|| "-".to_owned()),
-            format!("{:.1}", report.finished_per_minute),
+            format!("{:.1}", report.settled_per_minute),
             if report.paused {
                 "paused".to_owned()
             } else {

@@ -110,7 +110,7 @@ impl World {
 #[tokio::test]
 async fn deployment_without_a_token_has_no_api() {
     let world = World::open().await;
-    for path in ["/api/v1/queues", "/api/v1/dead", "/api/v1/nothing"] {
+    for path in ["/api/v1/queues", "/api/v1/dead-letters", "/api/v1/nothing"] {
         assert_eq!(world.get(path).await.0, 404);
     }
 }
@@ -135,7 +135,7 @@ async fn request_without_the_token_is_refused() {
             ("GET", "queues"),
             ("POST", "queues/build:load/drop"),
             ("GET", "nothing"),
-            ("PUT", "dead"),
+            ("PUT", "dead-letters"),
         ] {
             let (status, answer) = world.call_as(authorization, method, path, "").await;
             assert_eq!(status, 401, "{authorization} {path}");

@@ -187,7 +187,7 @@ async fn dead_letter_of_an_ended_build_is_kept_with_the_reason() {
         .json();
     assert_eq!(
         all,
-        [json!({"requeued": 1, "kept": [{"queue": "build:load", "id": build, "why": why}]})]
+        [json!({"requeued": 1, "kept": [{"queue": "build:load", "id": build, "reason": why}]})]
     );
     assert!(going != build);
 
@@ -201,7 +201,7 @@ async fn dead_letter_of_an_ended_build_is_kept_with_the_reason() {
     let body = json!({"ids": [build]}).to_string();
     let answer = post(
         web.address().await,
-        "/api/v1/dead/requeue",
+        "/api/v1/dead-letters/requeue",
         "t0ken-t0ken-t0ken",
         &body,
     )

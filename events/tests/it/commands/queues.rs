@@ -103,7 +103,7 @@ async fn paused_queue_keeps_a_build_until_it_is_resumed() {
     // Lando is not configured, nor is anything that is triggered.
     let used = rows
         .iter()
-        .filter(|row| row["finished_per_minute"].as_f64().unwrap() > 0.0);
+        .filter(|row| row["settled_per_minute"].as_f64().unwrap() > 0.0);
     let used: Vec<_> = used.map(|row| row["queue"].as_str().unwrap()).collect();
     assert_eq!(used, ["build:load", "build:push", "build:publish"]);
 }

@@ -19,7 +19,7 @@ async fn bad_request_changes_nothing_and_names_its_fault() {
     let large = format!(r#"{{"ids": ["{}"]}}"#, "x".repeat(300_000));
     let table = [
         ("GET", "nothing", "", 404, "no such route"),
-        ("GET", "dead/drop", "", 405, "another method"),
+        ("GET", "dead-letters/drop", "", 405, "another method"),
         ("POST", "queues", "", 405, "another method"),
         ("GET", "queues?verbose=1", "", 400, "verbose"),
         (
@@ -52,8 +52,14 @@ async fn bad_request_changes_nothing_and_names_its_fault() {
             "offset",
         ),
         ("GET", "queues/build:load/messages/7", "", 400, "7"),
-        ("GET", "dead?reson=x", "", 400, "reson"),
-        ("GET", "dead/build:load/no-such-id", "", 404, "no-such-id"),
+        ("GET", "dead-letters?reson=x", "", 400, "reson"),
+        (
+            "GET",
+            "dead-letters/build:load/no-such-id",
+            "",
+            404,
+            "no-such-id",
+        ),
         (
             "POST",
             "queues/jobs:partitioned/drop",
@@ -98,34 +104,40 @@ async fn bad_request_changes_nothing_and_names_its_fault() {
         ),
         (
             "POST",
-            "dead/drop",
+            "dead-letters/drop",
             r#"{"queue": "jobs:partitioned"}"#,
             400,
             "ids, or a reason, or all",
         ),
         (
             "POST",
-            "dead/drop",
+            "dead-letters/drop",
             r#"{"reason": ""}"#,
             400,
             "the reason is empty",
         ),
         (
             "POST",
-            "dead/requeue",
+            "dead-letters/requeue",
             r#"{"reason": "", "queue": "jobs:partitioned"}"#,
             400,
             "the reason is empty",
         ),
-        ("GET", "dead?reason=", "", 400, "the reason is empty"),
+        (
+            "GET",
+            "dead-letters?reason=",
+            "",
+            400,
+            "the reason is empty",
+        ),
         (
             "POST",
-            "dead/drop",
+            "dead-letters/drop",
             r#"{"all": true, "dry_run": true}"#,
             400,
             "unknown field `dry_run`",
         ),
-        ("POST", "dead/requeue", &large, 413, "limit"),
+        ("POST", "dead-letters/requeue", &large, 413, "limit"),
     ];
     for (method, path, body, expected, fault) in table {
         let (status, answer) = world.call(method, path, body).await;
@@ -149,7 +161,7 @@ async fn request_fails_with_503_while_the_bus_is_down() {
     .await;
     for (method, path, body) in [
         ("GET", "queues", ""),
-        ("GET", "dead", ""),
+        ("GET", "dead-letters", ""),
         ("POST", "queues/build:load/drop", r#"{"all": true}"#),
     ] {
         let (status, answer) = world.call(method, path, body).await;

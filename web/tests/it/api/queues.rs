@@ -153,8 +153,8 @@ async fn dead_letters_are_listed_shown_requeued_and_dropped() {
     let away = world.dead_letter("a", "phabricator is away & gone").await;
     let poison = world.dead_letter("b", "poison").await;
     let ids = async |query: &str| -> Vec<String> {
-        let answer = world.ok("GET", &format!("dead{query}"), "").await;
-        let letters = answer["letters"].as_array().unwrap().clone();
+        let answer = world.ok("GET", &format!("dead-letters{query}"), "").await;
+        let letters = answer["dead_letters"].as_array().unwrap().clone();
         letters
             .iter()
             .map(|letter| letter["id"].as_str().unwrap().to_owned())
@@ -168,7 +168,7 @@ async fn dead_letters_are_listed_shown_requeued_and_dropped() {
     );
     assert!(ids("?queue=build:load").await.is_empty());
     let shown = world
-        .ok("GET", &format!("dead/jobs:partitioned/{away}"), "")
+        .ok("GET", &format!("dead-letters/jobs:partitioned/{away}"), "")
         .await;
     assert_eq!(
         (&shown["body"], &shown["partition"]),
@@ -183,24 +183,34 @@ async fn dead_letters_are_listed_shown_requeued_and_dropped() {
 
     let matching = json!({"queue": "jobs:partitioned", "reason": "away"}).to_string();
     assert_eq!(
-        world.ok("POST", "dead/requeue", &matching).await,
+        world.ok("POST", "dead-letters/requeue", &matching).await,
         json!({"requeued": 1})
     );
     assert_eq!(
         world
-            .ok("POST", "dead/drop", &json!({"ids": [poison]}).to_string())
+            .ok(
+                "POST",
+                "dead-letters/drop",
+                &json!({"ids": [poison]}).to_string()
+            )
             .await,
         json!({"dropped": 1})
     );
     assert_eq!(
         world
-            .call("POST", "dead/drop", &json!({"ids": [poison]}).to_string())
+            .call(
+                "POST",
+                "dead-letters/drop",
+                &json!({"ids": [poison]}).to_string()
+            )
             .await
             .0,
         404
     );
     assert_eq!(
-        world.ok("POST", "dead/drop", r#"{"all": true}"#).await,
+        world
+            .ok("POST", "dead-letters/drop", r#"{"all": true}"#)
+            .await,
         json!({"dropped": 0})
     );
     let depth = world.bus.depth(&PARTITIONED.spec()).await.unwrap();
