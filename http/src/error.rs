@@ -66,7 +66,7 @@ pub enum HttpError {
         /// The HTTP status.
         status: u16,
     },
-    /// Any other status that is no success.
+    /// Any other status that is no success of this request.
     #[error("the server responded with the unexpected http status {status}")]
     Rejected {
         /// The HTTP status.

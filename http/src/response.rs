@@ -126,6 +126,18 @@ impl Incoming {
         }
     }
 
+    /// The response if it has the status `expected`, or an error: of a peer that has one status for success, another 2xx
+    /// comes from something else.
+    pub fn require(self, expected: StatusCode) -> Result<Self, HttpError> {
+        let response = self.check()?;
+        match response.status() {
+            status if status == expected => Ok(response),
+            status => Err(HttpError::Rejected {
+                status: status.as_u16(),
+            }),
+        }
+    }
+
     /// The same, where a body that arrives at less than `rate` bytes a second is an error. `grace` is the wait in all that
     /// does not count.
     pub fn with_lowest_rate(mut self, rate: u64, grace: Duration, clock: Arc<dyn Clock>) -> Self {

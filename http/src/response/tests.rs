@@ -95,6 +95,25 @@ async fn status_decides_about_the_next_attempt() {
 }
 
 #[tokio::test]
+async fn other_success_than_the_required_one_is_an_error() {
+    for (head, expected) in [
+        ("201 Made", Ok(())),
+        ("200 OK", Err((Retry::Backoff, false))),
+        (
+            "503 Away",
+            Err((Retry::Defer(Duration::from_secs(30)), true)),
+        ),
+    ] {
+        let opened = open(server(http(head, ""), false).await, Limits::body(100)).await;
+        let required = opened.unwrap().require(StatusCode::CREATED);
+        let result = required
+            .map(|_| ())
+            .map_err(|error| (error.retry(), error.had_no_effect()));
+        assert_eq!(result, expected, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn malformed_body_is_not_quoted() {
     let response = received("200 OK", "{\"key\": s3cret}").await;
     let error = response.json::<serde_json::Value>().unwrap_err();
