@@ -7,6 +7,7 @@ use std::{fmt, io, time::Duration};
 use bus::{Retry, Retryable};
 use bytes::Bytes;
 use http_client::{HttpError, Incoming, Limits};
+use reqwest::StatusCode;
 use runtime::{Attempts, Backoff, FailureLog, SystemClock};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -204,7 +205,7 @@ impl Conduit {
         let form = [("params", params), ("output", "json")];
         let opened = http_client::open(self.http.post(url).form(&form), LIMITS).await;
         opened
-            .and_then(Incoming::check)
+            .and_then(|response| response.require(StatusCode::OK))
             .map_err(|error| ConduitError::http(method, tries, error))
     }
 

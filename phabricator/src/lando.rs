@@ -4,8 +4,8 @@
 
 use async_trait::async_trait;
 use bus::{Context, Handler, Message, Outcome, Retry, Retryable};
-use http_client::{HttpError, Limits, Response};
-use reqwest::RequestBuilder;
+use http_client::{HttpError, Incoming, Limits};
+use reqwest::{RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -134,7 +134,8 @@ impl Lando {
             .append_pair("revision_id", &warning.revision_id.to_string())
             .append_pair("diff_id", &warning.diff_id.to_string())
             .append_pair("group", GROUP);
-        let response = self.send(DOING, self.http.get(url)).await?;
+        let response = self.open(DOING, self.http.get(url), StatusCode::OK).await?;
+        let response = response.collect().await.map_err(failed(DOING))?;
         let listed: Vec<Listed> = response.json().map_err(failed(DOING))?;
         Ok(listed.iter().any(|listed| listed.shows(warning)))
     }
@@ -147,17 +148,23 @@ impl Lando {
             "data": { "message": warning.text },
         });
         let request = self.http.post(self.url.clone()).json(&body);
-        self.send("add a warning", request).await.map(|_| ())
+        // The status says enough, so the body is not read.
+        self.open("add a warning", request, StatusCode::CREATED)
+            .await
+            .map(|_| ())
     }
 
-    async fn send(
+    async fn open(
         &self,
         doing: &'static str,
         request: RequestBuilder,
-    ) -> Result<Response, LandoError> {
+        expected: StatusCode,
+    ) -> Result<Incoming, LandoError> {
         let request = request.header(KEY_HEADER, self.api_key.expose_secret());
-        let response = http_client::send(request, LIMITS).await;
-        response.and_then(Response::check).map_err(failed(doing))
+        let response = http_client::open(request, LIMITS).await;
+        response
+            .and_then(|response| response.require(expected))
+            .map_err(failed(doing))
     }
 }
 

@@ -193,6 +193,18 @@ async fn long_outage_is_a_retryable_error() {
 }
 
 #[tokio::test]
+async fn other_status_than_200_is_no_answer() {
+    let fake = fake().await;
+    for status in [202, 204, 302, 404] {
+        fake.fail_next("user.whoami", 1, &Fault::Status(status));
+        let error = conduit(&fake).check().await.unwrap_err();
+        let error = runtime::error_chain(&error);
+        assert!(error.contains(&format!("http status {status}")), "{error}");
+    }
+    assert_eq!(fake.calls().len(), 4);
+}
+
+#[tokio::test]
 async fn unreachable_server_is_an_error_without_the_address() {
     let url = Url::parse("http://user:passw0rd@127.0.0.1:1/").unwrap();
     let error = Conduit::new(url, SecretString::from("api-secret"), http())

@@ -48,6 +48,8 @@ struct Kept {
     fault: Option<u16>,
     /// Whether the next warning is taken in, and answered with 502.
     lose_answer: bool,
+    /// The status for the next warning, which is not taken in.
+    ignore_with: Option<u16>,
     /// Method and data of what was sent.
     seen: Vec<(&'static str, Value)>,
 }
@@ -109,6 +111,9 @@ async fn add(
     kept.seen.push(("POST", warning.clone()));
     if let Some(answer) = refuse(&mut kept, &headers) {
         return answer;
+    }
+    if let Some(status) = kept.ignore_with.take() {
+        return (StatusCode::from_u16(status).unwrap(), Json(json!([])));
     }
     warning["id"] = json!(kept.warnings.len() + 1);
     warning["status"] = json!("ACTIVE");
@@ -378,6 +383,21 @@ async fn warning_is_retried_while_lando_is_down_and_then_dead_lettered() {
         reason.contains("cannot list the warnings of a diff: no usable response from lando"),
         "{reason}"
     );
+}
+
+#[tokio::test]
+async fn other_status_than_created_is_no_success() {
+    for status in [200, 202, 204, 302] {
+        let lando = FakeLando::start().await;
+        let world = World::new(&lando, KEY);
+        lando.kept.lock().ignore_with = Some(status);
+        world.warn(&warning()).await;
+        let reason = world.dead().await;
+        assert!(
+            reason.contains(&format!("http status {status}")),
+            "{reason}"
+        );
+    }
 }
 
 #[tokio::test]
