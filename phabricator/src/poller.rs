@@ -33,12 +33,16 @@ use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bus::{BusError, LeaderLease, Producer, Queue};
-use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
+use runtime::{Clock, FailureLog, Service, ServiceError, Shutdown, error_chain};
 use tracing::{info, warn};
 
 use self::round::PollRun;
 use crate::{Conduit, NameResolver};
 use build::{NewDiff, Phid};
+
+/// The actions whose failures are logged.
+const POLL: &str = "poll for new diffs";
+const ACQUIRE_LEASE: &str = "acquire the lease to poll for new diffs";
 
 /// Polls for new diffs. Several processes may run it; one polls at a time.
 pub struct DiffPoller {
@@ -77,22 +81,20 @@ impl DiffPoller {
             queue,
             producer,
         };
-        let poll_failures = FailureLog::new("poll for new diffs");
-        let lease_failures = FailureLog::new("acquire the lease to poll for new diffs");
         Self {
             run,
             interval,
             lease,
             clock,
-            poll_failures,
-            lease_failures,
+            poll_failures: FailureLog::default(),
+            lease_failures: FailureLog::default(),
         }
     }
 
     async fn poll(&mut self) {
         loop {
             let held = self.lease.try_acquire().await;
-            if self.lease_failures.record(held) == Some(true) {
+            if record(&self.lease_failures, ACQUIRE_LEASE, held) == Some(true) {
                 info!("this process polls for new diffs");
                 self.poll_while_leader().await;
                 info!("this process stopped polling for new diffs: it lost the lease");
@@ -113,14 +115,15 @@ impl DiffPoller {
         } = self;
         let polls = async {
             loop {
-                poll_failures.record(run.poll_once().await);
+                record(poll_failures, POLL, run.poll_once().await);
                 clock.sleep(*interval).await;
             }
         };
         let renewals = async {
             loop {
                 clock.sleep(LeaderLease::RENEW_INTERVAL).await;
-                if lease_failures.record(lease.try_acquire().await) != Some(true) {
+                let held = lease.try_acquire().await;
+                if record(lease_failures, ACQUIRE_LEASE, held) != Some(true) {
                     return;
                 }
             }
@@ -150,34 +153,27 @@ impl Service for DiffPoller {
     }
 }
 
-/// Logs the first of several failures in a row, and the success after them.
-struct FailureLog {
-    action: &'static str,
-    is_failing: bool,
-}
-
-impl FailureLog {
-    fn new(action: &'static str) -> Self {
-        Self {
-            action,
-            is_failing: false,
+/// Logs the first of several failures in a row, and the success after them. Returns the value of a success.
+fn record<T, E: Error + 'static>(
+    failures: &FailureLog,
+    action: &str,
+    result: Result<T, E>,
+) -> Option<T> {
+    match result {
+        Ok(value) => {
+            if failures.recovered() {
+                info!("can {action} again; continuing where it stopped");
+            }
+            Some(value)
         }
-    }
-
-    /// Returns the value of a success.
-    fn record<T, E: Error + 'static>(&mut self, done: Result<T, E>) -> Option<T> {
-        let action = self.action;
-        match &done {
-            Ok(_) if self.is_failing => info!("can {action} again; continuing where it stopped"),
-            Err(error) if !self.is_failing => {
+        Err(error) => {
+            if failures.should_log(()) {
                 warn!(
-                    error = error_chain(error),
+                    error = error_chain(&error),
                     "cannot {action}; retrying; no diff is skipped"
                 );
             }
-            _ => {}
+            None
         }
-        self.is_failing = done.is_err();
-        done.ok()
     }
 }
