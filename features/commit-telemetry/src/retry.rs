@@ -179,8 +179,31 @@ mod tests {
         }
     }
 
-    fn clock() -> ManualClock {
-        ManualClock::new(Timestamp::UNIX_EPOCH)
+    /// The surroundings of the operations, and a count of their tries.
+    struct Stage {
+        clock: ManualClock,
+        shutdown: Shutdown,
+        tries: Cell<u32>,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            Self {
+                clock: ManualClock::new(Timestamp::UNIX_EPOCH),
+                shutdown: Shutdown::new(),
+                tries: Cell::new(0),
+            }
+        }
+
+        fn retry(&self) -> OutageRetry<'_> {
+            OutageRetry::new(&self.clock, &self.shutdown)
+        }
+
+        /// Counts a try, and returns its number.
+        fn count(&self) -> u32 {
+            self.tries.set(self.tries.get() + 1);
+            self.tries.get()
+        }
     }
 
     /// Advances the clock until `work` ends.
@@ -199,66 +222,56 @@ mod tests {
 
     #[tokio::test]
     async fn operation_that_fails_while_others_succeed_is_given_up() {
-        let clock = clock();
-        let shutdown = Shutdown::new();
-        let retry = OutageRetry::new(&clock, &shutdown);
-        let tries = Cell::new(0);
+        let stage = Stage::new();
+        let retry = stage.retry();
         let operation = || async {
-            tries.set(tries.get() + 1);
+            stage.count();
             // Another operation succeeds meanwhile.
             retry.successes.fetch_add(1, Ordering::Relaxed);
             Err::<(), _>(server_error(None))
         };
-        let result = with_time(&clock, retry.run(operation)).await;
+        let result = with_time(&stage.clock, retry.run(operation)).await;
         assert!(matches!(result, Err(RetryError::Failed(_))));
-        assert_eq!(tries.get(), TRIES);
+        assert_eq!(stage.tries.get(), TRIES);
     }
 
     #[tokio::test]
     async fn outage_is_waited_for_and_reported_when_it_lasts() {
-        let clock = clock();
-        let shutdown = Shutdown::new();
-        let retry = OutageRetry::new(&clock, &shutdown);
-        let tries = Cell::new(0);
+        let stage = Stage::new();
+        let retry = stage.retry();
         let operation = || async {
-            tries.set(tries.get() + 1);
-            if tries.get() < 10 {
+            if stage.count() < 10 {
                 Err(server_error(None))
             } else {
                 Ok(())
             }
         };
-        with_time(&clock, retry.run(operation)).await.unwrap();
-        assert_eq!(tries.get(), 10);
+        with_time(&stage.clock, retry.run(operation)).await.unwrap();
+        assert_eq!(stage.tries.get(), 10);
         let operation = || async { Err::<(), _>(server_error(None)) };
-        let result = with_time(&clock, retry.run(operation)).await;
+        let result = with_time(&stage.clock, retry.run(operation)).await;
         assert!(matches!(result, Err(RetryError::Outage(_))));
     }
 
     #[tokio::test]
     async fn permanent_failure_is_not_retried() {
-        let clock = clock();
-        let shutdown = Shutdown::new();
-        let retry = OutageRetry::new(&clock, &shutdown);
-        let tries = Cell::new(0);
+        let stage = Stage::new();
+        let retry = stage.retry();
         let operation = || async {
-            tries.set(tries.get() + 1);
+            stage.count();
             Err::<(), _>(rejected())
         };
-        let result = with_time(&clock, retry.run(operation)).await;
+        let result = with_time(&stage.clock, retry.run(operation)).await;
         assert!(matches!(result, Err(RetryError::Failed(_))));
-        assert_eq!(tries.get(), 1);
+        assert_eq!(stage.tries.get(), 1);
     }
 
     #[tokio::test]
     async fn outage_during_concurrent_requests_is_waited_for() {
-        let clock = clock();
-        let shutdown = Shutdown::new();
-        let retry = OutageRetry::new(&clock, &shutdown);
-        let tries = Cell::new(0);
+        let stage = Stage::new();
+        let retry = stage.retry();
         let operation = || async {
-            tries.set(tries.get() + 1);
-            match tries.get() {
+            match stage.count() {
                 // Another operation succeeds before the outage.
                 1 => retry.successes.fetch_add(1, Ordering::Relaxed),
                 10 => return Ok(()),
@@ -266,19 +279,18 @@ mod tests {
             };
             Err(server_error(None))
         };
-        with_time(&clock, retry.run(operation)).await.unwrap();
-        assert_eq!(tries.get(), 10);
+        with_time(&stage.clock, retry.run(operation)).await.unwrap();
+        assert_eq!(stage.tries.get(), 10);
     }
 
     #[tokio::test]
     async fn retry_after_pauses_all_operations() {
-        let clock = clock();
-        let shutdown = Shutdown::new();
-        let retry = OutageRetry::new(&clock, &shutdown);
+        let stage = Stage::new();
+        let retry = stage.retry();
         let requests = RefCell::new(Vec::new());
         let request = |name: &'static str| {
             let mut requests = requests.borrow_mut();
-            requests.push((name, clock.now().as_second()));
+            requests.push((name, stage.clock.now().as_second()));
             let is_first = requests.len() == 1;
             async move {
                 if is_first {
@@ -291,7 +303,7 @@ mod tests {
         let mut one = std::pin::pin!(retry.run(|| request("one")));
         assert!(one.as_mut().now_or_never().is_none());
         let other = retry.run(|| request("other"));
-        let (one, other) = with_time(&clock, join(one, other)).await;
+        let (one, other) = with_time(&stage.clock, join(one, other)).await;
         one.unwrap();
         other.unwrap();
         let requests = requests.take();
@@ -304,11 +316,10 @@ mod tests {
 
     #[tokio::test]
     async fn no_retries_after_shutdown_begins() {
-        let clock = clock();
-        let shutdown = Shutdown::new();
-        let retry = OutageRetry::new(&clock, &shutdown);
+        let stage = Stage::new();
+        let retry = stage.retry();
         let operation = || async {
-            shutdown.stop();
+            stage.shutdown.stop();
             Err::<(), _>(server_error(None))
         };
         let result = retry.run(operation).await;

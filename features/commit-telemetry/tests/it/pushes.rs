@@ -96,6 +96,24 @@ impl Stage {
         self.bus.depth(&PUSHES.spec()).await.unwrap()
     }
 
+    /// Checks that the only message is delayed.
+    async fn assert_delayed(&self) {
+        let delayed = Depth {
+            delayed: 1,
+            ..Depth::default()
+        };
+        assert_eq!(self.depth().await, delayed);
+    }
+
+    /// Checks that the only message is a dead letter.
+    async fn assert_dead(&self) {
+        let dead = Depth {
+            dead: 1,
+            ..Depth::default()
+        };
+        assert_eq!(self.depth().await, dead);
+    }
+
     /// The reason of the only dead letter.
     async fn dead_letter_reason(&self) -> String {
         let letters = self.bus.dead(&PUSHES.spec(), "", 100).await.unwrap();
@@ -198,13 +216,7 @@ async fn malformed_message_becomes_dead_letter_naming_the_field() {
             "{reason}"
         );
         assert!(!reason.contains("secret"), "{reason}");
-        assert_eq!(
-            stage.depth().await,
-            Depth {
-                dead: 1,
-                ..Depth::default()
-            }
-        );
+        stage.assert_dead().await;
         assert_eq!(stage.peers.seen(""), []);
     }
 }
@@ -318,13 +330,7 @@ async fn failing_changeset_does_not_block_others() {
     let stage = Stage::start().await;
     stage.peers.outage("/json-rev/30b686e0", 500);
     stage.deliver(stage.message("changegroup-reviewed")).await;
-    assert_eq!(
-        stage.depth().await,
-        Depth {
-            delayed: 1,
-            ..Depth::default()
-        }
-    );
+    stage.assert_delayed().await;
     assert_eq!(
         stage
             .peers
@@ -335,13 +341,7 @@ async fn failing_changeset_does_not_block_others() {
     stage.peers.outage("/json-rev/30b686e0", 500);
     // The push is not deferred without end.
     stage.redeliver().await;
-    assert_eq!(
-        stage.depth().await,
-        Depth {
-            dead: 1,
-            ..Depth::default()
-        }
-    );
+    stage.assert_dead().await;
     assert!(stage.dead_letter_reason().await.contains("30b686e0"));
 }
 
@@ -357,13 +357,7 @@ async fn outage_defers_long_push_without_processing_all_of_it() {
         stage.peers.outage("/json-rev/", 503);
     }
     stage.deliver(stage.message("changegroup-reviewed")).await;
-    assert_eq!(
-        stage.depth().await,
-        Depth {
-            delayed: 1,
-            ..Depth::default()
-        }
-    );
+    stage.assert_delayed().await;
     assert!(stage.peers.seen("/json-rev/").len() < 100);
 }
 
@@ -372,13 +366,7 @@ async fn missing_changeset_is_retried() {
     let stage = Stage::start().await;
     stage.peers.fail("/json-rev/30b686e0", Fault::status(404));
     stage.deliver(stage.message("changegroup-reviewed")).await;
-    assert_eq!(
-        stage.depth().await,
-        Depth {
-            delayed: 1,
-            ..Depth::default()
-        }
-    );
+    stage.assert_delayed().await;
     stage.redeliver().await;
     assert_eq!(stage.depth().await, Depth::default());
 }
@@ -397,13 +385,7 @@ async fn permanently_missing_changeset_becomes_dead_letter() {
             .await
             .contains("no such changeset")
     );
-    assert_eq!(
-        stage.depth().await,
-        Depth {
-            dead: 1,
-            ..Depth::default()
-        }
-    );
+    stage.assert_dead().await;
 }
 
 #[tokio::test]
