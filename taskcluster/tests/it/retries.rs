@@ -149,6 +149,6 @@ async fn error_page_of_proxy_is_no_answer_about_a_task() {
             .fail_next("queue.task", 1, &Fault::Status(status));
         let error = stage.client().task(&id).await.unwrap_err();
         assert!(matches!(&error, TaskclusterError::Http { .. }), "{error}");
-        assert_ne!(error.retry(), Retry::Never);
+        assert_eq!(error.retry(), Retry::Backoff, "{error}");
     }
 }
