@@ -62,7 +62,7 @@
 //! | `test` | routing key | `display.jobName` after platform and build type |
 //! | `talos` | routing key | whether `test` begins with `talos` |
 //! | `mobile` | whether `platform` begins with `android` | the same |
-//! | `product` | builds: `product`; tests: routing key | `productName` in small letters, unless it is `unknown` |
+//! | `product` | builds: `product`; tests: routing key | `productName` in lower case, unless it is `unknown` |
 //! | `buildurl` | `buildurl` | the link in `jobInfo` to `target.` with the ending of an archive or a package |
 //! | `testsurl` | `testsurl` | the link to `target.common.tests.…`, else to `target.test_packages.json` |
 //! | `logurl` | `logurl` | the first of the `logs` |

@@ -39,7 +39,7 @@ pub enum PageError {
     /// The template is faulty.
     #[error("cannot render the page of the newest builds")]
     Template(#[from] minijinja::Error),
-    /// The policy is no header.
+    /// The policy is not a valid header.
     #[error("cannot make the content security policy of the page")]
     Policy(#[from] header::InvalidHeaderValue),
     /// The builds are no JSON.

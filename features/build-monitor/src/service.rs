@@ -40,7 +40,7 @@ pub struct Command {
 
 /// Runs a monitor until shutdown, or until nobody reads what is printed.
 pub struct MonitorService {
-    /// The filters and the source; its handlers are replaced.
+    /// The filters and the source; its handlers of builds and tests are replaced.
     pub builder: BuildMonitorBuilder,
     /// Our user on Pulse.
     pub settings: PulseSettings,

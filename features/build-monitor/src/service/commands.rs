@@ -32,13 +32,16 @@ pub(super) fn sink() -> (DropSink<Event>, Receiver<Event>) {
 /// running ones.
 pub(super) async fn run(command: Command, mut events: Receiver<Event>) {
     let command = Arc::new(command);
+    // Registered before the first failure, so that a rate sees it rise from 0.
+    let failed = metrics::counter!("build_monitor_commands_failed_total");
     let events = stream::poll_fn(move |context| events.poll_recv(context));
     let run = |event: Event| {
         let command = Arc::clone(&command);
+        let failed = &failed;
         async move {
             let ended = timeout(LIMIT, exec::run(&command, &event)).await;
             if let Err(error) = ended.unwrap_or(Err(CommandError::TimedOut)) {
-                metrics::counter!("build_monitor_commands_failed_total").increment(1);
+                failed.increment(1);
                 error!(
                     key = event.key(),
                     error = error_chain(&error),
@@ -48,4 +51,26 @@ pub(super) async fn run(command: Command, mut events: Receiver<Event>) {
         }
     };
     events.for_each_concurrent(CONCURRENCY, run).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn failures_are_counted_from_zero() {
+        observe::metrics::install();
+        let (sink, events) = sink();
+        drop(sink);
+        let command = Command {
+            shell: "true".to_owned(),
+            hidden: &[],
+        };
+        run(command, events).await;
+        let metrics = observe::metrics::render();
+        assert!(
+            metrics.contains("\nbuild_monitor_commands_failed_total "),
+            "{metrics}"
+        );
+    }
 }

@@ -87,11 +87,8 @@ async fn recorded_messages_are_sent_as_by_the_predecessor() {
     until_listening("recorded", 1).await;
     until_listening("everything", 1).await;
     publish_all(&rabbit).await;
-    until("all to be received of", async || everything.count() == 13).await;
-    until("the tests to be received of", async || {
-        received.count() == 3
-    })
-    .await;
+    until("all events", async || everything.count() == 13).await;
+    until("the tests", async || received.count() == 3).await;
     for mut monitor in [monitor, all] {
         monitor.stop();
         monitor.join().await.unwrap();
@@ -138,7 +135,7 @@ async fn filters_select_topics_and_events(rabbit: &RabbitServer) {
             .mobile(None)
             .talos(true)
     };
-    // How many messages the queue asks for, and how many of these are received of.
+    // The number of messages that the queue is bound to, and of those that its handlers receive.
     let cases: Vec<(&str, BuildMonitorBuilder, usize, usize)> = vec![
         ("tree", BuildMonitor::builder().talos(true), 7, 7),
         ("trees", none().trees(["try", "mozilla-aurora"]), 2, 2),
@@ -227,10 +224,7 @@ async fn treeherder_jobs_become_events(rabbit: &RabbitServer) {
                 .unwrap();
         }
     }
-    until("the jobs to be received of", async || {
-        received.count() == samples.len()
-    })
-    .await;
+    until("the jobs", async || received.count() == samples.len()).await;
     monitor.stop();
     monitor.join().await.unwrap();
     assert_eq!(received.all("tree"), vec!["autoland"; samples.len()]);
