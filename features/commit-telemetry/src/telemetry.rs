@@ -105,7 +105,7 @@ impl Telemetry {
             landing_system: changeset.landingsystem,
             review_system_used,
             repository: repository.clone(),
-            // Whole seconds. The schema rejects what is no date.
+            // Whole seconds. The schema rejects a value that is not a date.
             push_date: (seconds + offset) as i64,
         })
     }

@@ -186,7 +186,7 @@ mod tests {
                 "{name}"
             );
         }
-        // What is no dot segment any more once it is encoded stays a name.
+        // A segment whose encoding is not a dot segment stays a name.
         assert!(address(&["%2e%2e"]).unwrap().contains("/%252e%252e?"));
     }
 

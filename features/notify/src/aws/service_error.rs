@@ -238,7 +238,7 @@ impl Refusal {
             status if status.is_client_error() && !service.is_store => {
                 ChannelError::Refused { channel, problem }
             }
-            // What is no refusal at all may be a proxy's, and pass.
+            // Any other status may come from a proxy, and be temporary.
             _ => ChannelError::Failed { channel, problem },
         }
     }

@@ -111,7 +111,7 @@ enum Denied {
     },
 }
 
-/// What a homeserver answers. All of it may be missing from what is no homeserver.
+/// The answer of a homeserver. Another server may answer without any of these fields.
 #[derive(Default, Deserialize)]
 struct Said {
     errcode: Option<String>,

@@ -109,7 +109,7 @@ impl Request {
         self.params.get(name).map_or("", String::as_str)
     }
 
-    /// The body as an object; what is no JSON is an empty one.
+    /// The body as an object, which is empty for a body that is not JSON.
     pub(super) fn payload(&self) -> Map<String, Value> {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }

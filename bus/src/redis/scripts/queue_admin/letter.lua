@@ -1,5 +1,5 @@
 -- Reads one dead letter.
--- ARGV[1] queue   ARGV[2] id of the letter
+-- ARGV[1] queue   ARGV[2] id of the dead letter
 -- Returns {time (ms), description as the client wrote it, envelope}, or nil.
 
 local queue, id = filled(1), filled(2)

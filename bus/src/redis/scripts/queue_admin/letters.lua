@@ -1,6 +1,6 @@
 -- Lists dead letters, the newest first, without their messages.
 -- ARGV[1] queue
--- ARGV[2] time (ms) to go on from, and ARGV[3] number of letters of that very time that were passed already, or ''
+-- ARGV[2] time (ms) to go on from, and ARGV[3] number of dead letters of that very time that were passed already, or ''
 -- Returns {time, passed, letters}: the place at which it ended (the time is '' at the end), and {id, time (ms), description as
 -- the client wrote it} of each.
 

@@ -1,6 +1,6 @@
 -- Removes dead letters, and drops their messages or makes them ready again with no attempts.
--- ARGV[1] queue   ARGV[2] 'drop' | 'requeue'   ARGV[3] number of letters, at most MAX_MESSAGES, then their ids
--- Returns {done, count}: the number of ids that were processed, and the number of these that were letters.
+-- ARGV[1] queue   ARGV[2] 'drop' | 'requeue'   ARGV[3] number of dead letters, at most MAX_MESSAGES, then their ids
+-- Returns {done, count}: the number of ids that were processed, and the number of these that were dead letters.
 
 local queue, how = filled(1), one_of(2, { drop = true, requeue = true })
 ends_at(4 + whole(3))
@@ -14,7 +14,7 @@ for place, id in ipairs(ids) do
     append(queue, partition, 0, envelope)
     bytes = bytes + #packed
   end
-  -- A letter without a body has no message to make ready.
+  -- A dead letter without a body has no message to make ready.
   if how == 'drop' or packed then
     count = count + call('ZREM', key(queue, 'dead'), id)
     call('HDEL', key(queue, 'letters'), id)

@@ -68,7 +68,7 @@ impl Fault {
         let (kind, advice) = match line.command.as_str() {
             "401" | "402" | "406" => (
                 Kind::Refused,
-                "nobody has that nick now, and nothing waits until somebody has: try the letter again with `events dead-letters requeue`",
+                "nobody has that nick now, and the line is not sent again: once somebody has it, requeue the dead letter with `events dead-letters requeue`",
             ),
             "403" | "476" | "479" => (
                 Kind::HardBounce,

@@ -305,7 +305,7 @@ fn each_violation_is_found() {
             &[(Kind::WrongBlame, "b4")],
         ),
         (
-            "a build is given up without a letter",
+            "a build is given up without a dead letter",
             |observed| {
                 give_up(observed);
                 observed.letters.clear();
