@@ -7,11 +7,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use bus::Backoff;
 use commit_telemetry::{OutageRetry, PushHandler, RetryError, TelemetryError};
 use futures::{StreamExt, stream, stream::FuturesUnordered};
 use pulse::{Delivery, ManualAckConsumer, PulseError, PulseMessage, Subscription};
-use runtime::{Clock, Shutdown, SystemClock, error_chain};
+use runtime::{Attempts, Backoff, Clock, Shutdown, SystemClock, error_chain};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -28,7 +27,7 @@ const MAX_FAILURES: usize = 100;
 /// The most messages of a dry run. Pulse allows no longer queue.
 const MAX_PREVIEW: usize = 10_000;
 /// The tries to reconnect without `--follow`: they take five minutes.
-const RECONNECT_TRIES: u32 = 10;
+const RECONNECT_TRIES: u32 = 11;
 /// The waits between tries to reconnect.
 const RECONNECT_BACKOFF: Backoff = Backoff {
     first: Duration::from_secs(1),
@@ -275,20 +274,27 @@ impl Run<'_> {
             error = error_chain(&lost),
             "cannot read from pulse; reconnecting"
         );
-        for attempt in 1.. {
-            tokio::select! {
-                () = SystemClock.sleep(RECONNECT_BACKOFF.after(attempt, &SystemClock)) => {}
-                () = self.shutdown.stopping() => break,
-            }
-            match subscribe(self.pushes, PREFETCH).await {
-                Ok(inbox) => return Ok(Some(inbox)),
-                Err(error) if attempt == RECONNECT_TRIES && !self.options.follow => {
-                    return Err(error.into());
-                }
-                Err(_) => {}
-            }
+        let attempts = Attempts {
+            most: if self.options.follow {
+                u32::MAX
+            } else {
+                RECONNECT_TRIES
+            },
+            waits: RECONNECT_BACKOFF,
+        };
+        let reconnecting = async {
+            // The first wait is for a server that accepts connections and drops them at once.
+            let wait = RECONNECT_BACKOFF.after(1, &SystemClock);
+            SystemClock.sleep(wait).await;
+            let connect = |_| subscribe(self.pushes, PREFETCH);
+            attempts
+                .run(&SystemClock, connect, |_| Some(Duration::ZERO))
+                .await
+        };
+        tokio::select! {
+            inbox = reconnecting => Ok(Some(inbox?)),
+            () = self.shutdown.stopping() => Ok(None),
         }
-        Ok(None)
     }
 }
 
