@@ -184,6 +184,9 @@ impl Subscription {
             Lifetime::Connection => format!("{}-{:016x}", self.name, clock.random()),
         };
         let connection = Connection::open(&self.settings, &queue).await?;
+        if !self.allows_unbound {
+            self.find_exchanges(&connection).await?;
+        }
         self.declare(&connection, &queue, state).await?;
         let mut refused = self
             .bind(&connection, &queue, &self.bindings, state)
@@ -201,6 +204,17 @@ impl Subscription {
             queue,
             unbound,
         })
+    }
+
+    /// Finds the exchanges before the queue is declared: with a wrong name, a durable queue would be left behind.
+    async fn find_exchanges(&self, connection: &Connection) -> Result<(), PulseError> {
+        let channel = connection.channel().await?;
+        for binding in &self.bindings {
+            connection
+                .find_exchange(&channel, &binding.exchange)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn declare(

@@ -224,6 +224,18 @@ async fn fault_at_start_ends_monitor_with_its_cause() {
         assert!(fault.to_string().contains(&expected), "{fault}");
         assert!(stream.next().await.is_none());
     }
+    let mut monitor = Received::default()
+        .monitor()
+        .source(Source::buildbot().on(missing))
+        .label("mistaken")
+        .start(rabbit.settings())
+        .unwrap();
+    monitor.join().await.unwrap_err();
+    assert_eq!(
+        rabbit.depth("queue/pulseuser/mistaken").await.unwrap(),
+        None,
+        "no durable queue is left behind"
+    );
 }
 
 #[tokio::test]
@@ -237,7 +249,7 @@ async fn exchange_deleted_later_is_awaited_and_logged_once() {
         .start(rabbit.settings())
         .unwrap();
     until_listening("later", 1).await;
-    // The monitor declares its queue again, and finds nothing to bind it to.
+    // The monitor connects again, and finds no exchange to bind its queue to.
     rabbit.delete_exchange(BUILDS).await.unwrap();
     rabbit.delete_queue("queue/pulseuser/later").await.unwrap();
     let gone = [
