@@ -23,6 +23,10 @@
 //!   may make the effect a second time; a handler for which that is worse than none checks [`ClaimHandle::is_takeover`], and
 //!   does not make it.
 //! * A process dies after the effect and before [`ClaimHandle::complete_now`] has ended: the same.
+//! * The bus is away when the effect was made. [`ClaimHandle::complete_now`] retries until it is back. Meanwhile the worker
+//!   renews the lease as soon as it can, so an outage that is longer than the lease and the claim repeats nothing.
+//! * The bus loses the claim, since its server was killed or failed over. Completing the claim records the result all the
+//!   same, unless another delivery has claimed the effect since.
 //! * A process is stopped for longer than the claim lasts, and goes on: it makes the effect beside its successor. Its
 //!   `complete` and `release` change nothing then, since the claim is another's.
 //!
@@ -36,11 +40,13 @@ use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
+use tracing::warn;
 
 use crate::{
-    Blob, BusError, CompareAndSet, Context, DecodeError, Field, Record, RecordStore, blob,
-    encoding::encode,
+    Blob, BusError, CompareAndSet, Context, DecodeError, Field, Record, RecordStore, RecordUpdate,
+    Retry, Retryable, blob, encoding::encode, worker::WRITE_RETRY,
 };
+use runtime::error_chain;
 
 /// The longest wait of a delivery for a claim of another one, which may be completed or released before it expires.
 const RECHECK: Duration = Duration::from_secs(5);
@@ -119,22 +125,48 @@ impl ClaimHandle {
 
     /// Records that the effect was made, when this delivery is settled.
     pub fn complete<R: Serialize>(self, cx: &Context, result: &R) -> Result<(), BusError> {
-        cx.record(self.done(result)?);
+        for update in self.done(result)? {
+            cx.record(update);
+        }
         Ok(())
     }
 
-    /// Records now that the effect was made. After an error it is recorded when this delivery is settled.
+    /// Records now that the effect was made. Retries while the bus does not answer, until the handler is cancelled. After
+    /// an error it is recorded when this delivery is settled.
     pub async fn complete_now<R: Serialize>(
         self,
         cx: &Context,
         result: &R,
     ) -> Result<(), BusError> {
         let done = self.done(result)?;
-        let recorded = cx.compare_and_set(done.clone(), Vec::new()).await;
-        if recorded.is_err() {
-            cx.record(done);
+        let mut failures = 0;
+        let mut is_cancelled = false;
+        loop {
+            let Err(error) = cx.record_now(done.to_vec()).await else {
+                return Ok(());
+            };
+            failures += 1;
+            let is_outage = matches!(error.retry(), Retry::Defer(_));
+            if is_outage && !is_cancelled {
+                if failures == 1 {
+                    let error = error_chain(&error);
+                    warn!(error, "cannot record the result of a claim; retrying");
+                }
+                is_cancelled = tokio::select! {
+                    () = cx.cancelled() => true,
+                    () = cx.clock().sleep(WRITE_RETRY.after(failures, cx.clock().as_ref())) => false,
+                };
+                // A lost lease shows that the bus answers, and there is no settlement. Before the process ends there is
+                // one, which must not wait for another failure.
+                if !cx.shutdown().is_cancelled() {
+                    continue;
+                }
+            }
+            for update in done {
+                cx.record(update);
+            }
+            return Err(error);
         }
-        recorded.map(drop)
     }
 
     /// Releases the claim when this delivery is settled: the effect was surely not made, or may be repeated.
@@ -142,9 +174,13 @@ impl ClaimHandle {
         cx.record(self.swap(None));
     }
 
-    fn done<R: Serialize>(&self, result: &R) -> Result<CompareAndSet, BusError> {
-        let done = encode(self.store.name, &State::Done(result))?;
-        Ok(self.swap(Some(done.into())))
+    /// The updates that record the result, whether the bus has this claim or has lost it.
+    fn done<R: Serialize>(&self, result: &R) -> Result<[RecordUpdate; 2], BusError> {
+        let done = Blob::from(encode(self.store.name, &State::Done(result))?);
+        let lost =
+            self.store
+                .compare_and_set_bytes(&self.record, self.field, None, Some(done.clone()));
+        Ok([self.swap(Some(done)).into(), lost.into()])
     }
 
     fn swap(&self, to: Option<Blob>) -> CompareAndSet {

@@ -20,7 +20,7 @@ use self::run::Run;
 use crate::{
     Bus, BusError, Delivery, Handler, Message, Queue, QueueSpec, Reserve, dyn_handler,
     metrics::Metrics,
-    worker::{Ended, OUTAGE, Renewals, Worker},
+    worker::{Ended, FailedWrites, OUTAGE, Worker},
 };
 use runtime::{Clock, Service, ServiceError, Shutdown};
 
@@ -90,7 +90,7 @@ impl Consumer {
                 queue,
                 handler,
                 metrics,
-                renewals: Renewals::default(),
+                failed_writes: FailedWrites::default(),
             }),
             partitions: HashMap::new(),
             held: HeldPartitions::default(),

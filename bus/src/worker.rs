@@ -10,8 +10,8 @@
 //!   settlement and its messages are refused.
 //! * When a renewal finds the lease lost, the worker cancels the handler: another delivery of the message has begun. When
 //!   the bus does not answer a renewal, the handler goes on, since the bus may be back before another worker reserves the
-//!   message. So once the bus answers again, no process reserves anything before leases could be renewed: an outage that is
-//!   longer than the leases does not restart the messages of living workers.
+//!   message. So once the bus answers again, no process reserves anything before leases could be renewed and settlements
+//!   written: an outage that is longer than the leases does not restart the messages of living workers.
 //! * When the process must end, the worker cancels the handler, and waits [`WIND_DOWN`] for it to kill and reap its child
 //!   processes. Only then it releases the message, so that these do not run beside those of the next worker.
 //! * The worker sends a settlement again whose reply was lost. If the first one had arrived, the second finds the lease
@@ -40,7 +40,7 @@ use crate::{
     dyn_handler::{AnyError, DynHandler, Failure},
     metrics::Metrics,
 };
-pub(crate) use renewal::Renewals;
+pub(crate) use renewal::{FailedWrites, WRITE_RETRY};
 use runtime::{Clock, Shutdown, chain, error_chain};
 
 /// The time that a cancelled handler has for its child processes before its future is dropped.
@@ -53,7 +53,7 @@ pub(crate) const LAST_TRIES: Duration = Duration::from_secs(3);
 /// becomes a dead letter without it: then that handler kills its worker.
 const DEAD_LETTER_DELIVERIES: u32 = 2;
 
-/// The backoff of reservations and settlements in an outage: short, since work has to go on within a second of its end.
+/// The backoff of reservations in an outage: short, since work has to go on within a second of its end.
 pub(crate) const OUTAGE: Backoff = Backoff {
     first: Duration::from_millis(50),
     factor: 2,
@@ -67,7 +67,7 @@ pub(crate) struct Worker {
     pub(crate) queue: QueueSpec,
     pub(crate) handler: Box<dyn DynHandler>,
     pub(crate) metrics: Metrics,
-    pub(crate) renewals: Renewals,
+    pub(crate) failed_writes: FailedWrites,
 }
 
 /// A delivery whose handler has ended, and the way it ended.

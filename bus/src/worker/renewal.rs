@@ -1,4 +1,4 @@
-//! Renewal of leases, also after an outage of the bus.
+//! Renewal of leases, also after an outage of the bus, and the precedence of messages in flight over reservations then.
 
 use std::time::Duration;
 
@@ -7,39 +7,46 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::Worker;
-use crate::{BusError, Delivery};
+use crate::{Backoff, BusError, Delivery};
 
 /// The pause before a failed renewal is retried. In an outage that is longer than the leases, all of them run out: then
 /// living workers have to renew before any process reserves, see [`HEAD_START`].
 const RENEWAL_RETRY: Duration = Duration::from_millis(150);
 
-/// The time after an outage in which this process reserves nothing, so that other processes can renew their leases first.
-/// Longer than [`RENEWAL_RETRY`].
+/// The pauses before a failed settlement, or the failed record of an effect, is retried: as short, for the same reason.
+pub(crate) const WRITE_RETRY: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    factor: 2,
+    cap: RENEWAL_RETRY,
+};
+
+/// The time after an outage in which this process reserves nothing, so that other processes can renew their leases and
+/// settle first. Longer than [`RENEWAL_RETRY`] and [`WRITE_RETRY`].
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// The longest wait of reservations for the renewals of their own process.
-const OWN_RENEWALS: Duration = Duration::from_secs(2);
+/// The longest wait of reservations for the failed writes of their own process.
+const OWN_WRITES: Duration = Duration::from_secs(2);
 
-/// The number of leases whose last renewal failed.
+/// The number of renewals and batches of settlements whose last try failed.
 #[derive(Debug, Default)]
-pub(crate) struct Renewals(watch::Sender<usize>);
+pub(crate) struct FailedWrites(watch::Sender<usize>);
 
-impl Renewals {
-    fn fails(&self) -> FailedRenewal<'_> {
+impl FailedWrites {
+    pub(super) fn add(&self) -> FailedWrite<'_> {
         self.0.send_modify(|failing| *failing += 1);
-        FailedRenewal(self)
+        FailedWrite(self)
     }
 
-    async fn succeed(&self) {
+    async fn until_none(&self) {
         // It fails only without a sender, and `self` has one.
         let _ = self.0.subscribe().wait_for(|failing| *failing == 0).await;
     }
 }
 
-/// A renewal that failed: counted until it is dropped.
-struct FailedRenewal<'a>(&'a Renewals);
+/// A write that failed: counted until it is dropped.
+pub(super) struct FailedWrite<'a>(&'a FailedWrites);
 
-impl Drop for FailedRenewal<'_> {
+impl Drop for FailedWrite<'_> {
     fn drop(&mut self) {
         self.0.0.send_modify(|failing| *failing -= 1);
     }
@@ -62,20 +69,21 @@ impl Worker {
                 Err(BusError::LeaseLost { .. }) => return,
                 Err(error) if failed.is_none() => {
                     warn!(error = chain(&error), "cannot renew a lease; retrying");
-                    failed = Some(self.renewals.fails());
+                    failed = Some(self.failed_writes.add());
                 }
                 Err(_) => {}
             }
         }
     }
 
-    /// After an outage, waits until living workers could renew their leases. Returns an error while the outage goes on.
+    /// After an outage, waits until living workers could renew their leases and settle. Returns an error while the outage
+    /// goes on.
     pub(crate) async fn let_renew(&self) -> Result<(), BusError> {
         self.bus.ping().await?;
         let own = async {
             tokio::select! {
-                () = self.renewals.succeed() => {}
-                () = self.clock.sleep(OWN_RENEWALS) => {}
+                () = self.failed_writes.until_none() => {}
+                () = self.clock.sleep(OWN_WRITES) => {}
             }
         };
         tokio::join!(own, self.clock.sleep(HEAD_START));
@@ -95,9 +103,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        Bus, Context, Handler, MemoryBus, Message, Outcome, Policy, Queue, Reserve, dyn_handler,
-        metrics::Metrics, worker::Renewals,
+        Bus, Context, Handler, MemoryBus, Message, Outcome, Policy, Queue, RedisBus, RedisOptions,
+        Reserve, Settlement, dyn_handler,
+        metrics::Metrics,
+        worker::{DeliveryEnd, Ended},
     };
+    use runtime::Shutdown;
 
     #[derive(Serialize, Deserialize)]
     struct Note;
@@ -119,32 +130,41 @@ mod tests {
 
     const NOTES: Queue<Note> = Queue::new("notes", Policy::DEFAULT);
 
-    /// The lease has run out in the outage, and its process retries the renewal only after this one is back.
-    #[tokio::test]
-    async fn other_process_renews_its_lease_before_anything_is_reserved_after_an_outage() {
+    /// A clock, a bus with a message, and the delivery of that message, whose lease has run out.
+    async fn delivery_without_lease() -> (Arc<ManualClock>, Arc<MemoryBus>, Delivery) {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         let bus = Arc::new(MemoryBus::new(clock.clone()));
-        let queue = NOTES.spec();
         let message = NOTES.pack(&Note, clock.as_ref()).unwrap();
         bus.push(vec![message]).await.unwrap();
-        let in_flight = bus.reserve(&queue, Reserve::now(1)).await.unwrap();
-        clock.advance(2 * queue.policy.lease);
+        let mut deliveries = bus.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap();
+        clock.advance(2 * NOTES.spec().policy.lease);
+        (clock, bus, deliveries.pop().unwrap())
+    }
 
-        let worker = Worker {
-            bus: bus.clone(),
-            clock: clock.clone(),
+    fn worker(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Worker {
+        let queue = NOTES.spec();
+        Worker {
+            bus,
+            clock,
             queue,
             handler: dyn_handler::erase(Unused),
             metrics: Metrics::new(queue.name),
-            renewals: Renewals::default(),
-        };
+            failed_writes: FailedWrites::default(),
+        }
+    }
+
+    /// The lease has run out in the outage, and its process retries the renewal only after this one is back.
+    #[tokio::test]
+    async fn other_process_renews_its_lease_before_anything_is_reserved_after_an_outage() {
+        let (clock, bus, in_flight) = delivery_without_lease().await;
+        let worker = worker(bus.clone(), clock.clone());
         let renewing = async {
             clock.sleep(RENEWAL_RETRY).await;
-            bus.extend(&in_flight[0].lease).await
+            bus.extend(&in_flight.lease).await
         };
         let reserving = async {
             worker.let_renew().await?;
-            bus.reserve(&queue, Reserve::now(1)).await
+            bus.reserve(&NOTES.spec(), Reserve::now(1)).await
         };
         let mut both = pin!(futures::future::join(renewing, reserving));
         let (renewed, reserved) = loop {
@@ -155,5 +175,40 @@ mod tests {
         };
         assert!(reserved.unwrap().is_empty(), "the message stays in flight");
         renewed.unwrap();
+    }
+
+    /// A settlement renews no lease. So it must be written before this process or another one reserves its message.
+    #[tokio::test]
+    async fn failed_settlement_is_written_before_anything_is_reserved_after_an_outage() {
+        let (clock, _, delivery) = delivery_without_lease().await;
+        let options = RedisOptions {
+            url: "redis+unix:///nonexistent/redis.sock".into(),
+            namespace: "test".to_owned(),
+            ca: None,
+            waiters: 1,
+        };
+        let away = Arc::new(RedisBus::new(&options, clock.as_ref()).unwrap());
+        let worker = worker(away, clock.clone());
+        let batch = [Ended {
+            delivery,
+            end: DeliveryEnd::Settled(Settlement::Done { emit: Vec::new() }),
+            updates: Vec::new(),
+            at: None,
+            hold_until: None,
+        }];
+        let shutdown = Shutdown::new();
+        let mut failing = worker.failed_writes.0.subscribe();
+        {
+            let mut settling = pin!(worker.settle(&batch, &shutdown));
+            tokio::select! {
+                () = &mut settling => panic!("settled without a bus"),
+                failed = failing.wait_for(|failing| *failing == 1) => drop(failed.unwrap()),
+            }
+            assert!(worker.failed_writes.until_none().now_or_never().is_none());
+        }
+        assert!(worker.failed_writes.until_none().now_or_never().is_some());
+        for failures in 1..20 {
+            assert!(WRITE_RETRY.after(failures, clock.as_ref()) < HEAD_START);
+        }
     }
 }

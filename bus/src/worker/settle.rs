@@ -3,7 +3,7 @@
 use runtime::{Shutdown, chain, error_chain};
 use tracing::{error, warn};
 
-use super::{DeliveryEnd, Ended, LAST_TRIES, OUTAGE, Worker};
+use super::{DeliveryEnd, Ended, LAST_TRIES, WRITE_RETRY, Worker};
 use crate::{BusError, Delivery, RecordUpdate, SettleRequest, Settlement};
 
 impl Worker {
@@ -61,6 +61,7 @@ impl Worker {
         mut settlements: Vec<(&'a Delivery, &'a Settlement, &'a [RecordUpdate])>,
         shutdown: &Shutdown,
     ) -> Vec<(&'a Delivery, &'a Settlement, BusError)> {
+        let mut failed = None;
         for failures in 1.. {
             let requests = settlements
                 .iter()
@@ -72,11 +73,14 @@ impl Worker {
             let requests: Vec<_> = requests.collect();
             match self.bus.settle_all(&requests).await {
                 Ok(results) => return self.count_results(settlements, results, failures),
-                Err(error) if failures == 1 => warn!(
-                    queue = self.queue.name,
-                    error = chain(&error),
-                    "cannot settle messages; retrying"
-                ),
+                Err(error) if failed.is_none() => {
+                    warn!(
+                        queue = self.queue.name,
+                        error = chain(&error),
+                        "cannot settle messages; retrying"
+                    );
+                    failed = Some(self.failed_writes.add());
+                }
                 Err(_) => {}
             }
             if !shutdown.is_stopping() {
@@ -85,7 +89,7 @@ impl Worker {
                 settlements.retain(|(_, how, _)| !matches!(how, Settlement::Release));
             }
             self.clock
-                .sleep(OUTAGE.after(failures, self.clock.as_ref()))
+                .sleep(WRITE_RETRY.after(failures, self.clock.as_ref()))
                 .await;
         }
         Vec::new()

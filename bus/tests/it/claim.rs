@@ -2,24 +2,30 @@
 //! at a time, and not again once it is known to be made.
 
 use std::{
-    pin::pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bus::{
     Bus, BusError, Claim, ClaimField, Consumer, Context, Handler, Outcome, Policy, Queue,
-    RecordStore,
+    RecordStore, RedisBus,
 };
+use jiff::Timestamp;
 use parking_lot::Mutex;
+use runtime::{ManualClock, SystemClock};
+use testkit::capture_logs;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
     on_both,
+    redis_world::RedisWorld,
     world::{LEASE, Note, POLICY, World},
 };
 
@@ -31,6 +37,7 @@ on_both!(
     concurrent_claims_have_one_winner,
     claim_of_an_owner_is_acquired_by_each_of_its_deliveries,
     owner_whose_claim_was_taken_over_can_neither_complete_nor_release_it,
+    effect_is_recorded_though_the_bus_has_lost_its_claim,
 );
 
 const CALLS: RecordStore = RecordStore {
@@ -88,6 +95,17 @@ enum Then {
     Hang,
     /// Hangs until the gate opens, then releases.
     HangAndRelease,
+    /// Hangs until the gate opens, then completes now.
+    HangAndCompleteNow,
+}
+
+impl Then {
+    fn hangs(self) -> bool {
+        matches!(
+            self,
+            Self::Hang | Self::HangAndRelease | Self::HangAndCompleteNow
+        )
+    }
 }
 
 impl Caller {
@@ -129,6 +147,14 @@ impl Caller {
         self.shared.seen.lock().clone()
     }
 
+    /// Runs a step until it has made an effect.
+    async fn until_made(&self, step: Pin<&mut impl Future<Output = Result<usize, BusError>>>) {
+        tokio::select! {
+            ended = step => panic!("ended: {ended:?}"),
+            () = self.shared.made.notified() => {}
+        }
+    }
+
     fn on(&self, world: &World, bus: &Arc<dyn Bus>) -> Consumer {
         Consumer::new(bus.clone(), world.clock.clone(), WORK, self.clone())
     }
@@ -166,12 +192,13 @@ impl Handler<Note> for Caller {
         });
         let number = self.shared.effects.fetch_add(1, Ordering::SeqCst) + 1;
         self.shared.made.notify_one();
-        if matches!(self.then, Then::Hang | Then::HangAndRelease) {
+        if self.then.hangs() {
             self.shared.gate.0.acquire().await.unwrap().forget();
         }
         match self.then {
             Then::Complete | Then::Hang => claim.complete(cx, &number)?,
             Then::Release | Then::HangAndRelease => claim.release(cx),
+            Then::HangAndCompleteNow => claim.complete_now(cx, &number).await?,
             Then::CompleteAndHang => {
                 claim.complete_now(cx, &number).await?;
                 std::future::pending().await
@@ -303,10 +330,7 @@ async fn owner_whose_claim_was_taken_over_can_neither_complete_nor_release_it(wo
         let slow = caller.then(then).on(&world, &world.bus);
         world.send(&WORK, id).await;
         let mut slow = pin!(slow.step());
-        tokio::select! {
-            ended = &mut slow => panic!("ended: {ended:?}"),
-            () = caller.shared.made.notified() => {}
-        }
+        caller.until_made(slow.as_mut()).await;
         world.send(&WORK, id).await;
         world.pass(Duration::from_millis(5)).await;
         step(&world, &caller.with(SHORT)).await;
@@ -319,6 +343,72 @@ async fn owner_whose_claim_was_taken_over_can_neither_complete_nor_release_it(wo
             ["acquired", "taken over", "effect 2 is done"]
         );
     }
+}
+
+async fn effect_is_recorded_though_the_bus_has_lost_its_claim(world: World) {
+    for then in [Then::Hang, Then::HangAndCompleteNow] {
+        let id = if then == Then::Hang { "a" } else { "b" };
+        let caller = Caller::new();
+        let worker = caller.then(then).on(&world, &world.bus);
+        world.send(&WORK, id).await;
+        let mut working = pin!(worker.step());
+        caller.until_made(working.as_mut()).await;
+        let lost = vec![CALLS.erase(id)];
+        world.bus.push_with(Vec::new(), lost).await.unwrap();
+        caller.shared.gate.0.add_permits(1);
+        working.await.unwrap();
+        world.send(&WORK, id).await;
+        step(&world, &caller).await;
+        assert_eq!(caller.seen(), ["acquired", "effect 1 is done"]);
+    }
+}
+
+/// Its settlement cannot record the effect: another worker has the message by then.
+#[tokio::test]
+async fn effect_is_recorded_after_an_outage_in_which_its_lease_was_lost() {
+    const BRIEF: Queue<Note> = Queue::new(
+        "work",
+        Policy {
+            lease: Duration::from_millis(1),
+            ..POLICY
+        },
+    );
+    let (_guard, log) = capture_logs();
+    let mut redis = RedisWorld::start().await;
+    let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+    let caller = Caller::new();
+    let consumer = |caller: Caller| {
+        let bus = RedisBus::new(&redis.server.options(), &SystemClock).unwrap();
+        Consumer::new(Arc::new(bus), clock.clone(), BRIEF, caller)
+    };
+    let (worker, next) = (
+        consumer(caller.then(Then::HangAndCompleteNow)),
+        consumer(caller.clone()),
+    );
+    redis.send(&BRIEF, "a").await;
+    let mut working = pin!(worker.step());
+    caller.until_made(working.as_mut()).await;
+    redis.server.stop_gently().await.unwrap();
+    caller.shared.gate.0.add_permits(1);
+    poll_fn(|cx| {
+        assert!(working.as_mut().poll(cx).is_pending(), "it has no bus");
+        match log.count("; retrying") {
+            0 => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    })
+    .await;
+    redis.server.restart().await.unwrap();
+    while next.step().await.unwrap() == 0 {}
+    assert_eq!(caller.seen(), ["acquired", "held"]);
+    // Both its renewal and its record are due.
+    clock.advance(Duration::from_millis(100));
+    assert_eq!(working.await.unwrap(), 1);
+    // This bus notices at its next command that the server has closed its connection.
+    let _: Result<(), BusError> = redis.bus.ping().await;
+    redis.send(&BRIEF, "a").await;
+    assert_eq!(next.step().await.unwrap(), 1);
+    assert_eq!(caller.seen()[2..], ["effect 1 is done"]);
 }
 
 /// The wait of a deferred message, on a clock that is moved by hand.

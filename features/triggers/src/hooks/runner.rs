@@ -13,9 +13,9 @@
 //! * A failed call releases its claim, so that the next attempt need not wait. If only the response was lost, the call
 //!   created a task all the same, and the next attempt creates another, for the same reason.
 //!
-//! The runner records the result as soon as it has it, or with the settlement if the bus does not respond then. A hook runs
-//! twice only if a process dies between Taskcluster's response and this record, or if the response is lost. The task of a
-//! lost response is not watched.
+//! The runner records the result as soon as it has it, or as soon as the bus responds again. A hook runs twice only if a
+//! process dies between Taskcluster's response and this record, if the response is lost, or if Redis loses the claim before
+//! this record, and another delivery claims the trigger meanwhile. The task of a lost response is not watched.
 
 use std::time::Duration;
 

@@ -343,7 +343,7 @@ async fn missing_scope_defers_the_trigger_and_is_logged_once() {
 }
 
 #[tokio::test]
-async fn trigger_is_recorded_with_settlement_after_bus_outage() {
+async fn trigger_is_recorded_after_bus_outage() {
     let directory = TempDir::new().unwrap();
     let (_guard, log) = capture_logs();
     let mut server = RedisServer::start(directory.path()).await.unwrap();
@@ -353,13 +353,15 @@ async fn trigger_is_recorded_with_settlement_after_bus_outage() {
     let runner = world.runner();
     let mut working = pin!(runner.step());
     run_until_triggered(&world, working.as_mut()).await;
-    server.stop().unwrap();
+    // Not killed: Redis delays writes to its file while the disk syncs it, so a kill may lose the reservation and the claim,
+    // although it confirmed them. Without the reservation the settlement is refused.
+    server.stop_gently().await.unwrap();
     poll_fn(|cx| {
         assert!(
             working.as_mut().poll(cx).is_pending(),
             "settled without a bus"
         );
-        if log.count("cannot record the triggered hook") > 0 {
+        if log.count("cannot record the result of a claim; retrying") > 0 {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -367,17 +369,8 @@ async fn trigger_is_recorded_with_settlement_after_bus_outage() {
     })
     .await;
     server.restart().await.unwrap();
-    let time = async {
-        loop {
-            world.clock.advance(Duration::from_secs(1));
-            // Without a pause the clock runs past the retention of the result before the bus is back.
-            SystemClock.sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::select! {
-        settled = working => assert_eq!(settled.unwrap(), 1),
-        () = time => {}
-    }
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(working.await.unwrap(), 1);
     assert_eq!(world.take(&HOOK_TASKS).await.len(), 1);
 
     world.send(&HOOKS, &trigger("a")).await;
