@@ -180,17 +180,29 @@ impl Incoming {
         Ok(self.with_body(body))
     }
 
+    /// Reads the body up to its limit and leaves the rest. A body that breaks off before is an error.
+    pub async fn truncated(mut self) -> Result<Response, HttpError> {
+        let mut body = Vec::new();
+        self.fill(&mut body).await?;
+        Ok(self.with_body(body))
+    }
+
     /// Reads the beginning of the body, up to its limit. One that breaks off is as long as it arrived: for a response whose
     /// status says enough, and whose body an error quotes.
     pub async fn beginning(mut self) -> Response {
-        let limit = std::mem::replace(&mut self.limits.body, usize::MAX);
         let mut body = Vec::new();
+        let _ = self.fill(&mut body).await;
+        self.with_body(body)
+    }
+
+    async fn fill(&mut self, body: &mut Vec<u8>) -> Result<(), HttpError> {
+        let limit = std::mem::replace(&mut self.limits.body, usize::MAX);
         while body.len() < limit
-            && let Ok(Some(chunk)) = self.chunk().await
+            && let Some(chunk) = self.chunk().await?
         {
             body.extend_from_slice(&chunk[..chunk.len().min(limit - body.len())]);
         }
-        self.with_body(body)
+        Ok(())
     }
 
     fn with_body(mut self, body: Vec<u8>) -> Response {

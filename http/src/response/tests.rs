@@ -49,17 +49,22 @@ async fn body_is_read_up_to_its_limit() {
 
 #[tokio::test]
 async fn beginning_of_long_or_broken_body_is_kept() {
-    for (length, expected) in [(500, 100), (60, 60)] {
+    for (length, expected, is_whole) in [(500, 100, true), (100, 100, true), (60, 60, false)] {
         let broken = format!(
             "HTTP/1.1 400 Bad Request\r\nContent-Length: 1000\r\n\r\n{}",
             "x".repeat(length)
         );
-        let opened = open(server(broken, false).await, Limits::body(100)).await;
+        let opened = open(server(broken.clone(), false).await, Limits::body(100)).await;
         let response = opened.unwrap().beginning().await;
         assert_eq!(
             (response.status.as_u16(), response.body.len()),
             (400, expected)
         );
+        let opened = open(server(broken, false).await, Limits::body(100)).await;
+        match opened.unwrap().truncated().await {
+            Ok(response) => assert!(is_whole && response.body.len() == expected),
+            Err(error) => assert!(!is_whole && error.is_outage(), "{error:?}"),
+        }
     }
 }
 
