@@ -18,8 +18,9 @@ use aws_sigv4::{
     sign::v4,
 };
 use bytes::Bytes;
+use http_client::{HttpError, Limits, Response};
 use reqwest::{
-    Method, Response, StatusCode,
+    Method, RequestBuilder,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use runtime::Clock;
@@ -34,7 +35,9 @@ use self::{
     credentials::{Identity, Search},
     service_error::Refusal,
 };
-use crate::{ChannelError, Key, Parts, Settings, SettingsError, text::one_line};
+use crate::{
+    ChannelError, Key, Parts, Settings, SettingsError, channels::http::cause, text::one_line,
+};
 
 /// The id of the access key.
 pub(crate) const ACCESS_KEY_ID: Key = Key::new("access_key_id").or_variable("AWS_ACCESS_KEY_ID");
@@ -52,8 +55,8 @@ pub(crate) const ENDPOINT: Key = Key::new("endpoint").or_variable("AWS_ENDPOINT_
 pub(crate) const DEFAULT_REGION: &str = "us-west-2";
 /// The longest name of a region, in bytes.
 const MAX_REGION: usize = 40;
-/// The bytes of an answer that are read at most.
-const MAX_ANSWER: usize = 256 * 1024;
+/// The part of an answer that is read: nothing beyond it has a meaning.
+const LIMITS: Limits = Limits::body(256 * 1024);
 /// The time limit of the search for credentials.
 const LONGEST_SEARCH: Duration = Duration::from_secs(20);
 /// The longest text of a failed search, in bytes.
@@ -110,15 +113,9 @@ pub(crate) struct Call<'a> {
     pub(crate) body: Bytes,
 }
 
-/// The answer of a successful call.
-pub(crate) struct Answer {
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: String,
-}
-
 /// The outcome of a call with an answer.
 enum Attempt {
-    Answered(Answer),
+    Answered(Response),
     Refused {
         /// Whether the credentials are valid, and only lack the right.
         is_for_a_right: bool,
@@ -226,7 +223,7 @@ impl Aws {
     }
 
     /// Signs and makes a call, without retries. It ends within a minute.
-    pub(crate) async fn call(&self, call: Call<'_>) -> Result<Answer, ChannelError> {
+    pub(crate) async fn call(&self, call: Call<'_>) -> Result<Response, ChannelError> {
         match self.attempt(call).await? {
             Attempt::Answered(answer) => Ok(answer),
             Attempt::Refused { error, .. } => Err(error),
@@ -263,14 +260,12 @@ impl Aws {
         let credentials =
             credentials.map_err(|problem| self.unsigned(what, &one_line(&problem, MAX_PROBLEM)))?;
         let host = place.endpoint.host_str().unwrap_or_default();
-        let answered = timeout(LONGEST_CALL, self.answer(call, place, &credentials)).await;
-        let (status, headers, body) =
-            answered.unwrap_or_else(|_| Err(self.unanswered(host, what, "no answer in time")))?;
+        let answer = self.answer(call, place, &credentials).await?;
         // A store may begin its answer, with a status of success, before the call fails.
-        let is_refusal =
-            !status.is_success() || (self.service.is_store && service_error::is_error(&body));
+        let is_refusal = !answer.status.is_success()
+            || (self.service.is_store && service_error::is_error(&answer.body));
         if is_refusal {
-            let refusal = Refusal::read(status, &headers, &body);
+            let refusal = Refusal::read(&answer);
             let error = refusal.judge(what, host, self.service, &secrets(&credentials));
             if matches!(error, ChannelError::Credentials { .. }) {
                 self.identity.forget().await;
@@ -280,7 +275,7 @@ impl Aws {
                 error,
             });
         }
-        Ok(Attempt::Answered(Answer { headers, body }))
+        Ok(Attempt::Answered(answer))
     }
 
     async fn answer(
@@ -288,17 +283,8 @@ impl Aws {
         call: Call<'_>,
         place: &Place,
         credentials: &Credentials,
-    ) -> Result<(StatusCode, HeaderMap, String), ChannelError> {
+    ) -> Result<Response, ChannelError> {
         let host = place.endpoint.host_str().unwrap_or_default();
-        let unanswered = |error: reqwest::Error| {
-            let is_unsent = error.is_connect();
-            let problem = runtime::error_chain(&error.without_url());
-            if is_unsent {
-                self.unreachable(host, call.what, &problem)
-            } else {
-                self.unanswered(host, call.what, &problem)
-            }
-        };
         let mut url = place.endpoint.clone();
         url.set_path(&format!(
             "{}{}",
@@ -321,10 +307,13 @@ impl Aws {
             .headers(headers)
             .timeout(LONGEST_CALL)
             .body(call.body);
-        let mut response = request.send().await.map_err(unanswered)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = read(&mut response).await.map_err(unanswered)?;
-        Ok((status, headers, body))
+        send(request).await.map_err(|error| match &error {
+            HttpError::Unreachable(source) if source.is_connect() => {
+                self.unreachable(host, call.what, &cause(&error))
+            }
+            HttpError::TimedOut(_) => self.unanswered(host, call.what, "no answer in time"),
+            _ => self.unanswered(host, call.what, &cause(&error)),
+        })
     }
 
     /// The headers that sign a call.
@@ -420,15 +409,7 @@ pub(crate) fn is_region(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// The body of an answer; what is beyond the longest that means something is left.
-async fn read(response: &mut Response) -> Result<String, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        let room = MAX_ANSWER - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == MAX_ANSWER {
-            break;
-        }
-    }
-    Ok(String::from_utf8_lossy(&body).into_owned())
+/// Sends a request once and reads the answer, with whatever status.
+async fn send(request: RequestBuilder) -> Result<Response, HttpError> {
+    http_client::open(request, LIMITS).await?.truncated().await
 }

@@ -13,13 +13,13 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::StatusCode;
-use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
+use runtime::{Clock, FailureLog, Service, ServiceError, Shutdown};
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::{info, warn};
 
 pub use self::settings::InfluxSettings;
-use crate::channels::http::Answer;
+use crate::channels::http;
 
 /// The most queued lines: some minutes of a busy process.
 const CAPACITY: usize = 10_000;
@@ -49,6 +49,7 @@ pub struct InfluxWriter {
     settings: InfluxSettings,
     http: reqwest::Client,
     clock: Arc<dyn Clock>,
+    failures: FailureLog,
 }
 
 impl InfluxRecorder {
@@ -66,6 +67,7 @@ impl InfluxRecorder {
                 settings,
                 http,
                 clock,
+                failures: FailureLog::default(),
             },
         )
     }
@@ -122,7 +124,6 @@ async fn too_late(shutdown: &Shutdown) {
 impl InfluxWriter {
     /// Writes until all recorders are dropped, or the grace period is over and no line is left.
     async fn write_all(&mut self, shutdown: &Shutdown) {
-        let mut accepted = true;
         let mut batch = Vec::new();
         loop {
             let received = tokio::select! {
@@ -133,9 +134,7 @@ impl InfluxWriter {
             if received == 0 {
                 return;
             }
-            let written = self.write(batch.concat()).await;
-            self.log_change(&written, accepted);
-            accepted = written.is_ok();
+            self.log_change(&self.write(batch.concat()).await);
             batch.clear();
             tokio::select! {
                 () = shutdown.stopping() => {}
@@ -144,12 +143,12 @@ impl InfluxWriter {
         }
     }
 
-    /// Logs the outcome of a request where it differs from the one before.
-    fn log_change(&self, written: &Result<(), String>, accepted: bool) {
+    /// Logs the outcome of a request where it begins or ends an outage.
+    fn log_change(&self, written: &Result<(), String>) {
         let host = self.settings.url.host_str();
         match written {
-            Ok(()) if !accepted => info!(host, "InfluxDB accepts durations again"),
-            Err(problem) if accepted => warn!(
+            Ok(()) if self.failures.recovered() => info!(host, "InfluxDB accepts durations again"),
+            Err(problem) if self.failures.should_log(()) => warn!(
                 host,
                 problem, "cannot write durations to InfluxDB; dropped until it recovers"
             ),
@@ -170,10 +169,9 @@ impl InfluxWriter {
         if let Some((user, password)) = &self.settings.login {
             request = request.basic_auth(user, Some(password.expose_secret()));
         }
-        let response = request
-            .send()
+        let response = http_client::open(request, http::LIMITS)
             .await
-            .map_err(|error| error_chain(&error.without_url()))?;
+            .map_err(|error| http::cause(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -187,7 +185,8 @@ impl InfluxWriter {
             }
             _ => "",
         };
-        let answer = Answer::read(response).await.quoted();
+        let password = self.settings.login.iter().map(|(_, password)| password);
+        let answer = http::quoted(&response.beginning().await, password);
         Err(format!(
             "it answered with http status {}: {answer}{advice}",
             status.as_u16()

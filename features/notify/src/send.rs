@@ -144,9 +144,14 @@ pub struct Sender {
     digests: Queue<Digest>,
     limit: u32,
     influx: Option<InfluxRecorder>,
+    states: Arc<BTreeMap<&'static str, ChannelState>>,
+}
+
+/// What the sendings on a channel share.
+struct ChannelState {
+    /// The permits to send; first come, first served.
+    permits: Semaphore,
     health: ChannelHealth,
-    /// The permits to send, by channel; first come, first served.
-    permits: Arc<BTreeMap<&'static str, Semaphore>>,
 }
 
 impl Sender {
@@ -159,9 +164,13 @@ impl Sender {
         digests: Queue<Digest>,
         limit: u32,
     ) -> Self {
-        let permits = channels
+        let state = || ChannelState {
+            permits: Semaphore::new(CONCURRENCY),
+            health: ChannelHealth::default(),
+        };
+        let states = channels
             .iter()
-            .map(|channel| (channel.name(), Semaphore::new(CONCURRENCY)))
+            .map(|channel| (channel.name(), state()))
             .collect();
         Self {
             channels,
@@ -170,8 +179,7 @@ impl Sender {
             digests,
             limit,
             influx: None,
-            health: ChannelHealth::default(),
-            permits: Arc::new(permits),
+            states: Arc::new(states),
         }
     }
 
@@ -197,9 +205,10 @@ impl Sender {
         recipient: &str,
         cx: &Context,
     ) -> Result<(), SendError> {
-        let _permit = match self.permits.get(channel.name()) {
+        let state = self.states.get(channel.name());
+        let _permit = match state {
             // The semaphore is never closed.
-            Some(permits) => permits.acquire().await.ok(),
+            Some(state) => state.permits.acquire().await.ok(),
             None => None,
         };
         let begun = cx.clock().now();
@@ -220,7 +229,9 @@ impl Sender {
             };
             influx.record(channel.name(), outcome, begun, now);
         }
-        self.health.log_change(channel.name(), &sent);
+        if let Some(state) = state {
+            state.health.log_change(channel.name(), &sent);
+        }
         let Err(error) = sent else { return Ok(()) };
         if let ChannelError::HardBounce { problem, .. } = &error {
             // The peer's spelling of the recipient may differ from ours.

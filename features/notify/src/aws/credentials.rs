@@ -21,6 +21,7 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
+use http_client::HttpError;
 use jiff::Timestamp;
 use reqwest::Method;
 use runtime::Clock;
@@ -174,13 +175,11 @@ impl HttpConnector for Connector {
                 call = call.timeout(timeout);
             }
             let body = request.body().bytes().unwrap_or_default().to_vec();
-            let mut response = call.body(body).send().await.map_err(failed)?;
-            let status = StatusCode::try_from(response.status().as_u16());
+            let response = super::send(call.body(body)).await.map_err(failed)?;
+            let status = StatusCode::try_from(response.status.as_u16());
             let status = status.map_err(|error| ConnectorError::other(error.into(), None))?;
-            let headers = response.headers().clone();
-            let body = super::read(&mut response).await.map_err(failed)?;
-            let mut answer = HttpResponse::new(status, SdkBody::from(body));
-            for (name, value) in &headers {
+            let mut answer = HttpResponse::new(status, SdkBody::from(response.body));
+            for (name, value) in &response.headers {
                 if let Ok(value) = value.to_str() {
                     let _ = answer
                         .headers_mut()
@@ -192,12 +191,13 @@ impl HttpConnector for Connector {
     }
 }
 
-fn failed(error: reqwest::Error) -> ConnectorError {
-    let is_timeout = error.is_timeout();
-    let error = error.without_url().into();
-    if is_timeout {
-        ConnectorError::timeout(error)
-    } else {
-        ConnectorError::io(error)
+fn failed(error: HttpError) -> ConnectorError {
+    match error {
+        HttpError::TimedOut(cause) => ConnectorError::timeout(cause.into()),
+        HttpError::Unreachable(cause) if cause.is_timeout() => {
+            ConnectorError::timeout(cause.into())
+        }
+        HttpError::Unreachable(cause) => ConnectorError::io(cause.into()),
+        error => ConnectorError::io(error.into()),
     }
 }

@@ -5,10 +5,8 @@
 
 use std::time::Duration;
 
-use reqwest::{
-    StatusCode,
-    header::{HeaderMap, RETRY_AFTER},
-};
+use http_client::{Response, retry_after};
+use reqwest::{StatusCode, header::HeaderName};
 use roxmltree::Document;
 use serde_json::Value;
 
@@ -103,8 +101,10 @@ pub(super) struct Refusal {
 }
 
 /// Whether a body is that of a refusal, whatever its status.
-pub(super) fn is_error(body: &str) -> bool {
-    Document::parse(body).is_ok_and(|document| document.root_element().tag_name().name() == "Error")
+pub(super) fn is_error(body: &[u8]) -> bool {
+    let body = String::from_utf8_lossy(body);
+    Document::parse(&body)
+        .is_ok_and(|document| document.root_element().tag_name().name() == "Error")
 }
 
 /// What to do where credentials do not do.
@@ -117,15 +117,11 @@ pub(super) fn set_credentials(service: &Service) -> String {
 }
 
 impl Refusal {
-    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &str) -> Self {
-        let header = |name: &str| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-        };
-        let (mut code, mut words) = (header("x-amzn-errortype").to_owned(), String::new());
-        if let Ok(document) = Document::parse(body) {
+    pub(super) fn read(response: &Response) -> Self {
+        let code = response.header(HeaderName::from_static("x-amzn-errortype"));
+        let (mut code, mut words) = (code.unwrap_or_default().to_owned(), String::new());
+        let body = String::from_utf8_lossy(&response.body);
+        if let Ok(document) = Document::parse(&body) {
             let text = |name| {
                 document
                     .descendants()
@@ -134,7 +130,7 @@ impl Refusal {
             };
             code = text("Code").unwrap_or_default().to_owned();
             words = text("Message").unwrap_or_default().to_owned();
-        } else if let Ok(object) = serde_json::from_str::<Value>(body) {
+        } else if let Ok(object) = serde_json::from_str::<Value>(&body) {
             let text = |name| object.get(name).and_then(Value::as_str);
             words = text("message")
                 .or_else(|| text("Message"))
@@ -152,16 +148,11 @@ impl Refusal {
             .split(':')
             .next()
             .unwrap_or_default();
-        let retry_after = header(RETRY_AFTER.as_str())
-            .trim()
-            .parse()
-            .ok()
-            .map(Duration::from_secs);
         Self {
-            status,
+            status: response.status,
             code: one_line(code, MAX_CODE),
             words,
-            retry_after,
+            retry_after: retry_after(&response.headers),
         }
     }
 
@@ -264,7 +255,11 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
-        let refusal = Refusal::read(StatusCode::from_u16(status).unwrap(), &headers, body);
+        let refusal = Refusal::read(&Response {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers,
+            body: body.to_owned().into(),
+        });
         refusal.judge(
             "publish to the topic",
             "sns.example.com",

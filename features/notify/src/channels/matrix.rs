@@ -307,13 +307,16 @@ impl Matrix {
         let answer = http::ask(NAME, &format!("{what} to {host}"), request)
             .await
             .map_err(Denied::Plainly)?;
-        let said: Said = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let said: Said = answer.json().unwrap_or_default();
         if answer.status.is_success() {
             return Ok(said);
         }
         let code = said.errcode.as_deref().map(|code| one_line(code, 60));
         let words = match &code {
-            Some(code) => format!("{code}: {}", one_line(said.error.as_deref().unwrap_or_default(), 200)),
+            Some(code) => {
+                let error = said.error.as_deref().unwrap_or_default();
+                format!("{code}: {}", http_client::redact(error, [&self.token], 200))
+            }
             None => {
                 "it does not speak as a homeserver does, set notify.matrix.homeserver to the address of one".to_owned()
             }
@@ -346,7 +349,7 @@ impl Matrix {
                     problem,
                 })
             }
-            _ => match answer.passing(NAME, &problem) {
+            _ => match http::passing(&answer, NAME, &problem) {
                 Some(error) => Denied::Plainly(error),
                 None => Denied::With { code, problem },
             },

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use http_client::Response;
 use reqwest::StatusCode;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::http::{self, Answer};
+use super::http;
 use crate::{
     Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
     Status, Templates,
@@ -87,8 +89,10 @@ impl Slack {
         self.url.host_str().unwrap_or_default()
     }
 
-    fn judge(&self, answer: &Answer, recipient: &str) -> Result<(), ChannelError> {
-        let (host, status, said) = (self.host(), answer.status, answer.quoted());
+    fn judge(&self, answer: &Response, recipient: &str) -> Result<(), ChannelError> {
+        // Whoever answers may name the path that was requested.
+        let path = SecretString::from(self.url.path().trim_end_matches('/'));
+        let (host, status, said) = (self.host(), answer.status, http::quoted(answer, [&path]));
         if status.is_success() && said == "ok" {
             return Ok(());
         }
@@ -96,7 +100,7 @@ impl Slack {
             "{host} answered the post with http status {}: {said}",
             status.as_u16()
         );
-        if let Some(error) = answer.passing(NAME, &problem) {
+        if let Some(error) = http::passing(answer, NAME, &problem) {
             return Err(error);
         }
         Err(match (status, said.as_str()) {

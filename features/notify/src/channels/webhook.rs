@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
+use http_client::Response;
 use reqwest::{StatusCode, header};
 use runtime::Clock;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;
 
-use super::http::{self, Answer};
+use super::http;
 use crate::{
     Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
     text::one_line,
@@ -105,7 +106,7 @@ impl Webhook {
         self.url.host_str().unwrap_or_default()
     }
 
-    fn judge(&self, answer: &Answer) -> Result<(), ChannelError> {
+    fn judge(&self, answer: &Response) -> Result<(), ChannelError> {
         let status = answer.status;
         let problem = format!(
             "{} answered the post with http status {}",
@@ -115,9 +116,8 @@ impl Webhook {
         if status.is_success() {
             return Ok(());
         }
-        Err(answer
-            .passing(NAME, &problem)
-            .unwrap_or_else(|| match status {
+        Err(
+            http::passing(answer, NAME, &problem).unwrap_or_else(|| match status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ChannelError::Credentials {
                     channel: NAME,
                     problem: format!("{problem}: set notify.webhook.secret to what it expects"),
@@ -128,7 +128,8 @@ impl Webhook {
                         "{problem}: set notify.webhook.url to an address that takes posts"
                     ),
                 },
-            }))
+            }),
+        )
     }
 }
 

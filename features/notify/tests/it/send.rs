@@ -136,6 +136,13 @@ async fn outage_and_recovery_are_logged_once_each() {
         channel: "post",
         problem: "connection refused".to_owned(),
     });
+    let problem = "535 no: set notify.post.password".to_owned();
+    world.post.fail_next(ChannelError::Credentials {
+        channel: "post",
+        problem,
+    });
+    world.pass(60).await;
+    assert_eq!(said("ERROR"), 1, "it was logged in this outage");
     world.pass(60).await;
     assert_eq!(
         (said("connection refused"), said("channel recovered")),

@@ -3,6 +3,7 @@
 use std::{mem, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http_client::Response;
 use reqwest::{Method, header::ETAG};
 use roxmltree::Document;
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
@@ -12,7 +13,7 @@ use tracing::warn;
 use super::NAME;
 use crate::{
     ChannelError,
-    aws::{Answer, Aws, Call},
+    aws::{Aws, Call},
 };
 
 /// What every log is stored as. Nothing in it is to be run by a browser.
@@ -140,8 +141,8 @@ impl Upload {
             headers,
             body: Bytes::new(),
         };
-        let Answer { body, .. } = aws.call(call).await?;
-        let id = upload_id(&body).ok_or_else(|| senseless("begins no upload"))?;
+        let answer = aws.call(call).await?;
+        let id = upload_id(&answer.body).ok_or_else(|| senseless("begins no upload"))?;
         Ok(Self {
             aws,
             path,
@@ -157,7 +158,7 @@ impl Upload {
         let answer = self
             .call("store a part of a log", Method::PUT, &query, bytes)
             .await?;
-        let tag = answer.headers.get(ETAG).and_then(|tag| tag.to_str().ok());
+        let tag = answer.header(ETAG);
         tag.filter(|tag| !tag.contains(['<', '&']))
             .map(str::to_owned)
             .ok_or_else(|| senseless("gives a part no tag"))
@@ -216,7 +217,7 @@ impl Upload {
         method: Method,
         query: &str,
         body: Bytes,
-    ) -> Result<Answer, ChannelError> {
+    ) -> Result<Response, ChannelError> {
         self.aws
             .call(Call {
                 what,
@@ -258,8 +259,9 @@ impl Drop for Upload {
 }
 
 /// The id of an upload, as it can stand in a query.
-fn upload_id(answer: &str) -> Option<String> {
-    let document = Document::parse(answer).ok()?;
+fn upload_id(answer: &[u8]) -> Option<String> {
+    let answer = String::from_utf8_lossy(answer);
+    let document = Document::parse(&answer).ok()?;
     let id = document
         .descendants()
         .find(|node| node.tag_name().name() == "UploadId")?

@@ -361,6 +361,12 @@ async fn responses_are_classified() {
             "M_BAD_JSON: so it is",
         ),
         (
+            400,
+            json!({ "errcode": "M_UNKNOWN", "error": format!("no {TOKEN}") }),
+            Retry::Never,
+            "M_UNKNOWN: no (secret)",
+        ),
+        (
             404,
             json!("a page"),
             Retry::Never,

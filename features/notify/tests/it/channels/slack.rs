@@ -203,6 +203,11 @@ async fn responses_are_classified() {
             Retry::Never,
             "302: : set notify.slack.url to the address of an incoming webhook",
         ),
+        (
+            Fault::Echo,
+            wait(60),
+            "404: Cannot POST (secret): the webhook is revoked or mistyped",
+        ),
     ] {
         let slack = Slack::start().await;
         slack.fail(fault);

@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     /// It is some other server, with a page for everything.
     NotSlack,
     Moved,
+    /// It names the path in its page.
+    Echo,
 }
 
 #[derive(Default)]
@@ -95,6 +97,9 @@ async fn post(State(workspace): State<Arc<Mutex<Workspace>>>, uri: Uri, body: By
         Some(Fault::NotSlack) => "<html>welcome\n</html>".repeat(10_000).into_response(),
         Some(Fault::Moved) => {
             (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]).into_response()
+        }
+        Some(Fault::Echo) => {
+            (StatusCode::NOT_FOUND, format!("Cannot POST {}", uri.path())).into_response()
         }
         None => match fit(&body) {
             Ok(message) => {
