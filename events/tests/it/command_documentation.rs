@@ -164,6 +164,16 @@ fn manual_has_a_page_for_each_command() {
         let name = format!("events-{}.1", path.replace(' ', "-"));
         assert!(directory.path().join(&name).exists(), "{name} is missing");
     }
+    let name = "events-dead-letters-requeue";
+    let page = std::fs::read_to_string(directory.path().join(format!("{name}.1"))).unwrap();
+    let (title, usage) = (
+        format!(".TH {name} 1  \"events {}\"", env!("CARGO_PKG_VERSION")),
+        "[OPTIONS] <ID|\\-\\-reason <TEXT>|\\-\\-all>",
+    );
+    assert!(
+        page.contains(&title) && page.contains(usage) && !page.contains("[\\fB\\-\\-config"),
+        "{page}"
+    );
     let output = man(&directory.path().join("none"));
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(
