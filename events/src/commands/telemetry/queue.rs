@@ -156,12 +156,18 @@ struct Counts {
 impl Run<'_> {
     async fn run(&self) -> anyhow::Result<()> {
         // Wrong settings fail here, before any work.
-        let mut inbox = subscribe(self.pushes, PREFETCH).await?;
+        let inbox = subscribe(self.pushes, PREFETCH).await?;
         info!(
             queue = self.pushes.queue,
             "reading messages from {}", self.pushes.queue
         );
         let mut counts = Counts::default();
+        let lost = self.read(inbox, &mut counts).await.err();
+        counts.into_result(&self.dead_letters.name(), lost)
+    }
+
+    /// Processes messages until the queue is empty, or a reason to stop.
+    async fn read(&self, mut inbox: ManualAckConsumer, counts: &mut Counts) -> anyhow::Result<()> {
         let mut in_flight = FuturesUnordered::new();
         // One future at most: it reconnects while the messages in flight are processed.
         let mut reconnecting = FuturesUnordered::new();
@@ -175,7 +181,7 @@ impl Run<'_> {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                Some(result) = in_flight.next() => self.add(result, &mut counts),
+                Some(result) = in_flight.next() => self.add(result, counts),
                 () = self.shutdown.stopping(), if !stopping => {}
                 taken = inbox.next(), if has_room => match taken {
                     Ok(taken) => in_flight.push(self.process(taken)),
@@ -189,8 +195,7 @@ impl Run<'_> {
         }
         drop(in_flight);
         inbox.close().await;
-        info!("{} done", counted(counts.done, "message"));
-        counts.into_result(&self.dead_letters.name())
+        Ok(())
     }
 
     fn add(&self, result: Result<Settled, RetryError>, counts: &mut Counts) {
@@ -292,7 +297,10 @@ impl Run<'_> {
                 .await
         };
         tokio::select! {
-            inbox = reconnecting => Ok(Some(inbox?)),
+            inbox = reconnecting => inbox.map(Some).map_err(|error| {
+                let doing = format!("cannot reconnect to pulse after {RECONNECT_TRIES} tries");
+                anyhow::Error::new(error).context(doing)
+            }),
             () = self.shutdown.stopping() => Ok(None),
         }
     }
@@ -304,9 +312,14 @@ impl Counts {
         self.failed + self.consecutive_dead_letters >= MAX_FAILURES
     }
 
-    /// The result of the command, with the `file` of dead letters.
-    fn into_result(self, file: &str) -> anyhow::Result<()> {
+    /// Logs the summary, and returns the result of the command, with the `file` of dead letters and the error that ended the
+    /// reading.
+    fn into_result(self, file: &str, lost: Option<anyhow::Error>) -> anyhow::Result<()> {
+        info!("{} done", counted(self.done, "message"));
         let mut problems = Vec::new();
+        if let Some(lost) = lost {
+            problems.push(format!("{lost:#}"));
+        }
         if self.dead_lettered > 0 {
             let count = counted(self.dead_lettered, "message");
             problems.push(format!(
@@ -330,4 +343,26 @@ impl Counts {
 /// was stripped.
 fn is_permanent(taken: &Delivery, error: &TelemetryError) -> bool {
     error.is_final() || (taken.redelivered && error.is_missing_changeset())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_that_lost_pulse_reports_its_messages_too() {
+        let counts = Counts {
+            done: 3,
+            failed: 1,
+            ..Counts::default()
+        };
+        let lost = anyhow::anyhow!("connection refused").context("cannot reconnect to pulse");
+        let (_guard, log) = testkit::capture_logs();
+        let error = counts.into_result("the file", Some(lost)).unwrap_err();
+        assert!(log.text().contains("3 messages done"), "{}", log.text());
+        assert_eq!(
+            error.to_string(),
+            "cannot reconnect to pulse: connection refused; 1 message could not be processed: left in the queue for a later run"
+        );
+    }
 }
