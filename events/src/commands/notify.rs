@@ -100,13 +100,10 @@ async fn replay(notifier: &Notifier, options: Replay, output: Output) -> anyhow:
         .plan(&message, SystemClock.now())
         .await?;
     print_omissions(&plan);
-    let is_faulty = plan.omissions.iter().any(Omission::is_fault);
+    let ignored = ignored(&task, &plan);
     if dry_run || plan.notifications.is_empty() {
         show(notifier, &plan, output)?;
-        if is_faulty {
-            bail!("the definition of task {task} has faults; correct it");
-        }
-        return Ok(());
+        return ignored;
     }
     let mut failed = 0;
     for notification in plan.notifications {
@@ -155,7 +152,24 @@ async fn replay(notifier: &Notifier, options: Replay, output: Output) -> anyhow:
             super::counted(failed, "notification")
         );
     }
-    Ok(())
+    ignored
+}
+
+/// The error of a plan that leaves out recipients whom the task names. A channel that is not enabled here may belong to
+/// another deployment, and is no error.
+fn ignored(task: &str, plan: &Plan) -> anyhow::Result<()> {
+    if plan.omissions.iter().any(Omission::is_fault) {
+        bail!("the definition of task {task} has faults; correct it");
+    }
+    let is_ignored = |one: &&Omission| !matches!(one, Omission::Closed { .. });
+    match plan.omissions.iter().filter(is_ignored).count() {
+        0 => Ok(()),
+        count => bail!(
+            "{} of task {task} {} ignored; see above",
+            super::counted(count, "request"),
+            if count == 1 { "was" } else { "were" }
+        ),
+    }
 }
 
 /// Prints the lines that a notifier would log.

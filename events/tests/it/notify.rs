@@ -356,6 +356,25 @@ async fn replay_previews_and_repeats_the_notifications_of_one_task() {
         let fault = "invalid notification section at extra.notification.task-failed";
         assert!(err.contains(fault), "{err}");
     }
+    let unknown = world.task(&json!({ "plugins": ["webhook", "elsewhere"], "ids": ["nobody"] }));
+    for more in [&[][..], &["--dry-run"]] {
+        let arguments = [&["replay", &unknown, "task-failed"], more].concat();
+        let (well, out, err) = world.notify(&arguments).await;
+        assert!(!well && out.contains("webhook"), "{out}{err}");
+        assert!(
+            err.contains("ignoring identity nobody: it is not in the identities file")
+                && err.ends_with(&format!(
+                    "1 request of task {unknown} was ignored; see above\n"
+                )),
+            "{err}"
+        );
+    }
+    let elsewhere = world.task(&json!({ "plugins": ["webhook", "elsewhere"] }));
+    let (well, out, err) = world.notify(&["replay", &elsewhere, "task-failed"]).await;
+    assert!(
+        well && out.contains("sent") && err.contains("ignoring channel elsewhere"),
+        "{out}{err}"
+    );
     let (well, out, _) = world.notify(&["replay", &task, "task-running"]).await;
     assert!(well && out.contains("nothing would be sent"), "{out}");
     let (well, out, _) = world.notify(&["muted"]).await;
