@@ -4,6 +4,7 @@ mod builds;
 mod config;
 mod dead_letters;
 mod deployment;
+mod ids;
 mod monitor;
 mod notify;
 mod queues;
@@ -16,7 +17,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::builds::{Audit, BuildAction, BuildList, BuildSelector, Builds, OneBuild, Restart};
+pub use self::builds::{
+    Audit, BuildAction, BuildList, BuildSelector, Builds, OneBuild, Restart, RestartChoice,
+};
 pub use self::config::{Check, Config, ConfigAction};
 pub use self::dead_letters::{DeadLetterAction, DeadLetterChoice, DeadLetters};
 pub use self::deployment::{Deployment, Output};

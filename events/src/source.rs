@@ -18,6 +18,8 @@ use crate::{
 pub struct Place<'a> {
     file: Option<&'a Path>,
     secret: Option<&'a str>,
+    /// The argument that names a file, for the error when there is none.
+    option: &'static str,
 }
 
 impl<'a> Place<'a> {
@@ -27,6 +29,15 @@ impl<'a> Place<'a> {
         Self {
             file,
             secret: secret.filter(|secret| !secret.is_empty()),
+            option: "--config FILE",
+        }
+    }
+
+    /// The place of a command whose file is an argument, and no option.
+    pub fn of_argument(self) -> Self {
+        Self {
+            option: "the argument FILE",
+            ..self
         }
     }
 }
@@ -71,7 +82,9 @@ pub async fn maybe<T>(place: Place<'_>, parse: Parse<T>) -> anyhow::Result<Optio
 /// The same, and an error when no document is named.
 pub async fn read<T>(place: Place<'_>, parse: Parse<T>) -> anyhow::Result<(T, Faults)> {
     let read = maybe(place, parse).await?;
-    read.context("name its configuration: a file with --config FILE or EVENTS_CONFIG, or a secret with --taskcluster-secret NAME")
+    read.with_context(|| {
+        format!("name its configuration: a file with {how} or EVENTS_CONFIG, or a secret with --taskcluster-secret NAME", how = place.option)
+    })
 }
 
 /// The keys of the web server.

@@ -1,6 +1,8 @@
 //! Options of `events builds`.
 
-use std::{str::FromStr, time::Duration};
+mod restart;
+
+use std::str::FromStr;
 
 use build::{
     BuildOutcome, BuildRecord, BuildRequest, BuildState, Phid, diff_index, revision_index,
@@ -9,6 +11,7 @@ use clap::{Args, Subcommand};
 use thiserror::Error;
 
 use super::Deployment;
+pub use restart::RestartChoice;
 
 /// Options of `events builds`.
 #[derive(Debug, Args)]
@@ -48,19 +51,11 @@ pub struct OneBuild {
 
 /// Options of `events builds restart`.
 #[derive(Debug, Args)]
+#[command(override_usage = restart::USAGE)]
 pub struct Restart {
-    /// Targets of builds (PHID-HMBT-…), or revisions (D123) or numbers of diffs for their newest builds
-    #[arg(value_name = "BUILD", required_unless_present = "outcome", conflicts_with_all = ["outcome", "since", "repository"])]
-    pub builds: Vec<BuildSelector>,
-    /// Outcome of the builds to restart
-    #[arg(long, value_name = "OUTCOME", requires = "since", value_parser = BuildOutcome::NAMES)]
-    pub outcome: Option<String>,
-    /// Longest time since the end of these builds, such as 2h or 90m
-    #[arg(long, value_name = "DURATION", requires = "outcome", value_parser = duration)]
-    pub since: Option<Duration>,
-    /// Repository of these builds, by its short name on Phabricator
-    #[arg(long, value_name = "NAME", requires = "outcome")]
-    pub repository: Option<String>,
+    /// The builds.
+    #[command(flatten)]
+    pub which: RestartChoice,
     /// Largest number of builds to restart, the newest first
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
@@ -170,12 +165,6 @@ fn state(text: &str) -> Result<BuildState, String> {
         .into_iter()
         .find(|state| state.name() == text)
         .ok_or_else(|| format!("expected one of {}", known()))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration: Option<jiff::SignedDuration> = text.parse().ok();
-    let duration = duration.and_then(|duration| Duration::try_from(duration).ok());
-    duration.ok_or_else(|| "expected a duration, such as 2h or 90m".to_owned())
 }
 
 fn revision(text: &str) -> Result<u64, String> {

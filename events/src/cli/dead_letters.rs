@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args, Subcommand, builder::NonEmptyStringValueParser};
 
-use super::Deployment;
+use super::{Deployment, ids};
 
 /// Options of `events dead-letters`.
 #[derive(Debug, Args)]
@@ -33,6 +33,7 @@ pub enum DeadLetterAction {
     /// Show one dead letter with its message
     Show {
         /// Id of the dead letter
+        #[arg(value_name = "ID", value_parser = ids::dead_letter)]
         id: String,
         /// Queue of the dead letters
         #[arg(long, value_name = "QUEUE")]
@@ -60,7 +61,7 @@ pub enum DeadLetterAction {
 #[command(group = ArgGroup::new("which").args(["ids", "reason", "all"]).required(true).multiple(false))]
 pub struct DeadLetterChoice {
     /// Ids of dead letters
-    #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "ID", value_parser = ids::dead_letter)]
     pub ids: Vec<String>,
     /// Queue of the dead letters
     #[arg(long, value_name = "QUEUE")]

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use super::Deployment;
+use super::{Deployment, ids};
 
 /// Options of `events queues`.
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub enum QueueAction {
         /// Name of the queue, such as build:push
         queue: String,
         /// Id of a message to show with its body
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = ids::message)]
         id: Option<Uuid>,
         /// Largest number of messages to show
         #[arg(long, default_value_t = 20, value_name = "N", conflicts_with = "id")]
@@ -80,7 +80,7 @@ pub struct Drain {
 #[group(required = true, multiple = false)]
 pub struct MessageChoice {
     /// Id of a message
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = ids::message)]
     pub id: Option<Uuid>,
     /// All messages
     #[arg(long)]

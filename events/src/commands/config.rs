@@ -32,7 +32,7 @@ async fn check(options: Check) -> anyhow::Result<()> {
         role,
         online,
     } = options;
-    let place = Place::new(file.as_deref(), taskcluster_secret.as_deref());
+    let place = Place::new(file.as_deref(), taskcluster_secret.as_deref()).of_argument();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     match role {
         Role::Web => {

@@ -323,3 +323,93 @@ fn empty_or_ambiguous_selection_is_refused_with_the_name_of_its_option() {
         );
     }
 }
+
+#[test]
+fn check_without_a_configuration_names_its_own_arguments() {
+    let output = events(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(
+        text.contains("the argument FILE or EVENTS_CONFIG") && !text.contains("--config"),
+        "{text}"
+    );
+    let other = said(&events(
+        &["builds", "audit"],
+        &[("REDIS_URL", "redis://127.0.0.1:1")],
+    ));
+    assert!(other.contains("--config FILE or EVENTS_CONFIG"), "{other}");
+}
+
+#[test]
+fn restart_with_an_unclear_selection_is_refused_with_one_remedy() {
+    let forms = "Usage: events builds restart [OPTIONS] <BUILD>...\n       \
+                 events builds restart [OPTIONS] --outcome <OUTCOME> --since <DURATION>\n";
+    for (arguments, problem) in [
+        (
+            &[][..],
+            "no build is selected: name each BUILD, or all with --outcome OUTCOME and --since DURATION",
+        ),
+        (&["--since", "2h"], "--since needs --outcome OUTCOME"),
+        (&["--outcome", "pushed"], "--outcome needs --since DURATION"),
+        (
+            &["--repository", "x"],
+            "--repository needs --outcome OUTCOME and --since DURATION",
+        ),
+        (
+            &["D1", "--since", "2h"],
+            "BUILD cannot be used with --outcome, --since or --repository",
+        ),
+    ] {
+        let output = events(&[&["builds", "restart"][..], arguments].concat(), &[]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let text = said(&output);
+        assert!(
+            text.starts_with(&format!("error: {problem}\n\n{forms}")),
+            "{arguments:?}: {text}"
+        );
+    }
+    for outcome in ["passed", "failed", "broken"] {
+        let output = events(
+            &["builds", "restart", "--outcome", outcome, "--since", "2h"],
+            &[],
+        );
+        assert_eq!(output.status.code(), Some(2), "{outcome}");
+        let text = said(&output);
+        let valid = "[possible values: pushed, patch_failed, skipped, infra_failed, private]";
+        assert!(text.contains(valid), "{outcome}: {text}");
+    }
+}
+
+#[test]
+fn malformed_id_is_refused_with_the_name_of_its_argument() {
+    for (arguments, argument, what) in [
+        (
+            &["queues", "peek", "build:load", "--id", "x"][..],
+            "--id <ID>",
+            "message",
+        ),
+        (
+            &["queues", "requeue", "build:load", "--id", "x"],
+            "--id <ID>",
+            "message",
+        ),
+        (
+            &["queues", "drop", "build:load", "--id", "x"],
+            "--id <ID>",
+            "message",
+        ),
+        (&["dead-letters", "show", "x"], "<ID>", "dead letter"),
+        (&["dead-letters", "requeue", "x"], "[ID]...", "dead letter"),
+        (
+            &["dead-letters", "drop", "x", "--yes"],
+            "[ID]...",
+            "dead letter",
+        ),
+    ] {
+        let output = events(arguments, &[]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let text = said(&output);
+        let problem = format!("invalid value 'x' for '{argument}': expected the id of a {what}");
+        assert!(text.contains(&problem), "{arguments:?}: {text}");
+    }
+}

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::archive::Archive;
 use crate::{
-    cli::{BuildSelector, Deployment, Restart},
+    cli::{BuildSelector, Deployment, Restart, RestartChoice},
     clients,
     commands::{counted, print_json, table::Table},
     config::Config,
@@ -145,17 +145,23 @@ async fn select(
     options: &Restart,
 ) -> anyhow::Result<(Vec<(BuildRequest, BuildRecord)>, bool)> {
     let mut selected = Vec::new();
-    for which in &options.builds {
-        selected.push(archive.newest(which).await?);
-    }
-    let Some(outcome) = &options.outcome else {
-        return Ok((selected, false));
+    let (outcome, since, repository_name) = match &options.which {
+        RestartChoice::Named(builds) => {
+            for which in builds {
+                selected.push(archive.newest(which).await?);
+            }
+            return Ok((selected, false));
+        }
+        RestartChoice::Ended {
+            outcome,
+            since,
+            repository,
+        } => (outcome, *since, repository),
     };
-    let repository = match &options.repository {
+    let repository = match repository_name {
         Some(name) => Some(repository(conduit, name).await?),
         None => None,
     };
-    let since = options.since.unwrap_or_default();
     let since = SystemClock
         .now()
         .checked_sub(since)

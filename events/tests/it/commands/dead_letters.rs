@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The id of no message.
+const UNKNOWN: &str = "0199a0b0-0000-7000-8000-000000000000";
+
 #[tokio::test]
 async fn dead_letters_are_listed_shown_requeued_and_dropped() {
     let world = World::with_redis().await;
@@ -63,9 +66,12 @@ async fn dead_letters_are_listed_shown_requeued_and_dropped() {
     );
 
     let unknown = world
-        .events(&["dead-letters", "requeue", &build, "no-such-letter"])
+        .events(&["dead-letters", "requeue", &build, UNKNOWN])
         .await;
-    assert_eq!(unknown.fault(), "there is no dead letter no-such-letter");
+    assert_eq!(
+        unknown.fault(),
+        format!("there is no dead letter {UNKNOWN}")
+    );
     assert_eq!(
         world
             .events(&["dead-letters", "requeue", &build])

@@ -251,6 +251,44 @@ async fn refusal_of_harbormaster_is_reported_with_its_remedy() {
 }
 
 #[tokio::test]
+async fn build_that_has_no_end_yet_is_not_restarted() {
+    let world = World::with_redis().await;
+    let revision = world.revisions(&["one"]).remove(0);
+    let build = world.phabricator.start_build(revision.diff.id);
+    let request = BuildRequest {
+        target: build.target,
+        diff_id: build.diff_id,
+        repository: build.repository,
+        revision_id: build.revision_id,
+        accepted_at: SystemClock.now(),
+    };
+    let producer = Producer::new(Arc::new(world.bus()), Arc::new(SystemClock));
+    build_log()
+        .accept(&producer, &request, Source::Harbormaster)
+        .await
+        .unwrap();
+    let before = world.restarted();
+    for arguments in [&["D1"][..], &["D1", "--dry-run"]] {
+        let said = world
+            .events(&[&["builds", "restart"][..], arguments].concat())
+            .await;
+        let row = said.lines()[1];
+        assert!(
+            row.contains("accepted")
+                && row.ends_with("not restarted: it has not ended yet; see `events builds show`"),
+            "{said:?}"
+        );
+    }
+    assert_eq!(world.restarted(), before);
+    let record = build_log()
+        .find(&world.bus(), &[request.target])
+        .await
+        .unwrap()
+        .remove(0);
+    assert!(!record.was_restarted());
+}
+
+#[tokio::test]
 async fn restart_without_a_selection_or_with_an_unknown_outcome_is_refused() {
     let world = World::with_redis().await;
     for unclear in [
