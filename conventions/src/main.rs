@@ -1,7 +1,10 @@
 //! Checks what neither the compiler nor clippy knows of this workspace: which crate may import which, that modules do not
-//! import each other in circles, how their files are named, and which words are not written. `./dev lint` runs it in the workspace's directory.
+//! import each other in circles, how their files are named, which words are not written, and that links of pages lead somewhere.
+//! `./dev lint` runs it in the workspace's directory.
 
 mod layers;
+mod links;
+mod markdown;
 mod modules;
 mod phrases;
 mod sources;
@@ -18,6 +21,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     faults.extend(modules::misnamed(root)?);
     faults.extend(phrases::faults(root)?);
+    faults.extend(links::faults(root)?);
     for fault in &faults {
         println!("{fault}");
     }
