@@ -1,5 +1,5 @@
 //! The configuration: the YAML document that operators of the original have already, with the sections `common` and
-//! `events`, where `events` overrides `common`. `docs/configuration.md` lists the keys.
+//! `events`, where `events` overrides `common`. `docs/reference/configuration.md` lists the keys.
 
 mod bounds;
 mod fault;

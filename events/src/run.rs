@@ -24,7 +24,7 @@ use crate::{
 /// The number of threads that run the tasks of a process; `None` for that of the processors.
 ///
 /// A web process does little but send requests to Redis. A second thread costs it more than it gives: the two wake each other
-/// for each request. See docs/performance.md. `TOKIO_WORKER_THREADS` overrides it.
+/// for each request. See docs/design/performance.md. `TOKIO_WORKER_THREADS` overrides it.
 pub fn threads(options: &Run) -> Option<usize> {
     let dyno = environment::variable("DYNO");
     let role = Role::named(options.role, dyno.as_deref());

@@ -64,10 +64,10 @@ async fn log_lines_of_a_delivery_show_its_build_once() {
 }
 
 #[test]
-fn contributing_shows_the_example_as_it_is_compiled() {
-    let page = include_str!("../../../CONTRIBUTING.md");
+fn docs_show_the_example_as_it_is_compiled() {
+    let page = include_str!("../../../docs/extend/queue.md");
     assert!(
         page.contains(include_str!("example.rs")),
-        "CONTRIBUTING.md and bus/tests/it/example.rs differ"
+        "docs/extend/queue.md and bus/tests/it/example.rs differ"
     );
 }

@@ -99,7 +99,7 @@ fn every_queue_that_builds_are_recorded_in_is_tracked() {
 
 #[test]
 fn documentation_lists_every_queue_in_order() {
-    let page = fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    let page = fs::read_to_string(root().join("docs/operate/operating.md")).unwrap();
     let table = page
         .split("| queue | feature | role | builds | messages |\n")
         .nth(1)
@@ -243,12 +243,12 @@ impl Handler<Reminder> for Remind {
 }
 
 #[test]
-fn example_in_contributing_registers_and_installs_its_queue() {
-    let page = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+fn example_in_docs_registers_and_installs_its_queue() {
+    let page = fs::read_to_string(root().join("docs/extend/queue.md")).unwrap();
     let example = include_str!("tests/example.rs");
     assert!(
         page.contains(&format!("```rust\n{example}```\n")),
-        "CONTRIBUTING.md and events/src/features/tests/example.rs differ"
+        "docs/extend/queue.md and events/src/features/tests/example.rs differ"
     );
     let clock = Arc::new(SystemClock);
     let mut app = App::new(Arc::new(MemoryBus::new(clock.clone())), clock);

@@ -52,9 +52,18 @@ fn unknown_command(line: &str) -> Option<String> {
 fn pages() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
-    for directory in [root.clone(), root.join("docs"), root.join("docs/decisions")] {
+    let mut directories = vec![root.join("docs")];
+    for entry in std::fs::read_dir(root).unwrap() {
+        files.push(entry.unwrap().path());
+    }
+    while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
-            files.push(entry.unwrap().path());
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                files.push(path);
+            }
         }
     }
     files.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
@@ -71,7 +80,7 @@ fn pages() -> Vec<(String, String)> {
 
 #[test]
 fn operating_page_names_each_command() {
-    let page = include_str!("../../../docs/operating.md");
+    let page = include_str!("../../../docs/operate/operating.md");
     let code = code(page);
     let missing: Vec<String> = paths(&Cli::command(), "")
         .into_iter()
@@ -83,7 +92,10 @@ fn operating_page_names_each_command() {
             })
         })
         .collect();
-    assert!(missing.is_empty(), "docs/operating.md lacks {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "docs/operate/operating.md lacks {missing:?}"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What operators of the predecessors have works as it is: every variable of their samples with each value it took, every
-//! key of their document, and every command with its options. `docs/predecessors.md` lists all of them.
+//! key of their document, and every command with its options. `docs/use/predecessors.md` lists all of them.
 
 use std::process::{Command, Output};
 
@@ -278,7 +278,7 @@ fn commands_of_the_former_telemetry_have_their_names_and_options() {
     }
 }
 
-const PAGE: &str = include_str!("../../../docs/predecessors.md");
+const PAGE: &str = include_str!("../../../docs/use/predecessors.md");
 
 #[test]
 fn page_of_the_predecessors_lists_each_variable_key_and_command() {

@@ -26,7 +26,7 @@ fn page(name: &str) -> String {
 
 #[test]
 fn docs_list_every_channel_with_keys_and_variables() {
-    let page = page("notify.md");
+    let page = page("reference/channels.md");
     let influxdb = (
         "influxdb",
         "\n## How long channels take\n".to_owned(),
@@ -42,7 +42,7 @@ fn docs_list_every_channel_with_keys_and_variables() {
     for (name, head, keys) in channels.chain([influxdb]) {
         let (_, section) = page
             .split_once(&head)
-            .unwrap_or_else(|| panic!("docs/notify.md has no heading{head}"));
+            .unwrap_or_else(|| panic!("docs/reference/channels.md has no heading{head}"));
         let (section, _) = section.split_once("\n#").unwrap();
         for Key {
             name: key,
@@ -55,7 +55,7 @@ fn docs_list_every_channel_with_keys_and_variables() {
             let row = format!("\n| `{key}` | {variable}| ");
             assert!(
                 section.contains(&row),
-                "docs/notify.md has no row for notify.{name}.{key}:{row}"
+                "docs/reference/channels.md has no row for notify.{name}.{key}:{row}"
             );
         }
         let rows = section
@@ -65,14 +65,14 @@ fn docs_list_every_channel_with_keys_and_variables() {
         assert_eq!(
             rows,
             keys.len(),
-            "docs/notify.md names keys of {name} that there are not"
+            "docs/reference/channels.md names keys of {name} that there are not"
         );
     }
 }
 
 #[test]
 fn docs_list_every_status_and_template() {
-    let page = page("notify.md");
+    let (use_page, channels_page) = (page("use/notify.md"), page("reference/channels.md"));
     let statuses = Status::ALL.map(Status::name);
     let own = CHANNELS
         .iter()
@@ -84,21 +84,27 @@ fn docs_list_every_status_and_template() {
         "digest-subject.txt",
         "digest.txt",
     ];
-    for name in own.chain(common).chain(statuses) {
+    for name in own.chain(common) {
         assert!(
-            page.contains(&format!("`{name}`")),
-            "docs/notify.md does not name {name}"
+            channels_page.contains(&format!("`{name}`")),
+            "docs/reference/channels.md does not name {name}"
+        );
+    }
+    for name in statuses {
+        assert!(
+            use_page.contains(&format!("`{name}`")),
+            "docs/use/notify.md does not name {name}"
         );
     }
 }
 
 #[test]
 fn channel_in_docs_equals_compiled_one() {
-    let page = page("notify-channels.md");
+    let page = page("extend/channel.md");
     let here = include_str!("docs/logbook.rs");
     assert!(
         code(&page, "rust") == here,
-        "docs/notify-channels.md and tests/it/docs/logbook.rs differ"
+        "docs/extend/channel.md and tests/it/docs/logbook.rs differ"
     );
 }
 
@@ -120,7 +126,7 @@ for now in 1700000100, 1700000400:
     print(is_ours(headers, b"{{}}", b"secret"), is_ours(headers, b"[]", b"secret"), is_ours({{}}, b"{{}}", b"secret"))
 "#
     );
-    let script = code(&page("notify.md"), "python").to_owned() + &trial;
+    let script = code(&page("reference/channels.md"), "python").to_owned() + &trial;
     let output = Command::new("/usr/bin/python3")
         .args(["-c", &script])
         .output()
