@@ -1,9 +1,9 @@
 //! The errors of a call.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use reqwest::{StatusCode, header::HeaderMap};
-use runtime::{Retry, Retryable};
+use runtime::{Retry, Retryable, error_chain};
 use thiserror::Error;
 
 use crate::{NotPublic, headers::retry_after};
@@ -107,6 +107,11 @@ impl HttpError {
         Self::Malformed {
             problem: format!("{kind} error at line {line}, column {column}"),
         }
+    }
+
+    /// The causes of the error without its own words, for an error that says these in another way.
+    pub fn causes(&self) -> String {
+        error_chain(self.source().unwrap_or(self))
     }
 
     /// Whether the peer is away or overloaded: the same request may succeed a second later.

@@ -155,7 +155,7 @@ async fn replay(notifier: &Notifier, options: Replay, output: Output) -> anyhow:
     ignored
 }
 
-/// The error of a plan that leaves out recipients whom the task names. A channel that is not enabled here may belong to
+/// The error of a plan that leaves out recipients that the task names. A channel that is not enabled here may belong to
 /// another deployment, and is no error.
 fn ignored(task: &str, plan: &Plan) -> anyhow::Result<()> {
     if plan.omissions.iter().any(Omission::is_fault) {

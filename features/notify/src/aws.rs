@@ -35,9 +35,7 @@ use self::{
     credentials::{Identity, Search},
     service_error::Refusal,
 };
-use crate::{
-    ChannelError, Key, Parts, Settings, SettingsError, channels::http::cause, text::one_line,
-};
+use crate::{ChannelError, Key, Parts, Settings, SettingsError, text::one_line};
 
 /// The id of the access key.
 pub(crate) const ACCESS_KEY_ID: Key = Key::new("access_key_id").or_variable("AWS_ACCESS_KEY_ID");
@@ -309,10 +307,10 @@ impl Aws {
             .body(call.body);
         send(request).await.map_err(|error| match &error {
             HttpError::Unreachable(source) if source.is_connect() => {
-                self.unreachable(host, call.what, &cause(&error))
+                self.unreachable(host, call.what, &error.causes())
             }
             HttpError::TimedOut(_) => self.unanswered(host, call.what, "no answer in time"),
-            _ => self.unanswered(host, call.what, &cause(&error)),
+            _ => self.unanswered(host, call.what, &error.causes()),
         })
     }
 

@@ -171,7 +171,7 @@ impl InfluxWriter {
         }
         let response = http_client::open(request, http::LIMITS)
             .await
-            .map_err(|error| http::cause(&error))?;
+            .map_err(|error| error.causes())?;
         let status = response.status();
         if status.is_success() {
             return Ok(());

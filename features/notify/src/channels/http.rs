@@ -1,6 +1,6 @@
 //! HTTP for channels: a request, its response within limits, and the errors that have the same meaning for all peers.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use http_client::{HttpError, Limits, Response};
 use reqwest::{RequestBuilder, StatusCode};
@@ -40,7 +40,7 @@ pub(super) async fn ask(
         Ok(response) => return Ok(response.beginning().await),
         Err(error) => error,
     };
-    let problem = format!("{what}: {}", cause(&error));
+    let problem = format!("{what}: {}", error.causes());
     Err(match error {
         HttpError::Unreachable(error) if error.is_connect() => {
             ChannelError::Unreachable { channel, problem }
@@ -72,11 +72,6 @@ pub(super) async fn reach(
         });
     }
     Ok(found)
-}
-
-/// The causes of a failed request. The error's own words are left out, since the channel's error has the same.
-pub(crate) fn cause(error: &HttpError) -> String {
-    runtime::error_chain(error.source().unwrap_or(error))
 }
 
 /// The body of a response in a form that an error can quote, without the `secrets` that were sent.
