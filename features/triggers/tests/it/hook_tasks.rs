@@ -122,6 +122,21 @@ impl World {
         self.bus.depth(&HOOK_TASKS.spec()).await.unwrap()
     }
 
+    /// Asserts that there are so many tasks, that all of them ended as an exception and are reported so, that `retried` of
+    /// them have a successor in the report, and that none is watched.
+    async fn assert_exceptions(&self, tasks: usize, retried: usize) {
+        assert_eq!(
+            (self.fake.task_ids().len(), self.watched().await),
+            (tasks, Depth::default())
+        );
+        let text = self.report().await.text;
+        assert!(
+            text.contains(&format!("* exception: 100.0 % ({tasks} of {tasks})"))
+                && text.matches(", retried as").count() == retried,
+            "{text}"
+        );
+    }
+
     async fn mail(&self) {
         while self.mailer.step().await.unwrap() > 0 {}
     }
@@ -181,15 +196,7 @@ async fn lost_task_is_recreated_until_retries_are_used_up() {
     let last = world.fake.task_ids().pop().unwrap();
     world.fake.move_on(&last, TaskState::Exception);
     world.pass(1800).await;
-    assert_eq!(
-        (world.fake.task_ids().len(), world.watched().await),
-        (3, Depth::default())
-    );
-    let text = world.report().await.text;
-    assert!(
-        text.contains("* exception: 100.0 % (3 of 3)") && text.matches(", retried as").count() == 2,
-        "{text}"
-    );
+    world.assert_exceptions(3, 2).await;
 }
 
 #[tokio::test]
@@ -221,11 +228,7 @@ async fn cancelled_task_is_not_recreated() {
     let task = world.watch("bot").await;
     world.fake.cancel(&task);
     world.poll().await;
-    assert_eq!(
-        (world.fake.task_ids().len(), world.watched().await),
-        (1, Depth::default())
-    );
-    assert!(world.report().await.text.contains("exception: 100.0 %"));
+    world.assert_exceptions(1, 0).await;
 }
 
 #[tokio::test]
@@ -326,15 +329,7 @@ async fn task_without_scope_to_recreate_is_reported_without_successor() {
         .step()
         .await
         .unwrap();
-    assert_eq!(
-        (world.fake.task_ids().len(), world.watched().await),
-        (1, Depth::default())
-    );
-    let text = world.report().await.text;
-    assert!(
-        text.contains("exception: 100.0 %") && !text.contains("retried as"),
-        "{text}"
-    );
+    world.assert_exceptions(1, 0).await;
 }
 
 #[tokio::test]

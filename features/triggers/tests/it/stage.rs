@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bus::{Bus, Envelope, Message, Producer, Queue};
 use jiff::Timestamp;
 use runtime::{Clock, ManualClock};
 use taskcluster::{Credentials, Taskcluster};
@@ -78,4 +79,32 @@ pub(crate) fn client_credentials(shown: testkit::taskcluster::Credentials) -> Cr
 
 pub(crate) fn http() -> reqwest::Client {
     http_client::client(Duration::from_secs(20)).unwrap()
+}
+
+/// Sends a message without a deduplication key.
+pub(crate) async fn send<M: Message>(
+    bus: &Arc<dyn Bus>,
+    clock: &Arc<ManualClock>,
+    queue: &Queue<M>,
+    message: &M,
+) {
+    Producer::new(bus.clone(), clock.clone())
+        .send(queue, message)
+        .await
+        .unwrap();
+}
+
+/// The message in an envelope.
+pub(crate) fn decoded<M: Message>(envelope: &Envelope) -> M {
+    M::decode(envelope.version, &envelope.body).unwrap()
+}
+
+/// The reasons of the dead letters of a queue.
+pub(crate) async fn dead_reasons<M: Message>(bus: &dyn Bus, queue: &Queue<M>) -> Vec<String> {
+    bus.dead(&queue.spec(), "", 100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|letter| letter.reason)
+        .collect()
 }

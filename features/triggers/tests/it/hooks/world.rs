@@ -3,17 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue, Reserve,
-    Settlement,
+    Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Queue, Reserve, Settlement,
 };
 use pulse::{PulseMessage, Routing};
-use runtime::{Clock, ManualClock};
+use runtime::ManualClock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use taskcluster::Credentials;
 use triggers::{HookName, HookRunner, HookTask, Trigger};
 
-use crate::stage::{NOW, Stage};
+use crate::stage::{self, NOW, Stage, dead_reasons, decoded};
 
 /// Three attempts, a minute apart; the deduplication window is a day.
 pub(crate) const POLICY: Policy = Policy {
@@ -89,11 +88,7 @@ impl World {
 
     /// Sends a message without a deduplication key.
     pub(crate) async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) {
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        Producer::new(self.bus.clone(), clock)
-            .send(queue, message)
-            .await
-            .unwrap();
+        stage::send(&self.bus, &self.clock, queue, message).await;
     }
 
     /// Sends one message, and handles it with `handler`.
@@ -126,19 +121,13 @@ impl World {
         }
         taken
             .iter()
-            .map(|delivery| M::decode(delivery.envelope.version, &delivery.envelope.body).unwrap())
+            .map(|delivery| decoded(&delivery.envelope))
             .collect()
     }
 
     /// The reasons of the dead letters of a queue.
     pub(crate) async fn dead<M: Message>(&self, queue: &Queue<M>) -> Vec<String> {
-        self.bus
-            .dead(&queue.spec(), "", 100)
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|letter| letter.reason)
-            .collect()
+        dead_reasons(self.bus.as_ref(), queue).await
     }
 
     /// How often a hook was triggered.

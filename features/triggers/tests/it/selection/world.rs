@@ -20,7 +20,7 @@ use triggers::{
     Mailer, SelectionQueues, SelectionResultHandler, SelectionStart, TestResultHandler, Trigger,
 };
 
-use crate::stage::{Hurried, NOW, credentials, http};
+use crate::stage::{self, Hurried, NOW, credentials, dead_reasons, decoded, http};
 
 pub(crate) const ACTIONS: &str = include_str!("../../fixtures/actions.json");
 const TASK_COMPLETED: &str =
@@ -32,7 +32,7 @@ pub(crate) const SELECTIONS: Queue<PulseMessage> =
     Queue::new("pulse:bugbug_test_select", Policy::DEFAULT);
 pub(crate) const HOOKS: Queue<Trigger> = Queue::new("hooks", Policy::DEFAULT);
 pub(crate) const MAILS: Queue<Email> = Queue::new("mails", Policy::DEFAULT);
-pub(crate) const TASKS: Queue<PulseMessage> = Queue::new("pulse:try_task_end", Policy::DEFAULT);
+pub(crate) const TASKS: Queue<PulseMessage> = Queue::new("pulse:tests", Policy::DEFAULT);
 pub(crate) const RESULTS: Queue<TestResult> = Queue::new("build:publish-tests", Policy::DEFAULT);
 
 /// The artifacts of bugbug's task for a diff.
@@ -265,10 +265,7 @@ impl World {
     }
 
     pub(crate) async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) {
-        Producer::new(self.bus.clone(), self.clock.clone())
-            .send(queue, message)
-            .await
-            .unwrap();
+        stage::send(&self.bus, &self.clock, queue, message).await;
     }
 
     /// The messages of a queue.
@@ -276,19 +273,13 @@ impl World {
         let found = self.bus.peek(&queue.spec(), 100).await.unwrap();
         found
             .iter()
-            .map(|waiting| M::decode(waiting.envelope.version, &waiting.envelope.body).unwrap())
+            .map(|waiting| decoded(&waiting.envelope))
             .collect()
     }
 
     /// The reasons of the dead letters of a queue.
     pub(crate) async fn dead<M: Message>(&self, queue: &Queue<M>) -> Vec<String> {
-        self.bus
-            .dead(&queue.spec(), "", 100)
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|letter| letter.reason)
-            .collect()
+        dead_reasons(self.bus.as_ref(), queue).await
     }
 
     /// The number of messages of a queue that are ready, delayed or in flight.
