@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::RabbitServer;
 
-use crate::world::{Process, until};
+use crate::world::{Process, pulse_url, until};
 
 const BUILDS: &str = "exchange/build/normalized";
 const JOBS: &str = "exchange/taskcluster-treeherder/v1/jobs";
@@ -382,13 +382,13 @@ async fn closed_pipe_ends_monitor_with_success(world: &World) {
     drop(reader);
     let settings = world.rabbit.settings();
     let config = world.path("config.yml");
-    let (address, user, password) = (
-        &settings.address,
+    let (url, user, password) = (
+        pulse_url(&settings),
         &settings.user,
         settings.password.expose_secret(),
     );
     let text = format!(
-        "events: {{pulse_url: \"{address}\", pulse_user: {user}, pulse_password: \"{password}\"}}\n"
+        "events: {{pulse_url: \"{url}\", pulse_user: {user}, pulse_password: \"{password}\"}}\n"
     );
     fs::write(&config, text).unwrap();
     let mut process = Process::start_printing(

@@ -272,7 +272,12 @@ async fn unknown_queue_or_deployment_is_reported_with_its_remedy() {
     for unclear in [
         vec!["dead-letters", "drop", "--yes"],
         vec!["queues", "drop", "build:load", "--yes"],
-        vec!["dead-letters", "requeue", "x", "--all"],
+        vec![
+            "dead-letters",
+            "requeue",
+            "00000000-0000-4000-8000-000000000000",
+            "--all",
+        ],
     ] {
         assert_eq!(world.events(&unclear).await.code, Some(2), "{unclear:?}");
     }
