@@ -122,8 +122,8 @@ impl World {
         self.bus.depth(&HOOK_TASKS.spec()).await.unwrap()
     }
 
-    /// Asserts that there are so many tasks, that all of them ended as an exception and are reported so, that `retried` of
-    /// them have a successor in the report, and that none is watched.
+    /// Asserts that there are `tasks` tasks, that the report has all of them as exceptions, `retried` of them with a
+    /// successor, and that none is watched.
     async fn assert_exceptions(&self, tasks: usize, retried: usize) {
         assert_eq!(
             (self.fake.task_ids().len(), self.watched().await),
