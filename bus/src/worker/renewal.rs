@@ -177,9 +177,10 @@ mod tests {
         renewed.unwrap();
     }
 
-    /// A settlement renews no lease. So it must be written before this process or another one reserves its message.
+    /// A settlement renews no lease. So reservations of this process wait for one that failed, and it is retried within the
+    /// head start that other processes give.
     #[tokio::test]
-    async fn failed_settlement_is_written_before_anything_is_reserved_after_an_outage() {
+    async fn failed_settlement_holds_back_reservations_and_is_retried_within_the_head_start() {
         let (clock, _, delivery) = delivery_without_lease().await;
         let options = RedisOptions {
             url: "redis+unix:///nonexistent/redis.sock".into(),
