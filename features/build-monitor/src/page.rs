@@ -42,7 +42,7 @@ pub enum PageError {
     /// The policy is not a valid header.
     #[error("cannot make the content security policy of the page")]
     Policy(#[from] header::InvalidHeaderValue),
-    /// The builds are no JSON.
+    /// The builds cannot be written as JSON.
     #[error("cannot write the newest builds as JSON")]
     Json(#[from] serde_json::Error),
 }
