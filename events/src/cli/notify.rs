@@ -1,13 +1,12 @@
 //! Options of `events notify`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Command, Subcommand, error::ErrorKind};
 use notify::Status;
 
 use super::Deployment;
 
 /// Options of `events notify`.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct Notify {
     /// The deployment of the notifier. The environment alone can be enough.
     #[command(flatten)]
@@ -27,6 +26,18 @@ impl Notify {
     /// Whether the command runs until a signal, and sends notifications.
     pub fn runs(&self) -> bool {
         !self.dry_run && self.action.is_none()
+    }
+
+    /// Refuses `--dry-run` before an action: the action would ignore it, and send. With clap alone an action could conflict
+    /// with all options of the notifier, those of its deployment too, or with none.
+    pub fn check(&self) -> Result<(), clap::Error> {
+        if !self.dry_run || self.action.is_none() {
+            return Ok(());
+        }
+        Err(Self::augment_args(Command::new("events notify")).error(
+            ErrorKind::ArgumentConflict,
+            "--dry-run cannot be used before an action; preview one task with `events notify replay --dry-run TASK STATUS`",
+        ))
     }
 }
 

@@ -29,6 +29,7 @@ const LINE: usize = 1000;
 
 /// Runs `events notify` with `--dry-run` or an action.
 pub async fn notify(options: Notify) -> anyhow::Result<()> {
+    options.check().unwrap_or_else(|error| error.exit());
     let deployment = &options.deployment;
     match options.action {
         Some(NotifyAction::Muted) => muted(deployment).await,

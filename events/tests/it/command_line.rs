@@ -152,7 +152,12 @@ fn commands_on_queues_and_records_need_no_phabricator_in_the_configuration() {
         &["builds", "cancel", "D1"],
         &["notify", "muted"],
     ] {
-        for arguments in [[command, &["--config", path]].concat(), command.to_vec()] {
+        let (group, action) = command.split_at(1);
+        for arguments in [
+            [command, &["--config", path]].concat(),
+            [group, &["--config", path, "--json"], action].concat(),
+            command.to_vec(),
+        ] {
             let output = events(&arguments, &[redis]);
             let said = said(&output);
             assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
@@ -179,6 +184,24 @@ fn commands_on_queues_and_records_need_no_phabricator_in_the_configuration() {
         "{}",
         said(&output)
     );
+}
+
+#[test]
+fn preview_of_the_notifier_is_refused_before_an_action() {
+    for action in [
+        &["replay", "a-task", "task-failed"][..],
+        &["muted"],
+        &["unmute", "smtp", "ann@example.com"],
+    ] {
+        let output = events(&[&["notify", "--dry-run"][..], action].concat(), &[]);
+        assert_eq!(output.status.code(), Some(2), "{action:?}");
+        let text = said(&output);
+        assert!(
+            text.contains("`events notify replay --dry-run TASK STATUS`")
+                && text.contains("Usage: events notify [OPTIONS] [COMMAND]"),
+            "{action:?}: {text}"
+        );
+    }
 }
 
 #[test]

@@ -342,7 +342,7 @@ async fn replay_previews_and_repeats_the_notifications_of_one_task() {
         ),
         (
             &["--dry-run", "muted"],
-            "the subcommand 'muted' cannot be used with '--dry-run'",
+            "--dry-run cannot be used before an action",
         ),
     ] {
         let (well, _, err) = world.notify(arguments).await;
