@@ -41,14 +41,19 @@ const DELIVERY: &str = "delivery";
 
 /// The crates whose log lines are sent: those of this program.
 const OURS: &[&str] = &[
+    "build",
+    "build_monitor",
     "bus",
     "commit_telemetry",
     "events",
+    "http_client",
     "notify",
     "observe",
     "phabricator",
     "pulse",
+    "runtime",
     "taskcluster",
+    "triggers",
     "web",
     "worker",
     "worker_hg",
@@ -219,6 +224,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use parking_lot::Mutex;
 
     use tracing_subscriber::layer::SubscriberExt;
@@ -267,6 +274,33 @@ mod tests {
         );
         assert_eq!(kept[1].message.as_ref().unwrap().len(), MAX_TEXT);
         assert!(!format!("{kept:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn log_lines_of_every_deployed_crate_are_sent() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let manifest = |directory: &str| {
+            let path = root.join(directory).join("Cargo.toml");
+            fs::read_to_string(path).unwrap()
+        };
+        let workspace = manifest("");
+        let members = workspace.split("members = [").nth(1).unwrap();
+        let members = members.split(']').next().unwrap();
+        let mut deployed: Vec<String> = members
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|member| !member.starts_with("testing/") && *member != "conventions")
+            .map(|member| {
+                let manifest = manifest(member);
+                let name = manifest
+                    .lines()
+                    .find_map(|line| line.strip_prefix("name = "));
+                name.unwrap().trim_matches('"').replace('-', "_")
+            })
+            .collect();
+        deployed.sort();
+        assert_eq!(deployed, OURS);
     }
 
     #[test]
