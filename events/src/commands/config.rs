@@ -49,7 +49,7 @@ async fn check(options: Check) -> anyhow::Result<()> {
             let namespace = config.redis_namespace.clone();
             let notifier = Notifier::open(config, &environment::variable, &clock)?
                 .ok_or_else(Notifier::nothing)?;
-            crate::print(&channels(&notifier))?;
+            crate::print(&channels(&notifier)?)?;
             if online {
                 online::notifier(&namespace, &notifier, &clock).await
             } else {
@@ -86,7 +86,7 @@ async fn check(options: Check) -> anyhow::Result<()> {
                 names.join(", ")
             ))?;
             if let Some(notifier) = &notifier {
-                crate::print(&channels(notifier))?;
+                crate::print(&channels(notifier)?)?;
             }
             if online {
                 online::worker(role, &config, notifier.as_ref(), &clock).await
@@ -105,14 +105,16 @@ fn with_warnings<T>((config, faults): (T, Faults)) -> anyhow::Result<T> {
     Ok(config)
 }
 
-fn channels(notifier: &Notifier) -> String {
+/// The channels of a notifier that can listen, in a line for people.
+fn channels(notifier: &Notifier) -> anyhow::Result<String> {
+    notifier.subscription()?;
     let channels: Vec<_> = notifier
         .channels
         .iter()
         .map(|channel| channel.name())
         .collect();
-    format!(
+    Ok(format!(
         "the notifier is valid: it has the channels {}",
         channels.join(", ")
-    )
+    ))
 }

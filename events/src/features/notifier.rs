@@ -151,14 +151,20 @@ impl Notifier {
         Ok(routes.collect())
     }
 
-    /// Installs listener, dispatcher and sender.
-    pub(crate) fn install(self, app: &mut App) -> anyhow::Result<()> {
-        let pulse = self.pulse.clone().context(
+    /// Our user on Pulse, and the name of our queue below `queue/<user>/`. Both are needed to listen, and not for a replay.
+    pub(crate) fn subscription(&self) -> anyhow::Result<(&PulseSettings, String)> {
+        let pulse = self.pulse.as_ref().context(
             "the notifier needs a user on Pulse: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD",
         )?;
+        Ok((pulse, self.queue(&pulse.user)?))
+    }
+
+    /// Installs listener, dispatcher and sender.
+    pub(crate) fn install(self, app: &mut App) -> anyhow::Result<()> {
+        let (pulse, queue) = self.subscription()?;
+        let pulse = pulse.clone();
         let names: Vec<_> = self.channels.iter().map(notify::Channel::name).collect();
         info!("notify: sending over {}", names.join(", "));
-        let queue = self.queue(&pulse.user)?;
         app.listen_to(pulse, &queue, self.routes()?)?;
         let mut sender = Sender::new(
             Arc::clone(&self.channels),

@@ -205,6 +205,39 @@ fn preview_of_the_notifier_is_refused_before_an_action() {
 }
 
 #[test]
+fn check_of_the_notifier_fails_where_its_start_fails() {
+    let channel = [
+        ("PN_SERVICES", "smtp"),
+        ("SMTP_EMAIL", "robot@example.com"),
+        ("SMTP_HOST", "localhost"),
+    ];
+    let user = [("PULSE_LOGIN", "us"), ("PULSE_PASSWORD", "hunter2")];
+    let check = &["config", "check", "--role", "notify"][..];
+    for (more, problem) in [
+        (
+            &[][..],
+            "the notifier needs a user on Pulse: set pulse_user",
+        ),
+        (
+            &[user[0], user[1], ("PULSE_QUEUE", "queue/other/mine")],
+            "queues of us begin with queue/us/",
+        ),
+    ] {
+        for command in [check, &["notify"]] {
+            let output = events(command, &[&channel[..], more].concat());
+            assert_eq!(output.status.code(), Some(1), "{command:?}");
+            let text = said(&output);
+            assert!(
+                text.contains(problem) && !text.contains("is valid"),
+                "{command:?}: {text}"
+            );
+        }
+    }
+    let output = events(check, &[&channel[..], &user].concat());
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
 fn environment_names_the_secret_that_holds_the_configuration() {
     let credentials = [("TASKCLUSTER_SECRET", "project/review/testing")];
     let needed =

@@ -42,16 +42,11 @@ pub(super) async fn notifier(
         &format!("taskcluster {}", place(client.root())),
         http(client.root()).await,
     )?;
-    match &notifier.pulse {
-        Some(settings) => lines.report(
-            &format!("pulse {}", settings.address),
-            pulse_settings(settings).await,
-        )?,
-        None => lines.failed(
-            &"pulse",
-            "no user is set: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD",
-        )?,
-    }
+    let (settings, _) = notifier.subscription()?;
+    lines.report(
+        &format!("pulse {}", settings.address),
+        pulse_settings(settings).await,
+    )?;
     channels(notifier, &mut lines).await?;
     lines.end()
 }

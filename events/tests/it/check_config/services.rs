@@ -135,16 +135,19 @@ async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
     tokio::spawn(async move { axum::serve(receiver, axum::Router::new()).await });
     let smtp = "{host: 127.0.0.1, port: 9, email: a@example.com, tls: none}";
     let webhook = format!("{{url: '{hook}', secret: 0123456789abcdefg}}");
-    keys.push((
-        "notify",
-        format!("{{services: [smtp, webhook], smtp: {smtp}, webhook: {webhook}}}"),
-    ));
+    keys.extend([
+        ("pulse_url", "amqp://127.0.0.1:9".to_owned()),
+        ("pulse_user", "us".to_owned()),
+        ("pulse_password", "hunter2".to_owned()),
+        (
+            "notify",
+            format!("{{services: [smtp, webhook], smtp: {smtp}, webhook: {webhook}}}"),
+        ),
+    ]);
     right.write(&keys);
     let said = right.check().await;
-    assert!(
-        failed(&said).contains("channel smtp: ") && failed(&said).contains("127.0.0.1:9"),
-        "{said:?}"
-    );
+    has(&said, "FAILED", &["pulse 127.0.0.1:9"]);
+    has(&said, "FAILED", &["channel smtp: ", "127.0.0.1:9"]);
     has(
         &said,
         "ok",
