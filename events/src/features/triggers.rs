@@ -34,11 +34,7 @@ pub(super) async fn install(app: &mut App, triggers: Triggers<'_>) -> Result<(),
     };
     let (firefox, community) = Deployment::all(config, &app.clock)?;
     let Some(firefox) = firefox else {
-        return Err(format!(
-            "{needed_by} needs Taskcluster: set taskcluster with client_id and access_token, or TASKCLUSTER_CLIENT_ID and \
-             TASKCLUSTER_ACCESS_TOKEN, or TASKCLUSTER_PROXY_URL"
-        )
-        .into());
+        return Err(missing_taskcluster(&needed_by).into());
     };
     firefox.check(&needed_by).await?;
     if let (Some(community), Some(needed_by)) = (&community, needs_community(config)) {
@@ -57,6 +53,18 @@ pub(super) async fn install(app: &mut App, triggers: Triggers<'_>) -> Result<(),
         app.listen(clients::pulse(pulse)?, &pulse_queue(config, "events"))?;
     }
     Ok(())
+}
+
+/// The fault of a configuration that needs Firefox's Taskcluster, where neither it nor the environment names one.
+pub(crate) fn without_taskcluster(config: &TriggersConfig) -> Option<String> {
+    needs_firefox(config).map(|needed_by| missing_taskcluster(&needed_by))
+}
+
+fn missing_taskcluster(needed_by: &str) -> String {
+    format!(
+        "{needed_by} needs Taskcluster: set taskcluster with client_id and access_token, or TASKCLUSTER_CLIENT_ID and \
+         TASKCLUSTER_ACCESS_TOKEN, or TASKCLUSTER_PROXY_URL"
+    )
 }
 
 /// The name of one of our queues on Pulse. Deployments may share a user.

@@ -96,6 +96,9 @@ pub(super) async fn worker(
     let triggers = &config.triggers;
     match Deployment::all(triggers, clock) {
         Ok((firefox, community)) => {
+            if let (None, Some(fault)) = (&firefox, features::without_taskcluster(triggers)) {
+                lines.failed(&"taskcluster", &fault)?;
+            }
             for Deployment { name, client, .. } in firefox.into_iter().chain(community) {
                 let answer = client
                     .ping()

@@ -117,6 +117,15 @@ async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
     right.write(&keys);
     assert!(failed(&right.check().await).contains("the Taskcluster of Firefox"));
     let mut keys = right.keys();
+    let hook = "{type: static-analysis-phabricator, hookId: a/bot, repositories: [product]}";
+    keys.push(("HOOKS", format!("[{hook}]")));
+    right.write(&keys);
+    let said = right.check().await;
+    assert!(
+        failed(&said).contains("taskcluster: the hook project-releng/a/bot needs Taskcluster"),
+        "{said:?}"
+    );
+    let mut keys = right.keys();
     keys.extend([
         ("pulse_url", "amqp://127.0.0.1:9".to_owned()),
         ("pulse_user", "us".to_owned()),
