@@ -89,7 +89,7 @@ fn hold_drafts(value: Option<&str>, subject: &str, lines: &Lines) -> anyhow::Res
 
 async fn step(conduit: &Conduit, plan: &Phid, lines: &mut Lines) -> anyhow::Result<()> {
     const SUBJECT: &str = "build step";
-    const EXPECTED: &str = "Make HTTP Request, with the address of docs/use/configuration.md, method POST, When Complete: Wait For \
+    const EXPECTED: &str = "Make HTTP Request, with the address of docs/use/first-build.md, method POST, When Complete: Wait For \
                             Message, and the credential with webhook_secret";
     match conduit.build_steps(plan).await {
         Ok(steps) if steps.is_empty() => lines.failed(
