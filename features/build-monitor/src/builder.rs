@@ -2,13 +2,13 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use async_channel::Receiver;
 use futures::{FutureExt, Stream, stream};
 use pulse::{Binding, Consumer, PulseError, PulseMessage, PulseSettings, Subscription};
 use runtime::{Shutdown, SystemClock};
 use tokio::task::JoinHandle;
 
 use crate::{
-    buffer::Buffer,
     event::{BuildFinished, Event, TestFinished},
     event_sink::{EventSink, Item},
     filters::Filters,
@@ -193,9 +193,8 @@ impl BuildMonitorBuilder {
         }
         let handlers = self.handlers.clone();
         let bounds = self.bounds;
-        let intake = self.intake(settings, selection)?;
+        let (intake, buffer) = self.intake(settings, selection)?;
         let shutdown = intake.shutdown.clone();
-        let buffer = Arc::clone(&intake.buffer);
         let meters = Arc::clone(&intake.meters);
         let running = tokio::spawn(async move {
             let (ended, ()) = tokio::join!(intake.run(), handlers.run(buffer, bounds, meters));
@@ -226,7 +225,7 @@ impl BuildMonitorBuilder {
                     .to_owned();
             return Err(PulseError::Unusable { reason });
         }
-        let intake = self.intake(
+        let (intake, buffer) = self.intake(
             settings,
             Selection {
                 builds: true,
@@ -234,19 +233,18 @@ impl BuildMonitorBuilder {
                 messages: false,
             },
         )?;
-        let buffer = Arc::clone(&intake.buffer);
         let stops = StopsWhenDropped(intake.shutdown.clone());
         let running = Some(tokio::spawn(intake.run()));
         Ok(stream::unfold(
             (buffer, stops, running),
             |(buffer, stops, mut running)| async move {
                 loop {
-                    match buffer.take().await {
-                        Some(Item::Event(event)) => {
+                    match buffer.recv().await {
+                        Ok(Item::Event(event)) => {
                             return Some((Ok(event), (buffer, stops, running)));
                         }
-                        Some(Item::Message(_)) => {}
-                        None => {
+                        Ok(Item::Message(_)) => {}
+                        Err(_) => {
                             let fault = ended(&mut running).await.err()?;
                             return Some((Err(fault), (buffer, stops, running)));
                         }
@@ -256,7 +254,12 @@ impl BuildMonitorBuilder {
         ))
     }
 
-    fn intake(self, settings: PulseSettings, selection: Selection) -> Result<Intake, PulseError> {
+    /// What fills the buffer, and the end from which it is read.
+    fn intake(
+        self,
+        settings: PulseSettings,
+        selection: Selection,
+    ) -> Result<(Intake, Receiver<Item>), PulseError> {
         let binding = Binding {
             exchange: self.source.exchange().to_owned(),
             topics: self.source.topics(&self.filters, selection)?,
@@ -265,39 +268,37 @@ impl BuildMonitorBuilder {
             Some(label) => Subscription::durable(settings, label, vec![binding])?,
             None => Subscription::temporary(settings, "monitor", vec![binding])?,
         };
-        let buffer = Arc::new(Buffer::new(BUFFER));
+        let (sender, receiver) = async_channel::bounded(BUFFER);
         let meters = Arc::new(Meters::new(self.label.as_deref()));
         let sink = EventSink {
             source: self.source,
             filters: self.filters,
             selection,
-            buffer: Arc::clone(&buffer),
+            buffer: sender,
             meters: Arc::clone(&meters),
             parse_errors: LogRateLimiter::default(),
             drops: LogRateLimiter::default(),
         };
-        Ok(Intake {
+        let intake = Intake {
             consumer: Consumer::with_sink(subscription, sink, Arc::new(SystemClock)),
-            buffer,
             meters,
             shutdown: Shutdown::new(),
-        })
+        };
+        Ok((intake, receiver))
     }
 }
 
 /// From Pulse to the buffer.
 struct Intake {
     consumer: Consumer<EventSink>,
-    buffer: Arc<Buffer<Item>>,
     meters: Arc<Meters>,
     shutdown: Shutdown,
 }
 
 impl Intake {
+    /// Runs until shutdown. The buffer closes with the consumer, which has its only sender.
     async fn run(self) -> Result<(), PulseError> {
-        let ended = self.consumer.supervise(&self.shutdown).await;
-        self.buffer.close();
-        ended
+        self.consumer.supervise(&self.shutdown).await
     }
 }
 

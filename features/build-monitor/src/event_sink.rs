@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use async_channel::Sender;
 use jiff::Timestamp;
 use pulse::{Delivery, Flow, PulseMessage, Sink};
 use runtime::{Clock, Shutdown, SystemClock, error_chain};
@@ -13,7 +14,6 @@ use tracing::{error, warn};
 
 use crate::{
     LogRateLimiter,
-    buffer::Buffer,
     event::Event,
     filters::Filters,
     meters::Meters,
@@ -44,7 +44,7 @@ pub(crate) struct EventSink {
     pub(crate) source: Source,
     pub(crate) filters: Filters,
     pub(crate) selection: Selection,
-    pub(crate) buffer: Arc<Buffer<Item>>,
+    pub(crate) buffer: Sender<Item>,
     pub(crate) meters: Arc<Meters>,
     pub(crate) parse_errors: LogRateLimiter,
     pub(crate) drops: LogRateLimiter,
@@ -104,7 +104,9 @@ impl EventSink {
 
     fn put(&mut self, item: Item, now: Timestamp) {
         self.meters.accepted.increment(1);
-        let Some(dropped) = self.buffer.put(item) else {
+        // A full buffer drops the oldest, since the newest builds matter most. It fails only when the buffer is closed:
+        // without a reader, the process or the stream is about to end.
+        let Ok(Some(dropped)) = self.buffer.force_send(item) else {
             return;
         };
         self.meters.dropped.increment(1);

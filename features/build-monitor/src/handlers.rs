@@ -2,6 +2,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use async_channel::Receiver;
 use futures::{FutureExt, future::BoxFuture};
 use pulse::PulseMessage;
 use runtime::error_chain;
@@ -13,7 +14,6 @@ use tokio::{
 use tracing::error;
 
 use crate::{
-    buffer::Buffer,
     event::{BuildFinished, Event, TestFinished},
     event_sink::Item,
     meters::Meters,
@@ -72,12 +72,12 @@ impl Handlers {
     }
 
     /// Calls handlers until the buffer is closed and empty, and waits for them.
-    pub(crate) async fn run(self, buffer: Arc<Buffer<Item>>, bounds: Bounds, meters: Arc<Meters>) {
+    pub(crate) async fn run(self, buffer: Receiver<Item>, bounds: Bounds, meters: Arc<Meters>) {
         let permits = Arc::new(Semaphore::new(bounds.concurrency));
         let mut running = JoinSet::new();
         // The permit comes first: an item that waits for one could not make room for a newer one.
         while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-            let Some(item) = buffer.take().await else {
+            let Ok(item) = buffer.recv().await else {
                 break;
             };
             let key = item.key().to_owned();

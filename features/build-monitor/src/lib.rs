@@ -74,7 +74,6 @@
 //! Buildbot reported each build and test once it had finished. Of Treeherder's jobs, those that completed with a result are
 //! events; unfinished, cancelled, superseded and repeated ones are not.
 
-mod buffer;
 mod builder;
 mod event;
 mod event_sink;
