@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use async_channel::Receiver;
 use futures::{FutureExt, Stream, stream};
 use pulse::{Binding, Consumer, PulseError, PulseMessage, PulseSettings, Subscription};
-use runtime::{Shutdown, SystemClock};
+use runtime::{LogRateLimiter, Shutdown, SystemClock};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     filters::Filters,
     handlers::{Bounds, Handler, HandlerError, Handlers},
     meters::Meters,
-    rate_limit::LogRateLimiter,
     source::{Selection, Source},
 };
 

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use async_channel::Sender;
 use jiff::Timestamp;
 use pulse::{Delivery, Flow, PulseMessage, Sink};
-use runtime::{Clock, Shutdown, SystemClock, error_chain};
+use runtime::{Clock, LogRateLimiter, Shutdown, SystemClock, error_chain};
 use tracing::{error, warn};
 
 use crate::{
-    LogRateLimiter,
     event::Event,
     filters::Filters,
     meters::Meters,

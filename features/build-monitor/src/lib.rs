@@ -82,7 +82,6 @@ mod handlers;
 mod latest;
 mod meters;
 pub mod page;
-mod rate_limit;
 mod service;
 mod source;
 
@@ -90,6 +89,6 @@ pub use builder::{BuildMonitor, BuildMonitorBuilder};
 pub use event::{BuildFinished, Event, TestFinished};
 pub use handlers::HandlerError;
 pub use latest::Latest;
-pub use rate_limit::LogRateLimiter;
+pub use runtime::LogRateLimiter;
 pub use service::{Command, Format, MonitorService};
 pub use source::Source;

@@ -2,11 +2,9 @@
 
 use metrics::Counter;
 use parking_lot::Mutex;
-use runtime::{Clock, SystemClock};
+use runtime::{Clock, LogRateLimiter, SystemClock};
 use tokio::sync::mpsc::{self, Receiver, Sender, error::TrySendError};
 use tracing::warn;
-
-use crate::LogRateLimiter;
 
 /// The most items that wait.
 const CAPACITY: usize = 1_000;

@@ -6,12 +6,11 @@ use std::{
     thread,
 };
 
-use runtime::{Clock, Shutdown, SystemClock};
+use runtime::{Clock, LogRateLimiter, Shutdown, SystemClock};
 use tokio::sync::oneshot;
 use tracing::error;
 
 use super::drop_sink::DropSink;
-use crate::LogRateLimiter;
 
 /// Starts to print lines on `to`. Once the sink is dropped and all lines are printed, the receiver gets an error. When the
 /// reader has closed the pipe, it stops the process.
