@@ -22,7 +22,10 @@ use serde_json::{Value, json};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::{auth_throttle::AuthThrottle, client::ClientAddr, secret};
+use crate::{
+    client::ClientAddr,
+    secret::{self, RefusalLog},
+};
 
 /// The largest body, in bytes: the ids of some thousand dead letters.
 const MAX_BODY: usize = 256 * 1024;
@@ -33,7 +36,7 @@ const LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
 
 /// The routes, for clients that send `token`.
-pub(crate) fn router(admin: Admin, token: SecretString, throttle: Arc<AuthThrottle>) -> Router {
+pub(crate) fn router(admin: Admin, token: SecretString, refusals: Arc<RefusalLog>) -> Router {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/queues", get(queues))
@@ -56,7 +59,7 @@ pub(crate) fn router(admin: Admin, token: SecretString, throttle: Arc<AuthThrott
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(
-            Arc::new((token, throttle)),
+            Arc::new((token, refusals)),
             authorize,
         ))
         .with_state(admin);
@@ -64,12 +67,12 @@ pub(crate) fn router(admin: Admin, token: SecretString, throttle: Arc<AuthThrott
 }
 
 async fn authorize(
-    State(guard): State<Arc<(SecretString, Arc<AuthThrottle>)>>,
+    State(guard): State<Arc<(SecretString, Arc<RefusalLog>)>>,
     Extension(client): Extension<ClientAddr>,
     request: Request,
     next: Next,
 ) -> Response {
-    let (token, throttle) = guard.as_ref();
+    let (token, refusals) = guard.as_ref();
     let offered = request
         .headers()
         .get(header::AUTHORIZATION)
@@ -81,13 +84,7 @@ async fn authorize(
     if offered.is_some_and(|offered| secret::verify(token, offered)) {
         return next.run(request).await;
     }
-    if let Some(wait) = throttle.count(client, request.uri().path()) {
-        let fault = Fault(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many wrong tokens; retry after the time in Retry-After".to_owned(),
-        );
-        return ([(header::RETRY_AFTER, wait.to_string())], fault).into_response();
-    }
+    refusals.record(client, request.uri().path());
     let fault = Fault(
         StatusCode::UNAUTHORIZED,
         "the token is missing or wrong; send it as a Bearer token".to_owned(),

@@ -22,7 +22,11 @@ use secrecy::SecretString;
 use tracing::{info, warn};
 use url::form_urlencoded;
 
-use crate::{WebSettings, auth_throttle::AuthThrottle, client::ClientAddr, secret};
+use crate::{
+    WebSettings,
+    client::ClientAddr,
+    secret::{self, RefusalLog},
+};
 
 /// The longest value of a parameter, in characters.
 const MAX_LENGTH: usize = 64;
@@ -41,7 +45,7 @@ const STORE_BACKOFF: Backoff = Backoff {
 const RETRY_AFTER: &str = "5";
 
 pub(crate) async fn accept(
-    State((settings, throttle)): State<(Arc<WebSettings>, Arc<AuthThrottle>)>,
+    State((settings, refusals)): State<(Arc<WebSettings>, Arc<RefusalLog>)>,
     Extension(client): Extension<ClientAddr>,
     mut request: Request,
 ) -> Response {
@@ -61,15 +65,7 @@ pub(crate) async fn accept(
     if let Some(secret) = &settings.secret
         && !knows(secret, &headers, &parameters)
     {
-        if let Some(wait) = throttle.count(client, "/codereview/new") {
-            let retry = [(header::RETRY_AFTER, wait.to_string())];
-            return (
-                StatusCode::TOO_MANY_REQUESTS,
-                retry,
-                "too many wrong secrets; retry after the time in Retry-After\n",
-            )
-                .into_response();
-        }
+        refusals.record(client, "/codereview/new");
         let challenge = [(
             header::WWW_AUTHENTICATE,
             "Basic realm=\"code review events\"",

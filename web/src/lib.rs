@@ -2,7 +2,6 @@
 //! and the operators' API. The server can serve other routes as well.
 
 mod api;
-mod auth_throttle;
 mod client;
 mod connection_limit;
 mod dockerflow;
@@ -30,7 +29,7 @@ use tower_http::{
     timeout::Timeout,
 };
 
-use crate::auth_throttle::AuthThrottle;
+use crate::secret::RefusalLog;
 
 pub use dockerflow::Version;
 pub use error::WebError;
@@ -63,13 +62,13 @@ pub struct WebSettings {
 
 /// All routes.
 fn router(settings: WebSettings) -> Router {
-    let throttle = Arc::new(AuthThrottle::new(settings.producer.clock().clone()));
+    let refusals = Arc::new(RefusalLog::new(settings.producer.clock().clone()));
     let token = settings.api_token.clone();
-    let api = token.map(|token| api::router(settings.admin.clone(), token, throttle.clone()));
+    let api = token.map(|token| api::router(settings.admin.clone(), token, refusals.clone()));
     let settings = Arc::new(settings);
     let harbormaster = Router::new()
         .route("/codereview/new", post(harbormaster::accept))
-        .with_state((settings.clone(), throttle));
+        .with_state((settings.clone(), refusals));
     Router::new()
         .route("/__version__", get(dockerflow::version))
         .route("/__heartbeat__", get(dockerflow::heartbeat))
