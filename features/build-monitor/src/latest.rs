@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::civil::DateTime;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::BuildFinished;
@@ -111,21 +112,12 @@ fn replaces(new: &BuildFinished, old: &BuildFinished) -> bool {
     }
 }
 
-/// The timestamp `YYYYMMDDHHMMSS` of an event, for people.
+/// The timestamp `YYYYMMDDHHMMSS` of an event, for people. A text that is none stays as it came.
 pub(crate) fn readable(timestamp: &str) -> String {
-    let part = |from: usize, to: usize| timestamp.get(from..to);
-    let parts = (
-        part(0, 4),
-        part(4, 6),
-        part(6, 8),
-        part(8, 10),
-        part(10, 12),
-        part(12, 14),
-    );
-    let (Some(year), Some(month), Some(day), Some(hour), Some(minute), Some(second)) = parts else {
-        return timestamp.to_owned();
-    };
-    format!("{year}-{month}-{day} {hour}:{minute}:{second}")
+    DateTime::strptime("%Y%m%d%H%M%S", timestamp).map_or_else(
+        |_| timestamp.to_owned(),
+        |moment| moment.strftime("%F %T").to_string(),
+    )
 }
 
 #[cfg(test)]
@@ -183,6 +175,8 @@ mod tests {
     #[test]
     fn timestamp_is_formatted_for_people() {
         assert_eq!(readable("20261121025554"), "2026-11-21 02:55:54");
-        assert_eq!(readable("é"), "é");
+        for other in ["é", "", "20260230120000", "20261121", "20261121025554Z"] {
+            assert_eq!(readable(other), other);
+        }
     }
 }
