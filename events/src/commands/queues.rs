@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     admin, counted, print_json, print_pretty,
     table::{Table, span},
-    terminal::{Progress, confirm_drop},
+    terminal::{confirm_drop, progress},
 };
 use crate::cli::{Drain, MessageChoice, QueueAction, Queues};
 
@@ -207,11 +207,11 @@ fn remaining(report: &QueueReport) -> String {
 async fn drain(admin: &Admin, options: &Drain, json: bool) -> anyhow::Result<()> {
     let queue = &options.queue;
     let begun = SystemClock.now();
-    let mut progress = Progress::new();
+    let progress = progress();
     let report = loop {
         let report = admin.queue(queue).await?;
         let state = if report.paused { " is paused" } else { "" };
-        progress.show(&format!("{queue}{state}: {}", remaining(&report)));
+        progress.set_message(format!("{queue}{state}: {}", remaining(&report)));
         let waited = SystemClock.now().duration_since(begun).unsigned_abs();
         if report.depth.unfinished() == 0
             || options.timeout.is_some_and(|most| waited.as_secs() >= most)
@@ -220,7 +220,7 @@ async fn drain(admin: &Admin, options: &Drain, json: bool) -> anyhow::Result<()>
         }
         SystemClock.sleep(POLL).await;
     };
-    drop(progress);
+    progress.finish_and_clear();
     if json {
         print_json(&report)?;
     }

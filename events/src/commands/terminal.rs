@@ -1,8 +1,15 @@
 //! Confirmations and progress on the terminal, if there is one.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
+
+/// The interval at which progress is drawn while it does not change.
+pub(super) const TICK: Duration = Duration::from_millis(500);
 
 /// Asks for a confirmation before `what` is dropped, unless `yes` confirms it. Fails without a terminal and without `yes`.
 pub(super) fn confirm_drop(what: &str, yes: bool) -> anyhow::Result<()> {
@@ -57,30 +64,9 @@ fn confirm(question: &str, consequence: &str, participle: &str, yes: bool) -> an
     bail!("nothing was {participle}")
 }
 
-/// A line that is rewritten on a terminal while a command runs. Without a terminal nothing is printed.
-pub(super) struct Progress {
-    shown: bool,
-}
-
-impl Progress {
-    pub(super) fn new() -> Self {
-        Self { shown: false }
-    }
-
-    pub(super) fn show(&mut self, text: &str) {
-        let mut stderr = io::stderr();
-        if stderr.is_terminal() {
-            // Erase the rest of the line, which may have been longer. An error means that the terminal is gone.
-            let _ = write!(stderr, "\r{text}\x1b[K").and_then(|()| stderr.flush());
-            self.shown = true;
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown {
-            let _ = writeln!(io::stderr());
-        }
-    }
+/// A line of progress on a terminal, which is cleared when it is dropped. Without a terminal nothing is shown.
+pub(super) fn progress() -> ProgressBar {
+    let line = ProgressBar::new_spinner();
+    line.enable_steady_tick(TICK);
+    line
 }

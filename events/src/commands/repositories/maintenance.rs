@@ -95,17 +95,17 @@ async fn follow(
     name: &str,
     task: Task,
 ) -> anyhow::Result<std::convert::Infallible> {
-    let mut line = terminal::Progress::new();
+    let line = terminal::progress();
     let inventory = Inventory::new(settings, &Mercurial::new());
     loop {
         SystemClock.sleep(POLL).await;
-        if !std::io::stderr().is_terminal() {
+        if line.is_hidden() {
             continue;
         }
         let inventory = inventory.clone();
         let repository = name.to_owned();
         let reports = tokio::task::spawn_blocking(move || inventory.of(&repository)).await??;
-        line.show(&format!("{} of {name}: {}", task.name(), state(&reports)));
+        line.set_message(format!("{} of {name}: {}", task.name(), state(&reports)));
     }
 }
 

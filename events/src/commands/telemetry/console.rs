@@ -13,12 +13,10 @@ use runtime::sanitize;
 use runtime::{Clock, SystemClock};
 use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::commands::table::span;
+use crate::commands::{table::span, terminal::TICK};
 
 /// The interval of progress lines, where standard error is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// The interval at which the bar is drawn without progress.
-const TICK: Duration = Duration::from_millis(500);
 const BAR: &str = "{wide_bar} {line}";
 
 /// Writes log lines, pings and the bar so that they do not overwrite one another.
