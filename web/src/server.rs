@@ -1,4 +1,5 @@
-//! The HTTP server, with limits for which `axum::serve` has no settings.
+//! The HTTP server, with limits for which `axum::serve` has no settings. The alternatives, and why they do not fit:
+//! docs/design/decisions/0017-waiting-connections-are-evicted.md.
 
 use std::{
     convert::Infallible,
