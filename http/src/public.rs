@@ -190,6 +190,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::{HttpError, Limits};
 
     #[test]
     fn special_addresses_are_not_public() {
@@ -275,12 +276,10 @@ mod tests {
         let request = client
             .get(&url.parse().unwrap())
             .map_err(|refused| refused.host)?;
-        match request.send().await {
+        match crate::open(request, Limits::body(0)).await {
             Ok(response) => Ok(response.status().as_u16()),
-            Err(error) => Err(NotPublic::within(&error)
-                .expect("refused for its address")
-                .host
-                .clone()),
+            Err(HttpError::NotPublic(refusal)) => Err(refusal.host),
+            Err(error) => panic!("not refused for its address: {error}"),
         }
     }
 

@@ -67,6 +67,10 @@ pub async fn send(request: RequestBuilder, limits: Limits) -> Result<Response, H
 }
 
 /// Sends `request` once and returns the response when its head has arrived, with whatever status.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that sends http requests"
+)]
 pub async fn open(request: RequestBuilder, limits: Limits) -> Result<Incoming, HttpError> {
     let response = within(limits.silence, request.send()).await?;
     Ok(Incoming {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
+use http_client::Limits;
 use nix::sys::signal::Signal;
 use pulse::{PulseMessage, Routing};
 use runtime::{Clock, SystemClock};
@@ -450,7 +451,8 @@ async fn invalid_settings_end_monitor_with_reason(world: &World) {
 async fn served(process: &Process, path: &str) -> String {
     let url = format!("http://{}{path}", process.address().await);
     let http = http_client::client(Duration::from_secs(20)).unwrap();
-    http.get(url).send().await.unwrap().text().await.unwrap()
+    let sent = http_client::send(http.get(url), Limits::body(usize::MAX));
+    String::from_utf8_lossy(&sent.await.unwrap().body).into_owned()
 }
 
 async fn until_served(process: &Process, path: &str, expected: impl Fn(&str) -> bool) {

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use build::Phid;
+use http_client::HttpError;
 use runtime::{Clock, ManualClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use testkit::phabricator::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision};
 
-use crate::world::{http, start};
+use crate::world::{http, response_to, start};
 
 /// A build target that waits, and somebody who sends units to it.
 struct Line {
@@ -63,12 +64,11 @@ impl Line {
         let url = format!("{}api/{method}", self.fake.url());
         let request = self.http.post(url).form(&[("params", params.to_string())]);
         async move {
-            let answer = request.send().await.ok()?;
-            let status = answer.status().as_u16();
-            let body = answer.bytes().await.ok()?;
-            let code = serde_json::from_slice::<Value>(&body)
+            let answer = response_to(request).await.ok()?;
+            let code = answer
+                .json::<Value>()
                 .map_or(Value::Null, |body| body["error_code"].clone());
-            Some((status, code))
+            Some((answer.status.as_u16(), code))
         }
     }
 
@@ -76,6 +76,14 @@ impl Line {
     fn units(&self) -> usize {
         self.fake.target(&self.target).unwrap().units.len()
     }
+}
+
+async fn assert_refuses_connections(fake: &FakePhabricator) {
+    let error = response_to(http().post(fake.url().clone())).await.err();
+    assert!(
+        matches!(&error, Some(HttpError::Unreachable(cause)) if cause.is_connect()),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -177,14 +185,7 @@ async fn fake_refuses_connections_while_down_and_keeps_its_state() {
     line.fake.go_down().await.unwrap();
     // The connection that is open is of no use, and a new one is not to be had.
     assert_eq!(line.send().await, None);
-    assert!(
-        http()
-            .post(line.fake.url().clone())
-            .send()
-            .await
-            .unwrap_err()
-            .is_connect()
-    );
+    assert_refuses_connections(&line.fake).await;
     line.fake.go_down().await.unwrap();
     assert_eq!(line.units(), 1);
 
@@ -194,12 +195,5 @@ async fn fake_refuses_connections_while_down_and_keeps_its_state() {
     }
     assert_eq!(line.units(), 3);
     line.fake.go_down().await.unwrap();
-    assert!(
-        http()
-            .post(line.fake.url().clone())
-            .send()
-            .await
-            .unwrap_err()
-            .is_connect()
-    );
+    assert_refuses_connections(&line.fake).await;
 }

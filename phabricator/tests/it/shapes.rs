@@ -10,7 +10,7 @@ use url::form_urlencoded;
 use crate::{
     recorded::{REDACTED, Recorded, form_fields},
     stage::Stage,
-    world::http,
+    world::{http, response_to},
 };
 
 /// The methods that are used here. Each must be compared.
@@ -148,13 +148,8 @@ async fn replay(name: &str, recorded: Recorded, http: &reqwest::Client) -> Vec<S
         }
     };
     let url = format!("{}api/{}", stage.fake.url(), recorded.method);
-    let answer = http
-        .post(url)
-        .header("content-type", kind)
-        .body(body)
-        .send()
-        .await
-        .unwrap();
+    let request = http.post(url).header("content-type", kind).body(body);
+    let answer = response_to(request).await.unwrap();
 
     let mut differences = Vec::new();
     let mut compare = |what: &str, ours: &Value, theirs: &Value| {
@@ -164,24 +159,21 @@ async fn replay(name: &str, recorded: Recorded, http: &reqwest::Client) -> Vec<S
     };
     compare(
         "the status",
-        &json!(answer.status().as_u16()),
+        &json!(answer.status.as_u16()),
         &json!(recorded.http_status),
     );
     let media = |kind: &str| json!(kind.split(';').next());
-    let kind = answer.headers()["content-type"]
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let kind = answer.headers["content-type"].to_str().unwrap();
     compare(
         "the content type",
-        &media(&kind),
+        &media(kind),
         &media(&recorded.http_headers["Content-Type"]),
     );
     if recorded.response.is_null() {
         // A page for people.
         return differences;
     }
-    let answer: Value = answer.json().await.unwrap();
+    let answer: Value = answer.json().unwrap();
     let theirs: Value =
         serde_json::from_str(&without_subscribers(&recorded.response.to_string())).unwrap();
     compare("the code", &answer["error_code"], &theirs["error_code"]);

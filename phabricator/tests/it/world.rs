@@ -7,6 +7,7 @@ use build::{
     PatchContent, PatchSource, Phid, Source, eligibility::Rules,
 };
 use bus::{Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue};
+use http_client::{HttpError, Limits, Response};
 use jiff::Timestamp;
 use phabricator::{
     Auditor, BuildPages, Conduit, ConfiguredNames, Eligibility, NameResolver, Publisher,
@@ -39,6 +40,11 @@ pub(crate) fn start() -> Timestamp {
 
 pub(crate) fn http() -> reqwest::Client {
     http_client::client(Duration::from_secs(10)).unwrap()
+}
+
+/// Sends a request as it is and reads the whole response.
+pub(crate) async fn response_to(request: reqwest::RequestBuilder) -> Result<Response, HttpError> {
+    http_client::send(request, Limits::body(usize::MAX)).await
 }
 
 pub(crate) async fn fake() -> FakePhabricator {

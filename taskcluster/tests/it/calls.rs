@@ -8,7 +8,7 @@ use taskcluster::{
     model::{TaskDefinition, TaskState},
 };
 
-use crate::stage::{Stage, http};
+use crate::stage::{Stage, http, response_to};
 
 #[tokio::test]
 async fn hook_creates_a_task_or_none() {
@@ -220,9 +220,9 @@ async fn address_of_indexed_artifact_works_without_credentials() {
         "{place}"
     );
     for _ in 0..2 {
-        let answer = http().get(&place).send().await.unwrap();
-        assert_eq!(answer.status(), 303);
-        place = answer.headers()["location"].to_str().unwrap().to_owned();
+        let answer = response_to(http().get(&place)).await;
+        assert_eq!(answer.status, 303);
+        place = answer.headers["location"].to_str().unwrap().to_owned();
     }
     assert_eq!(place, "https://example.com/jobs");
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use taskcluster::{Taskcluster, model::TaskDefinition};
 use testkit::taskcluster::{FakeArtifact, FakeTaskcluster, TaskState};
 
-use crate::stage::{NOW, Signature, credentials, http};
+use crate::stage::{NOW, Signature, credentials, http, response_to};
 
 #[derive(Deserialize)]
 struct Recorded {
@@ -217,14 +217,14 @@ async fn send(
     if let Some(body) = body {
         sent = sent.header("content-type", "application/json").body(body);
     }
-    let answer = sent.send().await.unwrap();
-    let status = answer.status().as_u16();
+    let answer = response_to(sent).await;
+    let status = answer.status.as_u16();
     let headers = answer
-        .headers()
+        .headers
         .iter()
         .map(|(name, value)| (name.to_string(), json!(value.to_str().unwrap())));
     let headers = Value::Object(headers.collect());
-    let text = answer.text().await.unwrap();
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
     Answer {
         status,
         headers,

@@ -11,7 +11,7 @@ use serde_json::json;
 use taskcluster::{Credentials, TaskclusterError};
 use testkit::taskcluster::Client;
 
-use crate::stage::{NOW, Signature, Stage, client_credentials, http, payload_hash};
+use crate::stage::{NOW, Signature, Stage, client_credentials, http, payload_hash, response_to};
 
 /// A request of the crate `taskcluster` 114 as it was recorded, and npm hawk's verdict.
 #[derive(Deserialize)]
@@ -74,7 +74,8 @@ async fn fake_verifies_signatures_as_npm_hawk() {
         let request = request
             .header("content-type", "application/json")
             .body(body.unwrap_or_default());
-        let answer = request.send().await.unwrap().text().await.unwrap();
+        let answer = response_to(request).await.body;
+        let answer = String::from_utf8_lossy(&answer);
         assert_eq!(
             hawk.contains("Bad mac"),
             answer.contains("Unauthorized: Bad mac"),
@@ -107,14 +108,8 @@ async fn tampered_or_replayed_request_is_refused() {
             .post(url)
             .header("authorization", header)
             .header("content-type", "application/json");
-        let answer = request
-            .body(body)
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap();
+        let answer = response_to(request.body(body)).await.body;
+        let answer = String::from_utf8_lossy(&answer);
         answer.split("\\n").next().unwrap().to_owned()
     };
     let signed = |nonce, time| signature(time, nonce).header("POST", &hook, Some("{}"));

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use async_trait::async_trait;
 use aws_lc_rs::{digest, hmac};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use http_client::{Limits, Response};
 use jiff::Timestamp;
 use runtime::{Clock, ManualClock};
 use taskcluster::{Credentials, Taskcluster};
@@ -109,6 +110,12 @@ pub(crate) fn client_credentials(shown: testkit::taskcluster::Credentials) -> Cr
 
 pub(crate) fn http() -> reqwest::Client {
     http_client::client(Duration::from_secs(20)).unwrap()
+}
+
+/// Sends a request as it is and reads the whole response.
+pub(crate) async fn response_to(request: reqwest::RequestBuilder) -> Response {
+    let sent = http_client::send(request, Limits::body(usize::MAX));
+    sent.await.unwrap()
 }
 
 /// A Hawk signature, written after the protocol's description and not with the client's means.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use bus::{Bus, RedisBus};
+use http_client::Limits;
 use notify::Checked;
 use phabricator::Conduit;
 use runtime::{Clock, error_chain};
@@ -244,8 +245,9 @@ async fn channels(notifier: &Notifier, lines: &mut Lines) -> anyhow::Result<()> 
 
 /// Checks that a server answers, with any status below 500.
 async fn http(url: &url::Url) -> anyhow::Result<String> {
-    let response = http_client::client(REQUEST)?.get(url.clone()).send().await;
-    let status = response.map_err(reqwest::Error::without_url)?.status();
+    let request = http_client::client(REQUEST)?.get(url.clone());
+    // The body is not read.
+    let status = http_client::open(request, Limits::body(0)).await?.status();
     if status.is_server_error() {
         bail!("it answers with http status {status}");
     }

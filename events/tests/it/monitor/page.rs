@@ -9,20 +9,18 @@ pub(super) async fn newest_builds_are_served(world: &World) {
     let url = format!("http://{}", process.address().await);
     let http = http_client::client(Duration::from_secs(20)).unwrap();
     let get = async |path: &str, accept: &str| {
-        let response = http
-            .get(format!("{url}{path}"))
-            .header("accept", accept)
-            .send()
-            .await
-            .unwrap();
-        let headers = response.headers().clone();
+        let request = http.get(format!("{url}{path}")).header("accept", accept);
+        let sent = http_client::send(request, Limits::body(usize::MAX));
+        let response = sent.await.unwrap();
+        let body = String::from_utf8_lossy(&response.body).into_owned();
         let header = move |name: &str| {
-            headers
+            response
+                .headers
                 .get(name)
                 .map(|value| value.to_str().unwrap().to_owned())
                 .unwrap_or_default()
         };
-        (header, response.text().await.unwrap())
+        (header, body)
     };
     let (_, page) = get("/", "text/html").await;
     assert!(page.contains("No build has finished since then."), "{page}");

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use bus::{Backoff, Consumer, Depth, MemoryBus, Message, Policy, Producer, Queue, QueueAdmin};
+use http_client::{HttpError, Limits, Response};
 use jiff::Timestamp;
 use notify::{
     Channel, ChannelError, Channels, Digest, Dispatcher, Identities, Notification, Sender, Status,
@@ -341,6 +342,11 @@ pub(crate) fn credentials(fake: &FakeTaskcluster) -> Credentials {
 
 pub(crate) fn http() -> reqwest::Client {
     http_client::client(Duration::from_secs(10)).unwrap()
+}
+
+/// Sends a request as it is and reads the whole response.
+pub(crate) async fn response_to(request: reqwest::RequestBuilder) -> Result<Response, HttpError> {
+    http_client::send(request, Limits::body(usize::MAX)).await
 }
 
 /// What people read of a task with this name.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::Port;
 
-use crate::world::http;
+use crate::world::{http, response_to};
 
 /// The database that is made at start.
 const DATABASE: &str = "notify";
@@ -144,18 +144,16 @@ impl Influx {
         if self.login {
             request = request.basic_auth(USER, Some(PASSWORD));
         }
-        let answer = request.send().await.unwrap();
-        if answer.status().is_success() {
-            Some(answer.json().await.unwrap())
+        let answer = response_to(request).await.unwrap();
+        if answer.status.is_success() {
+            Some(answer.json().unwrap())
         } else {
             None
         }
     }
 
     async fn wait(&mut self) {
-        while http()
-            .get(format!("{}/ping", self.url()))
-            .send()
+        while response_to(http().get(format!("{}/ping", self.url())))
             .await
             .is_err()
         {

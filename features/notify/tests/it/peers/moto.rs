@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Response, header::AUTHORIZATION};
+use http_client::Response;
+use reqwest::header::AUTHORIZATION;
 use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
 use testkit::Port;
 
-use crate::world::http;
+use crate::world::{http, response_to};
 
 pub(crate) const REGION: &str = "us-west-2";
 /// How often it is looked whether it has started: an idle machine needs a second.
@@ -34,7 +35,8 @@ impl Moto {
     async fn until_up(&mut self) {
         for _ in 0..LOOKS {
             assert_eq!(self.server.try_wait().unwrap(), None, "moto has ended");
-            if http().get(self.address("/moto-api/")).send().await.is_ok() {
+            let request = http().get(self.address("/moto-api/"));
+            if response_to(request).await.is_ok() {
                 return;
             }
             SystemClock.sleep(Duration::from_millis(100)).await;
@@ -64,13 +66,9 @@ impl Moto {
 
     /// Makes it check the credentials of a call, and what they allow.
     pub(crate) async fn demand_credentials(&self) {
-        let answer = http()
-            .post(self.address("/moto-api/reset-auth"))
-            .body("0")
-            .send()
-            .await
-            .unwrap();
-        assert!(answer.status().is_success());
+        let request = http().post(self.address("/moto-api/reset-auth")).body("0");
+        let answer = response_to(request).await.unwrap();
+        assert!(answer.status.is_success());
     }
 
     /// A user who may do `action` and nothing else: the id of its access key, and the secret.
@@ -94,40 +92,29 @@ impl Moto {
 
     /// Calls a service that is spoken to by forms.
     pub(crate) async fn form(&self, service: &str, form: &[(&str, &str)]) -> String {
-        self.signed(http().post(self.endpoint()).form(form), service)
-            .await
-            .text()
-            .await
-            .unwrap()
+        let request = http().post(self.endpoint()).form(form);
+        let answer = self.signed(request, service).await;
+        String::from_utf8_lossy(&answer.body).into_owned()
     }
 
     /// A call with credentials that it does not check.
     pub(crate) async fn signed(&self, request: reqwest::RequestBuilder, service: &str) -> Response {
         let scope = format!("Credential=AKIATEST/20261121/{REGION}/{service}/aws4_request");
         let signature = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0");
-        let answer = request
-            .header(AUTHORIZATION, signature)
-            .send()
-            .await
-            .unwrap();
+        let request = request.header(AUTHORIZATION, signature);
+        let answer = response_to(request).await.unwrap();
         assert!(
-            answer.status().is_success(),
+            answer.status.is_success(),
             "{}",
-            answer.text().await.unwrap()
+            String::from_utf8_lossy(&answer.body)
         );
         answer
     }
 
     /// Everything of one kind that a service holds, as moto sees it.
     pub(crate) async fn held(&self, service: &str, kind: &str) -> Vec<Value> {
-        let data: Value = http()
-            .get(self.address("/moto-api/data.json"))
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let request = http().get(self.address("/moto-api/data.json"));
+        let data: Value = response_to(request).await.unwrap().json().unwrap();
         data[service][kind].as_array().cloned().unwrap_or_default()
     }
 }
