@@ -3,7 +3,8 @@
 //! A [`Consumer`] hands the messages of a [`Subscription`] to a [`Sink`], and reconnects after every outage. A [`Listener`]
 //! is the consumer whose sink stores messages on the bus, as its [`Route`]s say. It never waits for handlers, since
 //! PulseGuardian deletes a queue with more than 8,000 messages. A [`ManualAckConsumer`] leaves messages in the queue until
-//! their work is done. [`tail()`] shows the messages of an exchange, and a [`Publisher`] sends.
+//! their work is done, and ends with its connection; [`Sessions`] has the wait before the next one. [`tail()`] shows the
+//! messages of an exchange, and a [`Publisher`] sends.
 //!
 //! This crate knows neither Taskcluster nor Phabricator.
 
@@ -33,6 +34,7 @@ pub use manual_ack::ManualAckConsumer;
 pub use message::{PulseMessage, Routing, UnreadableBody};
 pub use publisher::Publisher;
 pub use route::Route;
+pub use sessions::{Begin, Sessions};
 pub use settings::{Address, AddressError, PulseSettings};
 pub use subscription::{Binding, Subscription};
 pub use tail::tail;

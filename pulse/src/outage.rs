@@ -39,6 +39,11 @@ impl<E> Outage<E> {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// The number of failures so far.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// The wait after the failures so far.
     pub(crate) fn backoff(&self, clock: &dyn Clock) -> Duration {
         BACKOFF.after(self.failures, clock)

@@ -16,7 +16,7 @@ const FLAPPING: u32 = 2;
 ///
 /// A server that accepts its users and then drops them (it runs short of memory, or a proxy stands before it) is away as
 /// much as one that does not answer.
-pub(crate) struct Sessions {
+pub struct Sessions {
     outage: Outage<PulseError>,
     /// The beginning of the current session.
     began: Option<Timestamp>,
@@ -30,14 +30,22 @@ pub(crate) struct Sessions {
 
 /// The beginning of a session.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Begin {
+pub struct Begin {
     /// There was a session or a try before.
-    pub(crate) again: bool,
-    pub(crate) should_log: bool,
+    pub again: bool,
+    /// Whether the beginning is to be logged: the sessions before it were not all short.
+    pub should_log: bool,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Sessions {
-    pub(crate) fn new() -> Self {
+    /// No session yet.
+    pub fn new() -> Self {
         Self {
             outage: Outage::new(),
             began: None,
@@ -52,7 +60,8 @@ impl Sessions {
         !self.tried && !self.any
     }
 
-    pub(crate) fn begin(&mut self, now: Timestamp) -> Begin {
+    /// Begins a session.
+    pub fn begin(&mut self, now: Timestamp) -> Begin {
         self.began = Some(now);
         let again = !self.is_first();
         (self.tried, self.any) = (true, true);
@@ -75,7 +84,7 @@ impl Sessions {
     }
 
     /// Ends the current session, with or without a failure.
-    pub(crate) fn end(&mut self, now: Timestamp) {
+    pub fn end(&mut self, now: Timestamp) {
         let Some(began) = self.began.take() else {
             return;
         };
@@ -87,9 +96,14 @@ impl Sessions {
     }
 
     /// Counts a failure of a session that [has ended](Self::end), or of a try to begin one. True if it is to be logged.
-    pub(crate) fn should_log(&mut self, error: &PulseError) -> bool {
+    pub fn should_log(&mut self, error: &PulseError) -> bool {
         self.tried = true;
         self.outage.should_log(error)
+    }
+
+    /// The number of failures since the last stable session.
+    pub fn failures(&self) -> u32 {
+        self.outage.failures()
     }
 
     /// Whether the first try shows a failure that only another setting ends. Later it is an outage: what has changed
@@ -99,7 +113,7 @@ impl Sessions {
     }
 
     /// The wait before the next try.
-    pub(crate) fn backoff(&self, clock: &dyn Clock) -> Duration {
+    pub fn backoff(&self, clock: &dyn Clock) -> Duration {
         self.outage.backoff(clock)
     }
 
@@ -162,6 +176,7 @@ mod tests {
             waits[0] == 0 && waits[..6].is_sorted() && waits[9] >= 27,
             "{waits:?}"
         );
+        assert_eq!(sessions.failures(), 10);
 
         // One session is stable, which is logged once.
         sessions.begin(clock.now());
@@ -170,6 +185,7 @@ mod tests {
         clock.advance(Duration::from_secs(60));
         sessions.end(clock.now());
         assert!(sessions.should_log(&lost()), "another outage");
+        assert_eq!(sessions.failures(), 1);
         assert_eq!(
             sessions.backoff(&clock).as_secs(),
             0,

@@ -291,6 +291,26 @@ async fn follow_survives_crash_of_rabbitmq_and_ends_at_a_signal() {
 }
 
 #[tokio::test]
+async fn connections_that_break_at_once_are_one_outage() {
+    let deployment = Deployment::with_queue().await;
+    let mut command = deployment.start(&["telemetry", "process-queue-messages", "--follow"], &[]);
+    command.until_logged("reading messages").await;
+    // RabbitMQ ends the command's subscription with its queue. The command declares the queue again.
+    let count = |text: &str, log: &str| log.matches(text).count();
+    deployment.rabbit.delete_queue(QUEUE).await.unwrap();
+    until("another connection", &command, || {
+        count("reading messages", &command.log()) == 2
+    })
+    .await;
+    deployment.rabbit.delete_queue(QUEUE).await.unwrap();
+    deployment.until_depth(0).await;
+    command.stop().await;
+    let log = command.log();
+    assert_eq!(count("cannot read from pulse", &log), 1, "{log}");
+    assert_eq!(count("reading messages", &log), 2, "{log}");
+}
+
+#[tokio::test]
 async fn bus_sends_every_ping_although_the_process_is_killed() {
     let deployment = Deployment::with_queue().await;
     let place = deployment.directory.path().join("redis");

@@ -9,8 +9,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use commit_telemetry::{OutageRetry, PushHandler, RetryError, TelemetryError};
 use futures::{StreamExt, stream, stream::FuturesUnordered};
-use pulse::{Delivery, ManualAckConsumer, PulseError, PulseMessage, Subscription};
-use runtime::{Attempts, Backoff, Clock, Shutdown, SystemClock, error_chain};
+use parking_lot::Mutex;
+use pulse::{Delivery, ManualAckConsumer, PulseError, PulseMessage, Sessions, Subscription};
+use runtime::{Clock, Shutdown, SystemClock, error_chain};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -27,13 +28,7 @@ const MAX_FAILURES: usize = 100;
 /// The most messages of a dry run. Pulse allows no longer queue.
 const MAX_PREVIEW: usize = 10_000;
 /// The tries to reconnect without `--follow`: they take five minutes.
-const RECONNECT_TRIES: u32 = 11;
-/// The waits between tries to reconnect.
-const RECONNECT_BACKOFF: Backoff = Backoff {
-    first: Duration::from_secs(1),
-    factor: 2,
-    cap: Duration::from_secs(60),
-};
+const RECONNECT_TRIES: u32 = 15;
 
 /// Runs `events telemetry process-queue-messages`.
 pub(super) async fn process(
@@ -69,6 +64,7 @@ pub(super) async fn process(
         shutdown: &shutdown,
         dead_letters: &dead_letters,
         options,
+        sessions: Mutex::default(),
     };
     let result = run.run().await;
     if let Some(statsd) = statsd {
@@ -136,6 +132,7 @@ struct Run<'a> {
     shutdown: &'a Shutdown,
     dead_letters: &'a DeadLetters,
     options: &'a ProcessQueueMessages,
+    sessions: Mutex<Sessions>,
 }
 
 /// The way of a message out of the queue.
@@ -156,14 +153,22 @@ struct Counts {
 impl Run<'_> {
     async fn run(&self) -> anyhow::Result<()> {
         // Wrong settings fail here, before any work.
-        let inbox = subscribe(self.pushes, PREFETCH).await?;
-        info!(
-            queue = self.pushes.queue,
-            "reading messages from {}", self.pushes.queue
-        );
+        let inbox = self.open().await?;
         let mut counts = Counts::default();
         let lost = self.read(inbox, &mut counts).await.err();
         counts.into_result(&self.dead_letters.name(), lost)
+    }
+
+    async fn open(&self) -> Result<ManualAckConsumer, PulseError> {
+        let inbox = subscribe(self.pushes, PREFETCH).await?;
+        let begin = self.sessions.lock().begin(SystemClock.now());
+        if begin.should_log {
+            info!(
+                queue = self.pushes.queue,
+                "reading messages from {}", self.pushes.queue
+            );
+        }
+        Ok(inbox)
     }
 
     /// Processes messages until the queue is empty, or a reason to stop.
@@ -272,37 +277,41 @@ impl Run<'_> {
         }
     }
 
-    /// Reconnects: without end with `--follow`, else with [`RECONNECT_TRIES`]. Pulse delivers the messages in flight again.
-    /// `None` during shutdown.
+    /// Reconnects: without end with `--follow`, else with [`RECONNECT_TRIES`]. A server that accepts connections and drops
+    /// them at once uses up tries too. Pulse delivers the messages in flight again. `None` during shutdown.
     async fn reconnect(&self, lost: PulseError) -> anyhow::Result<Option<ManualAckConsumer>> {
-        warn!(
-            error = error_chain(&lost),
-            "cannot read from pulse; reconnecting"
-        );
-        let attempts = Attempts {
-            most: if self.options.follow {
-                u32::MAX
-            } else {
-                RECONNECT_TRIES
-            },
-            waits: RECONNECT_BACKOFF,
-        };
-        let reconnecting = async {
-            // The first wait is for a server that accepts connections and drops them at once.
-            let wait = RECONNECT_BACKOFF.after(1, &SystemClock);
-            SystemClock.sleep(wait).await;
-            let connect = |_| subscribe(self.pushes, PREFETCH);
-            attempts
-                .run(&SystemClock, connect, |_| Some(Duration::ZERO))
-                .await
-        };
-        tokio::select! {
-            inbox = reconnecting => inbox.map(Some).map_err(|error| {
-                let doing = format!("cannot reconnect to pulse after {RECONNECT_TRIES} tries");
-                anyhow::Error::new(error).context(doing)
-            }),
-            () = self.shutdown.stopping() => Ok(None),
+        self.sessions.lock().end(SystemClock.now());
+        let mut error = lost;
+        loop {
+            let wait = self.failed(error)?;
+            let reconnecting = async {
+                SystemClock.sleep(wait).await;
+                self.open().await
+            };
+            error = tokio::select! {
+                inbox = reconnecting => match inbox {
+                    Ok(inbox) => return Ok(Some(inbox)),
+                    Err(error) => error,
+                },
+                () = self.shutdown.stopping() => return Ok(None),
+            };
         }
+    }
+
+    /// Counts a failure of the connection. Returns the wait before the next try, or an error if there is none.
+    fn failed(&self, error: PulseError) -> anyhow::Result<Duration> {
+        let mut sessions = self.sessions.lock();
+        if sessions.should_log(&error) {
+            warn!(
+                error = error_chain(&error),
+                "cannot read from pulse; reconnecting"
+            );
+        }
+        if !self.options.follow && sessions.failures() > RECONNECT_TRIES {
+            let doing = format!("cannot keep a connection to pulse after {RECONNECT_TRIES} tries");
+            return Err(anyhow::Error::new(error).context(doing));
+        }
+        Ok(sessions.backoff(&SystemClock))
     }
 }
 
@@ -356,13 +365,14 @@ mod tests {
             failed: 1,
             ..Counts::default()
         };
-        let lost = anyhow::anyhow!("connection refused").context("cannot reconnect to pulse");
+        let lost =
+            anyhow::anyhow!("connection refused").context("cannot keep a connection to pulse");
         let (_guard, log) = testkit::capture_logs();
         let error = counts.into_result("the file", Some(lost)).unwrap_err();
         assert!(log.text().contains("3 messages done"), "{}", log.text());
         assert_eq!(
             error.to_string(),
-            "cannot reconnect to pulse: connection refused; 1 message could not be processed: left in the queue for a later run"
+            "cannot keep a connection to pulse: connection refused; 1 message could not be processed: left in the queue for a later run"
         );
     }
 }
