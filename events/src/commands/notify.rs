@@ -162,15 +162,18 @@ fn ignored(task: &str, plan: &Plan) -> anyhow::Result<()> {
     if plan.omissions.iter().any(Omission::is_fault) {
         bail!("the definition of task {task} has faults; correct it");
     }
-    let is_ignored = |one: &&Omission| !matches!(one, Omission::Closed { .. });
-    match plan.omissions.iter().filter(is_ignored).count() {
-        0 => Ok(()),
-        count => bail!(
-            "{} of task {task} {} ignored; see above",
-            super::counted(count, "request"),
-            if count == 1 { "was" } else { "were" }
-        ),
+    if plan.omissions.contains(&Omission::Gone) {
+        bail!("taskcluster no longer has task {task}");
     }
+    let recipients: usize = plan.omissions.iter().map(Omission::recipients).sum();
+    if recipients > 0 {
+        bail!(
+            "{} of task {task} {} ignored; see above",
+            super::counted(recipients, "recipient"),
+            if recipients == 1 { "was" } else { "were" }
+        );
+    }
+    Ok(())
 }
 
 /// Prints the lines that a notifier would log.

@@ -364,7 +364,7 @@ async fn replay_previews_and_repeats_the_notifications_of_one_task() {
         assert!(
             err.contains("ignoring identity nobody: it is not in the identities file")
                 && err.ends_with(&format!(
-                    "1 request of task {unknown} was ignored; see above\n"
+                    "1 recipient of task {unknown} was ignored; see above\n"
                 )),
             "{err}"
         );

@@ -81,6 +81,15 @@ impl Omission {
         matches!(self, Self::Malformed { .. })
     }
 
+    /// The number of recipients that are left out: an unknown identity counts as one, and a task that is ignored as none.
+    pub fn recipients(&self) -> usize {
+        match self {
+            Self::UnknownIdentity { .. } => 1,
+            Self::TooMany { count, .. } => *count,
+            Self::Malformed { .. } | Self::Closed { .. } | Self::Gone => 0,
+        }
+    }
+
     /// Whether it is logged as a warning. Tasks also name channels of other deployments, which concern no operator here.
     fn is_warning(&self) -> bool {
         !matches!(self, Self::Closed { .. } | Self::Gone)

@@ -28,26 +28,30 @@ async fn dry_run_prints_messages_and_sends_nothing() {
 
 #[tokio::test]
 async fn dry_run_prints_everything_that_is_logged() {
-    for (section, expected, is_fault) in [
+    for (section, expected, is_fault, recipients) in [
         (
             json!({ "plugins": ["post"], "emails": "ann@example.com" }),
             "ignoring task: its notification section is malformed: invalid notification section at extra.notification.task-failed",
             true,
+            0,
         ),
         (
             json!({ "plugins": ["pigeon"] }),
             "ignoring channel pigeon: it is not enabled here",
             false,
+            0,
         ),
         (
             json!({ "plugins": ["post"], "ids": ["zoe"] }),
             "ignoring identity zoe: it is not in the identities file",
             false,
+            1,
         ),
         (
             json!({ "plugins": ["fax"], "emails": (0..60).map(|n| format!("{n}@x.org")).collect::<Vec<_>>() }),
             "ignoring 10 recipients on fax: the task names too many",
             false,
+            10,
         ),
     ] {
         let (_guard, logs) = capture_logs();
@@ -59,9 +63,11 @@ async fn dry_run_prints_everything_that_is_logged() {
         };
         assert!(omission.to_string().starts_with(expected), "{omission}");
         assert_eq!(
-            (omission.is_fault(), plan.task.as_str()),
-            (is_fault, task.as_str())
+            (omission.is_fault(), omission.recipients()),
+            (is_fault, recipients),
+            "{omission}"
         );
+        assert_eq!(plan.task, task);
         if plan.notifications.is_empty() {
             assert_eq!(preview(&world.channels, &plan), "nothing would be sent\n");
         }
