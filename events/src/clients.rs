@@ -132,5 +132,5 @@ fn url(name: &str, text: &str) -> anyhow::Result<Url> {
     let url = Url::parse(text)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https"));
-    url.with_context(|| format!("{name} is no http or https url"))
+    url.with_context(|| format!("{name} is not an http or https url"))
 }

@@ -153,7 +153,7 @@ impl HgClone {
         let tip = fs::read_to_string(directory.join(METADATA).join(SOURCE_TIP))
             .map_err(|error| clone.damaged(format!("it has no source tip: {error}")))?;
         if !text::is_hash(&tip) {
-            return Err(clone.damaged("its source tip is no changeset".to_owned()));
+            return Err(clone.damaged("its source tip is not a changeset".to_owned()));
         }
         locks::break_stale(directory).map_err(WorkerError::io(format!(
             "remove stale locks from the clone of {}",

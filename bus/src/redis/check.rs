@@ -37,10 +37,10 @@ fn wrong_kind(error: BusError) -> BusError {
     };
     match source.detail() {
         Some(detail) if detail.contains("cluster support disabled") => {
-            unfit("it is no node of a cluster: name it as redis://host:port")
+            unfit("it is not a node of a cluster: name it as redis://host:port")
         }
         _ if source.kind() == ErrorKind::InvalidClientConfig => unfit(
-            "it is no sentinel: name the sentinels, or name redis itself as redis://host:port",
+            "it is not a sentinel: name the sentinels, or name redis itself as redis://host:port",
         ),
         _ => error,
     }

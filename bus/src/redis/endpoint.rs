@@ -169,8 +169,12 @@ fn sentinel(
         }
     }
     if !database.is_empty() {
-        let unknown =
-            |_| RedisError::from((ErrorKind::InvalidClientConfig, "the database is no number"));
+        let unknown = |_| {
+            RedisError::from((
+                ErrorKind::InvalidClientConfig,
+                "the database is not a number",
+            ))
+        };
         builder = builder.set_client_to_redis_db(database.parse().map_err(unknown)?);
     }
     if tls {

@@ -153,7 +153,7 @@ impl NotifierConfig {
                 .map(Topic::from_str)
                 .collect::<Result<_, _>>();
             notify.topics = topics
-                .context("ROUTING_KEYS is no list of routing keys with colons between them")?;
+                .context("ROUTING_KEYS is not a list of routing keys with colons between them")?;
         }
         if let Some(queue) = environment("PULSE_QUEUE") {
             documented(notify.queue.is_some(), "notify.queue", "PULSE_QUEUE");

@@ -76,7 +76,7 @@ pub(super) fn sentry_dsn(keys: &Section<'_>) -> Option<SecretString> {
     if !observe::sentry::is_dsn(dsn.expose_secret()) {
         keys.advise(
             KEY,
-            "is no DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
+            "is not a DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
         );
         return None;
     }

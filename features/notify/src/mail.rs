@@ -150,7 +150,7 @@ impl MailWriter {
             .ok_or_else(|| ChannelError::HardBounce {
                 channel: self.channel,
                 recipient: one_line(recipient, MAX_RECIPIENT),
-                problem: "it is no mail address: write another one into the task's section"
+                problem: "it is not a mail address: write another one into the task's section"
                     .to_owned(),
             })?;
         let part = |kind, template| {

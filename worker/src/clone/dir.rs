@@ -162,7 +162,7 @@ impl CloneDir {
                     "{path} is a symbolic link, which is not followed"
                 ));
             }
-            Ok(_) => return Contents::Unreadable(format!("{path} is no directory")),
+            Ok(_) => return Contents::Unreadable(format!("{path} is not a directory")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Contents::Missing,
             Err(error) => return Contents::Unreadable(format!("cannot read {path}: {error}")),
         }

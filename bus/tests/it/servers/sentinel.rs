@@ -119,5 +119,5 @@ async fn sentinel_and_its_master_are_distinguished() {
     let master = sentinels.address().await.unwrap();
     options.url = format!("redis+sentinel://127.0.0.1:{master}/main").into();
     let refused = refusal(&options).await;
-    assert!(refused.contains("it is no sentinel"), "{refused}");
+    assert!(refused.contains("it is not a sentinel"), "{refused}");
 }

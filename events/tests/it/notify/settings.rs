@@ -219,7 +219,7 @@ async fn environment_alone_is_enough_and_unreachable_recipients_are_listed() {
     assert!(
         well && out.contains("smtp")
             && out.contains("nobody")
-            && out.contains("it is no mail address"),
+            && out.contains("it is not a mail address"),
         "{out}{err}"
     );
     let (well, _, err) = world.notify(&["unmute", "smtp", "somebody"]).await;

@@ -125,7 +125,7 @@ impl Channel for LogCollect {
             .strip_prefix("run ")
             .and_then(|run| run.parse().ok())
         else {
-            let problem = format!("{recipient} is no run of task {}", notification.task.id);
+            let problem = format!("{recipient} is not a run of task {}", notification.task.id);
             return Err(ChannelError::Refused {
                 channel: NAME,
                 problem,

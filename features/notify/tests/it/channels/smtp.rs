@@ -272,7 +272,7 @@ async fn malformed_address_is_not_sent_to_server() {
             "{recipient}: {error:?}"
         );
         assert!(
-            error.to_string().contains("it is no mail address"),
+            error.to_string().contains("it is not a mail address"),
             "{error}"
         );
         assert!(!error.to_string().contains('\n'), "{error}");

@@ -66,7 +66,7 @@ async fn unknown_recipient_is_muted_for_a_day_and_others_are_served() {
         "localhost:{} answered the recipient with 550 5.1.1 no such user",
         server.port()
     );
-    let unfit = "it is no mail address: write another one into the task's section";
+    let unfit = "it is not a mail address: write another one into the task's section";
     assert_eq!(told, [(ANN, refused.as_str()), ("nobody", unfit)]);
     assert!(
         logs.text().contains("muting recipient for a day"),
