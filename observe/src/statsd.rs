@@ -38,9 +38,9 @@ impl StatsD {
         })
     }
 
-    /// Increments the counter `name`.
-    pub fn count(&self, name: &str) {
-        self.send(&format!("{}.{name}:1|c", self.prefix));
+    /// Adds `count` to the counter `name`.
+    pub fn count(&self, name: &str, count: usize) {
+        self.send(&format!("{}.{name}:{count}|c", self.prefix));
     }
 
     /// Sends a duration as a timer: in seconds with a fraction, as Datadog's client does.
@@ -70,15 +70,15 @@ mod tests {
             .await
             .unwrap();
         let mut read = [0; 100];
-        statsd.count("job.items");
+        statsd.count("job.items", 3);
         let length = server.recv(&mut read).await.unwrap();
-        assert_eq!(&read[..length], b"commit_telemetry.job.items:1|c");
+        assert_eq!(&read[..length], b"commit_telemetry.job.items:3|c");
         statsd.time("job.time", Duration::from_millis(1250));
         let length = server.recv(&mut read).await.unwrap();
         assert_eq!(&read[..length], b"commit_telemetry.job.time:1.25|ms");
         drop(server);
         for _ in 0..1000 {
-            statsd.count("job.items");
+            statsd.count("job.items", 1);
         }
         assert!(StatsD::open("no such host", 8125, "x").await.is_err());
     }

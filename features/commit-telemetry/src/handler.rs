@@ -5,7 +5,7 @@
 //! same id, and the ingestion drops them.
 
 use async_trait::async_trait;
-use bus::{Context, Handler, Outcome, Retry, Retryable};
+use bus::{Cause, Context, Handler, Outcome, Retry, Retryable};
 use futures::{StreamExt, stream};
 use observe::statsd::StatsD;
 use pulse::PulseMessage;
@@ -39,7 +39,8 @@ impl PushHandler {
         }
     }
 
-    /// Counts changesets (`job.items`), and reports the duration of messages from the bus (`job.time`).
+    /// Counts the changesets of a push when it is done or given up (`job.items`), and reports the duration of messages from
+    /// the bus (`job.time`).
     pub fn with_statsd(self, statsd: StatsD) -> Self {
         Self {
             statsd: Some(statsd),
@@ -123,14 +124,24 @@ impl PushHandler {
         repository: &Repository,
         node: &Node,
     ) -> Result<(), TelemetryError> {
-        if let Some(statsd) = &self.statsd {
-            statsd.count("job.items");
-        }
         let ping = self.telemetry.ping_for(repository, node.as_str()).await?;
         self.telemetry.send(&ping).await?;
         let sent = self.telemetry.sends();
         debug!(%repository, %node, system = ?ping.review_system_used, sent, "made the ping of a changeset");
         Ok(())
+    }
+
+    fn count(&self, changesets: usize) {
+        if let Some(statsd) = &self.statsd {
+            statsd.count("job.items", changesets);
+        }
+    }
+
+    /// Counts the changesets of a push that is given up because of `failure`. If they were never listed, there are none.
+    pub fn count_given_up(&self, failure: &TelemetryError) {
+        if let TelemetryError::IncompletePush { changesets, .. } = failure {
+            self.count(*changesets);
+        }
     }
 
     /// Processes a message. `Ok` means that the ping of each of its changesets was accepted.
@@ -152,6 +163,7 @@ impl PushHandler {
         let changesets = nodes.len();
         let results = self.process_changesets(&repository, nodes).await;
         let Some((node, source)) = results.decisive else {
+            self.count(changesets);
             match self.telemetry.sends() {
                 true => info!(%repository, push, changesets, "sent the pings of a push"),
                 false => {
@@ -205,6 +217,18 @@ impl Handler<PulseMessage> for PushHandler {
         }
         result?;
         Ok(Outcome::Done)
+    }
+
+    async fn on_dead_letter(
+        &self,
+        _message: PulseMessage,
+        cause: Cause<'_, TelemetryError>,
+        _cx: &Context,
+    ) -> Result<(), TelemetryError> {
+        if let Some(failure) = cause.error() {
+            self.count_given_up(failure);
+        }
+        Ok(())
     }
 }
 

@@ -260,6 +260,7 @@ impl Run<'_> {
         let file = self.dead_letters.name();
         match self.dead_letters.add(&taken.message, &reason) {
             Ok(()) => {
+                self.handler.count_given_up(&failure);
                 error!(
                     file,
                     error = reason,

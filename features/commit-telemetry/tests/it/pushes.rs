@@ -1,9 +1,10 @@
 //! The path of a push from its message to its pings.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::UdpSocket, sync::Arc, time::Duration};
 
 use bus::{Backoff, Bus, Consumer, Depth, MemoryBus, Policy, Producer, Queue};
 use commit_telemetry::PushHandler;
+use observe::statsd::StatsD;
 use pulse::{PulseMessage, Routing};
 use runtime::ManualClock;
 use serde_json::{Value, json};
@@ -49,10 +50,17 @@ struct Stage {
 
 impl Stage {
     async fn start() -> Self {
+        Self::with_statsd(None).await
+    }
+
+    async fn with_statsd(statsd: Option<StatsD>) -> Self {
         let peers = Peers::start().await;
         let clock = Arc::new(ManualClock::new("2026-11-21T04:00:00Z".parse().unwrap()));
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        let handler = PushHandler::new(peers.telemetry(), peers.root.clone());
+        let mut handler = PushHandler::new(peers.telemetry(), peers.root.clone());
+        if let Some(statsd) = statsd {
+            handler = handler.with_statsd(statsd);
+        }
         Self {
             consumer: Consumer::new(bus.clone(), clock.clone(), PUSHES, handler),
             peers,
@@ -386,6 +394,40 @@ async fn permanently_missing_changeset_becomes_dead_letter() {
             .contains("no such changeset")
     );
     stage.assert_dead().await;
+}
+
+/// The counts of changesets that have arrived.
+fn counts(server: &UdpSocket) -> Vec<String> {
+    let mut counts = Vec::new();
+    let mut read = [0; 100];
+    while let Ok(length) = server.recv(&mut read) {
+        counts.push(String::from_utf8_lossy(&read[..length]).into_owned());
+    }
+    counts.retain(|line| line.contains("job.items"));
+    counts
+}
+
+#[tokio::test]
+async fn push_is_counted_once_when_it_is_done_or_given_up() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let port = server.local_addr().unwrap().port();
+    let statsd = StatsD::open("127.0.0.1", port, "telemetry").await.unwrap();
+    for failures in 1..=2 {
+        let stage = Stage::with_statsd(Some(statsd.clone())).await;
+        for _ in 0..failures {
+            stage.peers.fail("/json-rev/30b686e0", Fault::status(404));
+        }
+        stage.deliver(stage.message("changegroup-reviewed")).await;
+        stage.assert_delayed().await;
+        assert_eq!(counts(&server), [""; 0], "it will be retried");
+        stage.redeliver().await;
+        match failures {
+            1 => assert_eq!(stage.depth().await, Depth::default()),
+            _ => stage.assert_dead().await,
+        }
+        assert_eq!(counts(&server), ["telemetry.job.items:2|c"]);
+    }
 }
 
 #[tokio::test]
