@@ -9,9 +9,11 @@ use async_trait::async_trait;
 use build::{Build, BuildLog, BuildUpdate, PatchSource, Phid, PushGuard};
 use bus::{Cause, Context, Handler, Outcome, Requeue};
 use futures::future::join_all;
+use jiff::Timestamp;
+use runtime::Clock;
 use tracing::{debug, info};
 
-use self::delivery::{Delivery, seconds_since};
+use self::delivery::Delivery;
 use crate::{Settings, WorkerError, outcome::infra_failure, repository::Repository};
 
 /// Applies stacks and pushes them; see [`crate::Worker::handler`].
@@ -107,4 +109,8 @@ impl BuildHandler {
         let path = std::str::from_utf8(path).ok()?;
         self.settings.skippable_files.get(path).map(String::as_str)
     }
+}
+
+fn seconds_since(start: Timestamp, clock: &dyn Clock) -> f64 {
+    clock.now().duration_since(start).as_secs_f64()
 }

@@ -1,26 +1,26 @@
-//! The steps of a build, from top to bottom: validate → clone → base → apply → gate → push → outcome.
+//! The steps of a build, from top to bottom: validate → clone → base → apply → gate → push. The [settlement] follows.
 
-use std::{path::Path, sync::Arc, time::Duration};
+mod settlement;
+
+use std::{path::Path, sync::Arc};
 
 use build::{
-    BaseChoice, BaseReason, Build, BuildEventKind, BuildRecord, BuildUpdate, Ineligible,
-    PatchFailure, PatchSourceError, PushGuardError, Pushed, Skip, eligibility,
+    BaseChoice, BaseReason, Build, BuildRecord, Ineligible, PatchSourceError, PushGuardError,
+    eligibility,
 };
-use bus::{Context, Outcome, Retry, Retryable};
+use bus::{Context, Retry, Retryable};
 use jiff::Timestamp;
-use runtime::{Clock, error_chain};
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 
 use super::{BuildHandler, patches::Patches};
 use crate::{
     ProcessorTime, WorkerError,
     base::{self, Base, RecordedBase},
     clone::slot::Ready,
-    outcome::{NotPushed, infra_failure, patch_failure},
+    outcome::{NotPushed, patch_failure},
     patch::{ParsedPatch, path_tree::PathFilter, stack_size},
     processor_time,
     repository::Repository,
-    text,
     tree_status::TreeState,
     try_config,
     vcs::{ApplyError, Revision, Stack, StackPatch, TryConfig, VcsClone},
@@ -410,145 +410,4 @@ impl Delivery<'_> {
         info!(outcome = "pushed", "pushed {head} to {name}");
         Ok(())
     }
-
-    // ---- outcome
-
-    pub(super) async fn settle(
-        &self,
-        pushed: Result<PushedHead, NotPushed>,
-    ) -> Result<Outcome, WorkerError> {
-        let clock = self.cx.clock().as_ref();
-        let update = match pushed {
-            Ok(pushed) => self.pushed(pushed),
-            Err(NotPushed::Patch(failure)) => BuildUpdate::PatchFailed(PatchFailure {
-                seconds: seconds_since(self.started, clock),
-                ..*failure
-            }),
-            Err(NotPushed::Ineligible(over)) => self.ineligible(&over).await,
-            Err(NotPushed::Decided) => {
-                info!("skipping the push: the end of the build was decided meanwhile");
-                return Ok(Outcome::Done);
-            }
-            Err(NotPushed::Defer { after, reason }) => return Ok(Outcome::defer(after, reason)),
-            Err(NotPushed::Hold { after, reason }) => {
-                self.share_wait(after, &reason)?;
-                return Ok(Outcome::hold(after, reason));
-            }
-            Err(NotPushed::Ours(error)) => {
-                // The error is recorded with the words of the version control, which name files. So a private build
-                // ends here instead. For a deferred build, `wait` has checked that, or the error names no file.
-                match error.retry() {
-                    Retry::Hold(after) => {
-                        // The words of this error name files, which may be private.
-                        let reason = match &error {
-                            WorkerError::DiskFull { .. } => "our disk is full".to_owned(),
-                            error => error_chain(error),
-                        };
-                        self.share_wait(after, &reason)?;
-                        return Err(error);
-                    }
-                    Retry::Defer(_) => return Err(error),
-                    Retry::Backoff | Retry::After(_) | Retry::Never => {}
-                }
-                match self.worker.guard.check(self.build, clock.now()).await {
-                    Ok(Some(private @ Ineligible::Private(_))) => private.update(),
-                    _ => return Err(error),
-                }
-            }
-        };
-        match &update {
-            BuildUpdate::Skipped(skip) => {
-                info!(outcome = "skipped", "skipping the build: {}", skip.text);
-            }
-            BuildUpdate::Private => {
-                info!(outcome = "private", "the revision is not public any more")
-            }
-            BuildUpdate::PatchFailed(failure) => {
-                info!(
-                    outcome = "patch_failed",
-                    "the patch cannot be built: {}", failure.summary
-                );
-            }
-            BuildUpdate::InfraFailed(failure) => {
-                error!(
-                    outcome = "infra_failed",
-                    "the build failed on our side: {}", failure.summary
-                );
-            }
-            BuildUpdate::Working | BuildUpdate::Pushed(_) => {}
-        }
-        let log = &self.worker.log;
-        log.finish(self.cx, &self.build.request, self.record, update)?;
-        Ok(Outcome::Done)
-    }
-
-    /// Records the reason for which all builds of the repository wait.
-    fn share_wait(&self, after: Duration, reason: &str) -> Result<(), WorkerError> {
-        let repository = &self.build.request.repository;
-        let log = &self.worker.log;
-        Ok(log.hold(self.cx, repository, after, reason)?)
-    }
-
-    fn pushed(&self, pushed: PushedHead) -> BuildUpdate {
-        let PushedHead {
-            repository,
-            head: Revision { id: head },
-            base,
-        } = pushed;
-        let treeherder = self.worker.settings.treeherder_url.trim_end_matches('/');
-        BuildUpdate::Pushed(Box::new(Pushed {
-            treeherder_url: format!("{treeherder}/#/jobs?repo={repository}&revision={head}"),
-            revision: head,
-            patches: self.build.stack.len(),
-            revisions: self.build.revisions(),
-            abandoned: self.build.abandoned_below(),
-            landed: self.build.landed.clone(),
-            base,
-            seconds: seconds_since(self.started, self.cx.clock().as_ref()),
-        }))
-    }
-
-    /// The update for an ineligible build. That of an expired build names what it waited for.
-    async fn ineligible(&self, over: &Ineligible) -> BuildUpdate {
-        let request = &self.build.request;
-        let (Ineligible::Expired { allowed, .. }, Some(repository)) =
-            (over, self.worker.repositories.get(&request.repository))
-        else {
-            return over.update();
-        };
-        let hours = allowed.as_secs() / 3600;
-        let seconds = seconds_since(request.accepted_at, self.cx.clock().as_ref());
-        let events = self.record.events.iter().rev();
-        let mut waits = events.filter_map(|event| match &event.kind {
-            BuildEventKind::Deferred { blocker, .. } => Some(*blocker),
-            BuildEventKind::Failed { .. } => Some(None),
-            _ => None,
-        });
-        if !self.record.pushing
-            && let Some(blocker) = waits.next().flatten()
-        {
-            let failure = infra_failure::waited(blocker, repository.settings(), hours, seconds);
-            return BuildUpdate::InfraFailed(failure);
-        }
-        if !repository.is_ready().await {
-            let failure = infra_failure::never_ready(repository.settings(), hours, seconds);
-            return BuildUpdate::InfraFailed(failure);
-        }
-        let mut update = over.update();
-        if let BuildUpdate::Skipped(Skip { text, .. }) = &mut update
-            && let TreeState::Closed(reason) = repository.tree_state().await
-        {
-            // The reason is foreign text.
-            let reason = text::path(reason.as_bytes()).replace('`', "'");
-            let tree = &repository.settings().try_name;
-            text.push_str(&format!(
-                " The build waited for {tree}, which is closed: `{reason}`."
-            ));
-        }
-        update
-    }
-}
-
-pub(super) fn seconds_since(start: Timestamp, clock: &dyn Clock) -> f64 {
-    clock.now().duration_since(start).as_secs_f64()
 }
