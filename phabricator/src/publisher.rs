@@ -24,11 +24,13 @@
 //! page, and hides units that passed or were skipped.
 
 mod answer;
+mod call;
 mod remarkup;
 mod test_result;
 mod text;
 
 pub use answer::answer;
+pub(crate) use call::PUSHED_KEY;
 pub use test_result::TestResultPublisher;
 
 use std::time::Duration;
@@ -41,6 +43,7 @@ use bus::{
 use thiserror::Error;
 use tracing::{debug, error, info, warn};
 
+use self::call::{Link, PublishCall, calls_for};
 use crate::{
     BuildPages, Conduit, ConduitError,
     api::{MessageType, Unit},
@@ -50,15 +53,6 @@ use build::{
     Answer, BuildEventKind, BuildLog, BuildRecord, BuildUpdate, BuildUpdateMessage, Phid, Skip,
     SkipReason,
 };
-
-/// The key of the link to the jobs on Try. A target with this link was pushed.
-pub(crate) const PUSHED_KEY: &str = "treeherder";
-/// The name of that link on Phabricator.
-const PUSHED_NAME: &str = "CI (Treeherder) Jobs";
-/// The key of the link of a build that was not pushed.
-const WHY_KEY: &str = "code-review-why";
-/// The name of that link on Phabricator.
-const WHY_NAME: &str = "Why this was not built";
 
 /// The reason for deferring an answer that another delivery has claimed.
 const UNDER_WAY: &str =
@@ -107,21 +101,6 @@ impl Retryable for PublishError {
             Self::UnknownTarget(_) => Retry::Never,
         }
     }
-}
-
-/// A call that publishes a part of an update.
-#[derive(Debug, PartialEq)]
-enum PublishCall<'a> {
-    Message(MessageType, Option<Unit>),
-    Link(Link<'a>),
-}
-
-/// A link on a target.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Link<'a> {
-    key: &'static str,
-    name: &'static str,
-    url: &'a str,
 }
 
 /// The result of publishing a final update.
@@ -454,38 +433,6 @@ impl Handler<BuildUpdateMessage> for Publisher {
         }
         Ok(())
     }
-}
-
-/// The calls that publish an update, in order. `page` is the address that explains an end without a push.
-fn calls_for<'a>(update: &'a BuildUpdate, page: Option<&'a str>) -> Vec<PublishCall<'a>> {
-    let (kind, unit) = match update {
-        BuildUpdate::Working => return vec![PublishCall::Message(MessageType::Work, None)],
-        BuildUpdate::Pushed(pushed) => {
-            let link = Link {
-                key: PUSHED_KEY,
-                name: PUSHED_NAME,
-                url: &pushed.treeherder_url,
-            };
-            return vec![
-                PublishCall::Link(link),
-                PublishCall::Message(MessageType::Work, Some(text::applied(pushed))),
-            ];
-        }
-        BuildUpdate::PatchFailed(failure) => (MessageType::Fail, text::patch_failed(failure)),
-        BuildUpdate::InfraFailed(failure) => (MessageType::Fail, text::broken(failure)),
-        BuildUpdate::Skipped(skip) => (MessageType::Pass, text::skipped(&skip.text)),
-        BuildUpdate::Private => (MessageType::Pass, text::private()),
-    };
-    let link = page.map(|url| {
-        PublishCall::Link(Link {
-            key: WHY_KEY,
-            name: WHY_NAME,
-            url,
-        })
-    });
-    link.into_iter()
-        .chain([PublishCall::Message(kind, Some(unit))])
-        .collect()
 }
 
 /// The name of an update in logs.

@@ -1,6 +1,6 @@
 //! The answers on a build target, as records and commands show them.
 
-use super::{PublishCall, calls_for};
+use super::call::{PublishCall, calls_for};
 use build::{Answer, BuildUpdate};
 
 /// The answers that the [`super::Publisher`] sends for an update, in order, without the link to a page of the deployment.

@@ -1,0 +1,65 @@
+//! The calls that publish an update.
+
+use build::BuildUpdate;
+
+use super::text;
+use crate::api::{MessageType, Unit};
+
+/// The key of the link to the jobs on Try. A target with this link was pushed.
+pub(crate) const PUSHED_KEY: &str = "treeherder";
+/// The name of that link on Phabricator.
+const PUSHED_NAME: &str = "CI (Treeherder) Jobs";
+/// The key of the link of a build that was not pushed.
+const WHY_KEY: &str = "code-review-why";
+/// The name of that link on Phabricator.
+const WHY_NAME: &str = "Why this was not built";
+
+/// A call that publishes a part of an update.
+#[derive(Debug, PartialEq)]
+pub(super) enum PublishCall<'a> {
+    Message(MessageType, Option<Unit>),
+    Link(Link<'a>),
+}
+
+/// A link on a target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Link<'a> {
+    pub(super) key: &'static str,
+    pub(super) name: &'static str,
+    pub(super) url: &'a str,
+}
+
+/// The calls that publish an update, in order. `page` is the address that explains an end without a push.
+pub(super) fn calls_for<'a>(
+    update: &'a BuildUpdate,
+    page: Option<&'a str>,
+) -> Vec<PublishCall<'a>> {
+    let (kind, unit) = match update {
+        BuildUpdate::Working => return vec![PublishCall::Message(MessageType::Work, None)],
+        BuildUpdate::Pushed(pushed) => {
+            let link = Link {
+                key: PUSHED_KEY,
+                name: PUSHED_NAME,
+                url: &pushed.treeherder_url,
+            };
+            return vec![
+                PublishCall::Link(link),
+                PublishCall::Message(MessageType::Work, Some(text::applied(pushed))),
+            ];
+        }
+        BuildUpdate::PatchFailed(failure) => (MessageType::Fail, text::patch_failed(failure)),
+        BuildUpdate::InfraFailed(failure) => (MessageType::Fail, text::broken(failure)),
+        BuildUpdate::Skipped(skip) => (MessageType::Pass, text::skipped(&skip.text)),
+        BuildUpdate::Private => (MessageType::Pass, text::private()),
+    };
+    let link = page.map(|url| {
+        PublishCall::Link(Link {
+            key: WHY_KEY,
+            name: WHY_NAME,
+            url,
+        })
+    });
+    link.into_iter()
+        .chain([PublishCall::Message(kind, Some(unit))])
+        .collect()
+}
