@@ -1,5 +1,8 @@
 //! A configuration as a whole.
 
+mod roles;
+mod secrets;
+
 use worker::TryMode;
 
 use super::*;
@@ -270,23 +273,6 @@ fn limits_of_a_stack_can_be_set_and_are_those_of_the_worker_else() {
 }
 
 #[test]
-fn a_secret_that_can_be_guessed_is_warned_of_and_not_shown() {
-    for (secret, warned) in [
-        ("hunter2", true),
-        ("0123456789abcde", true),
-        ("0123456789abcdef", false),
-    ] {
-        let (_, faults) = Config::parse(&format!("{GOOD}  webhook_secret: {secret}\n"));
-        assert_eq!(
-            faults.to_string().contains("is shorter than 16 characters"),
-            warned,
-            "{faults}"
-        );
-        assert!(!faults.to_string().contains(secret));
-    }
-}
-
-#[test]
 fn a_build_plan_is_a_phid_of_its_kind() {
     let parse = |plan: &str| Config::parse(&format!("{GOOD}  build_plan_phid: {plan}\n"));
     let (config, _) = parse("PHID-HMCP-n3nisprxbb7ehv2lzdcb");
@@ -357,93 +343,6 @@ fn garbage_is_refused_with_a_line() {
 }
 
 #[test]
-fn the_web_server_requires_and_keeps_its_own_keys_alone() {
-    let small = "events:
-  webhook_secret: 0123456789abcdef
-  redis_namespace: review
-  docs_url: https://docs.example.com
-";
-    let (config, faults) = WebConfig::parse(small);
-    let config = config.unwrap_or_else(|| panic!("{faults}"));
-    assert_eq!(
-        (faults.to_string().as_str(), config.redis_namespace.as_str()),
-        ("", "review")
-    );
-    assert!(config.webhook_secret.is_some() && config.api_token.is_none());
-
-    let (config, faults) =
-        WebConfig::parse(&format!("{GOOD}  api_tokn: x\n  build_plan_phid: 7\n"));
-    assert!(
-        config.is_some(),
-        "what is wrong for another role is no fault of this one: {faults}"
-    );
-    let warnings: Vec<_> = faults.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        warnings,
-        [
-            "line 3: common.SENTRY_DSN: is not a DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
-            "line 9: events.public_url: is not set, nor is docs_url: a build that ends without a push has no link to the \
-             reason, which Phorge hides on the revision",
-            "line 9: events.webhook_secret: is not set: whoever reaches the port can start builds",
-            "line 22: events.api_tokn: unknown key, did you mean api_token?",
-        ]
-    );
-}
-
-#[test]
-fn a_worker_neither_requires_nor_keeps_the_secrets_of_the_web_server() {
-    let (config, faults) = Config::parse_worker(&format!("{GOOD}  api_token: 0123456789abcdef\n"));
-    let config = config.unwrap_or_else(|| panic!("{faults}"));
-    assert!(config.api_token.is_none() && config.webhook_secret.is_none());
-    assert!(
-        !faults.to_string().contains("webhook_secret") && !faults.to_string().contains("api_token"),
-        "{faults}"
-    );
-    assert!(config.phabricator.publish);
-}
-
-#[test]
-fn commands_of_operators_need_only_the_keys_that_they_use() {
-    let (records, faults) =
-        RecordsConfig::parse("events: {redis_namespace: x, build_retention: 2h, PHABRICATOR: 7}");
-    let records = records.unwrap_or_else(|| panic!("{faults}"));
-    assert_eq!(
-        (records.build_retention, records.redis_namespace.as_str()),
-        (Duration::from_secs(7200), "x")
-    );
-    assert_eq!((records.publish, faults.to_string().as_str()), (None, ""));
-    for (phabricator, publish) in [
-        ("{publish: true}", true),
-        ("{publish: no}", false),
-        ("{}", false),
-    ] {
-        let (records, _) = RecordsConfig::parse(&format!("events: {{PHABRICATOR: {phabricator}}}"));
-        assert_eq!(
-            records.and_then(|records| records.publish),
-            Some(publish),
-            "{phabricator}"
-        );
-    }
-    let (reports, faults) = ReportsConfig::parse("events: {admins: [ann@example.com]}");
-    assert_eq!(
-        (
-            reports.expect("it is right").triggers.admins.len(),
-            faults.to_string().as_str()
-        ),
-        (1, "")
-    );
-    let (clones, faults) =
-        MercurialConfig::parse("events: {repositories: [{name: a, url: b, try_url: c}]}");
-    assert_eq!(
-        (
-            clones.expect("it is right").repositories.len(),
-            faults.to_string().as_str()
-        ),
-        (1, "")
-    );
-}
-
-#[test]
 fn a_document_that_is_too_deep_or_too_long_is_refused_with_its_line() {
     let mut nested = "events:\n  a: ".to_owned();
     nested.push_str(&"{a: ".repeat(20_000));
@@ -475,61 +374,4 @@ fn a_document_that_is_too_deep_or_too_long_is_refused_with_its_line() {
         assert!(config.is_none());
         assert!(faults.to_string().contains(expected), "{faults}");
     }
-}
-
-#[test]
-fn secrets_without_tls_and_secrets_that_can_be_guessed_are_warned_of() {
-    let warnings = |text: &str| {
-        let (config, faults) = Config::parse(text);
-        assert!(config.is_some(), "{faults}");
-        faults.to_string()
-    };
-    let plain = warnings(&format!(
-        "{}  LANDO: {{url: 'http://lando.example.com'}}\n  api_token: t0ken\n  webhook_secret: changeme-changeme-changeme\n  \
-         pulse_url: amqp://pulse.example.com\n  pulse_user: us\n  pulse_password: x\n  \
-         notify: {{webhook: {{url: 'https://hooks.example', secret: short}}}}\n  \
-         taskcluster: {{root_url: 'http://taskcluster.example.com', client_id: c, access_token: t}}\n",
-        GOOD.replace("https://phabricator", "http://phabricator")
-            .replace("https://hg.example", "http://us:pw@hg.example"),
-    ));
-    for expected in [
-        "line 5: common.PHABRICATOR.url: speaks without TLS, so anybody on the way can read the api key: use TLS",
-        "line 14: events.repositories[0].url: speaks without TLS, so anybody on the way can read its password",
-        "line 22: events.LANDO.url: speaks without TLS, so anybody on the way can read the api key of Phabricator",
-        "line 23: events.api_token: is shorter than 16 characters: it can be guessed",
-        "line 24: events.webhook_secret: is a placeholder: it can be guessed",
-        "line 25: events.pulse_url: speaks without TLS, so anybody on the way can read the password",
-        "line 28: events.notify.webhook.secret: is shorter than 16 characters: it can be guessed",
-        "line 29: events.taskcluster.root_url: speaks without TLS, so anybody on the way can read what we sign and send",
-    ] {
-        assert!(plain.contains(expected), "{expected} in\n{plain}");
-    }
-    assert!(
-        !plain.contains("t0ken") && !plain.contains("us:pw"),
-        "{plain}"
-    );
-    let loopback = GOOD.replace("https://phabricator.example.com", "http://127.0.0.1:8080");
-    assert!(!warnings(&loopback).contains("without TLS"));
-}
-
-#[test]
-fn a_file_with_secrets_that_others_may_read_is_warned_of() {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("config.yml");
-    let warnings = |text: &str, mode: u32| {
-        std::fs::write(&path, text).expect("it is written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
-        let (_, faults) = load(&path, WebConfig::parse).unwrap_or_else(|error| panic!("{error}"));
-        faults.to_string()
-    };
-    let secret = "events: {webhook_secret: 0123456789abcdef, docs_url: 'https://docs.example.com'}";
-    for mode in [0o644, 0o640, 0o602] {
-        assert!(
-            warnings(secret, mode)
-                .contains(&format!("the file holds secrets, and its mode {mode:04o}"))
-        );
-    }
-    assert_eq!(warnings(secret, 0o600), "");
-    assert!(!warnings("events: {redis_namespace: x}", 0o644).contains("its mode"));
 }
