@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `--config=alias.x=!cmd` as an argument of its own | `HGPLAIN=+strictflags` | [`option_in_an_options_place_is_a_value`] |
 //! | the same behind a NUL in a field | `CommandServer` refuses NUL; it is replaced in messages and dropped from names | [`argument_with_a_nul_is_never_sent`], `it::stacks::no_field_of_a_build…` |
-//! | a revset, or `ffff…`, as a base | only 40 hex digits, in `id(…)` | `it::bases::default_revision_is_used…`, [`only_a_whole_hash_is_a_revision`] |
+//! | a revset, or `ffff…`, as a base | only 40 hex digits, in `id(…)` | `it::bases::substitute::default_revision_is_used…`, [`only_a_whole_hash_is_a_revision`] |
 //! | `.hg/hgrc`, `../x`, `/x`, `.hgsub`, … as a name | `patch::path` | `patch::path::tests::…`, `it::hostile::hostile_patches…` |
 //! | submodules, empty commits, lost binary files, two exports, mails | `patch` | `patch::tests::malformed_and_hostile_patches_are_refused`, `it::hostile::…` |
 //! | a file below a file or a symbolic link | `patch::path_tree` | `path_tree::tests::no_file_lies_below_another`, `it::hostile::…` |
@@ -21,9 +21,9 @@
 //! | a key that other users can read, or that is not removed | a directory 0700, a file 0600, removed on drop | `ssh::tests::…` |
 //! | patches, stacks and paths without end | `Limits`, `patch::path` | [`limits_are_those_of_the_contract`], `patch::tests::…`, `it::stacks::stack_that_is_too_large…` |
 //! | copies of large files, and binary files that compress well: gigabytes in the clone, in memory and on Try | `Limits::stack_bytes` | `stack_size::tests::…`, `it::greedy::copies…`, `it::greedy::binary_files…`, `it::greedy::stack…` |
-//! | hunks that fit nowhere or far away, searched for hours | `search`; processor time of the command server | `search::tests::…`, `it::greedy::hunks…`, `it::greedy::patches_that_take_too_long…` |
+//! | hunks that fit nowhere or far away, searched for hours | `search`; processor time of the command server | `search::tests::…`, `it::greedy::time::hunks…`, `it::greedy::time::patches_that_take_too_long…` |
 //! | lines, of which each becomes an object in memory | a limit of lines for each stack; memory of the command server | `it::greedy::empty_lines…`, `it::greedy::patch_that_takes_too_much_memory…` |
-//! | one author's builds that use up all of the time | processor time for each author, `processor_time` | `it::greedy::builds_of_an_author…` |
+//! | one author's builds that use up all of the time | processor time for each author, `processor_time` | `it::greedy::time::builds_of_an_author…` |
 //! | a Mercurial that breaks its protocol or hangs | `framing`, deadlines, process groups | `framing::tests::…`, `it::hostile_hg::…` |
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};

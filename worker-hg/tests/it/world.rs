@@ -1,13 +1,15 @@
 //! A source and a Try repository, a worker between them, and a queue with builds in front of it.
 
+mod builds;
 mod fakes;
+mod outcomes;
+mod processes;
 mod repo;
 mod template;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -15,20 +17,21 @@ use std::{
 use async_trait::async_trait;
 use build::{
     Build, BuildEventKind, BuildLog, BuildQueues, BuildRecord, BuildRequest, BuildUpdate,
-    BuildUpdateMessage, Diff, Patch, PatchFailure, PatchSource, Phid, Pushed, Revision, Source,
+    BuildUpdateMessage, PatchSource, Phid, Source,
 };
 use bus::{
     Backoff, Bus, BusError, Consumer, Context, Handler, MemoryBus, Message, MessageSelector,
     Outcome, Policy, Producer, Queue, Reserve, Settlement,
 };
-use jiff::Timestamp;
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use worker::{RepositorySettings, Settings, Worker};
 use worker_hg::Mercurial;
 
+pub use builds::{TestPatch, add, add_mode, change};
 pub use fakes::{Answer, Answers, Contents, KnownPatch};
+pub use processes::{hanging_hook, living_in_group};
 pub use repo::{Repo, hg, run_hg_with};
 use template::{copy_directory, template};
 
@@ -84,17 +87,6 @@ impl Handler<BuildRequest> for Loads {
         build_log().mark_loaded(cx, &self.0)?;
         Ok(Outcome::Done)
     }
-}
-
-/// A patch of a stack, with what it holds.
-#[derive(Clone)]
-pub struct TestPatch {
-    pub revision_id: u64,
-    pub diff: Diff,
-    pub author: Option<String>,
-    pub message: String,
-    pub content: Vec<u8>,
-    pub abandoned: bool,
 }
 
 struct Running {
@@ -458,147 +450,10 @@ impl World {
         let letters = self.bus.dead(&PUSH.spec(), "", 10).await.unwrap();
         letters.into_iter().map(|letter| letter.reason).collect()
     }
-
-    /// A build that must be pushed.
-    pub async fn pushed(&self, build: &Build) -> Pushed {
-        match self.build(build).await {
-            BuildUpdate::Pushed(pushed) => *pushed,
-            other => panic!(
-                "not pushed: {other:?}, dead letters: {:?}",
-                self.dead_letters().await
-            ),
-        }
-    }
-
-    /// A build that must fail by our fault: how often it was tried, and why it was given up, with the places and ports
-    /// of this run left out.
-    pub async fn failed(&self, build: &Build) -> String {
-        // Of several dead letters the newest is the one.
-        self.clock.advance(Duration::from_secs(1));
-        // It may have failed before, in another way.
-        self.die_before_the_end_is_recorded(build).await;
-        let BuildUpdate::InfraFailed(failure) = self.build(build).await else {
-            panic!("it did not fail")
-        };
-        assert!(
-            !failure.summary.contains("went wrong"),
-            "its author learns nothing: {failure:?}"
-        );
-        let letters = self.bus.dead(&PUSH.spec(), "", 10).await.unwrap();
-        let letter = letters
-            .iter()
-            .max_by_key(|letter| letter.died_at)
-            .expect("a dead letter");
-        let home = self.home.path().to_str().unwrap();
-        let address = &self.settings.repositories[0].try_url;
-        let port: String = address
-            .rsplit(':')
-            .next()
-            .unwrap()
-            .chars()
-            .take_while(char::is_ascii_digit)
-            .collect();
-        let mut reason = letter.reason.replace(home, "HOME");
-        if !port.is_empty() {
-            reason = reason.replace(&port, "PORT");
-        }
-        format!("{}: {reason}", letter.attempts)
-    }
-
-    /// A build that must fail by its patch's fault.
-    pub async fn patch_failed(&self, build: &Build) -> PatchFailure {
-        match self.build(build).await {
-            BuildUpdate::PatchFailed(failure) => failure,
-            other => panic!(
-                "not the patch's fault: {other:?}, dead letters: {:?}",
-                self.dead_letters().await
-            ),
-        }
-    }
-
-    /// A patch for revision `D<number>`, made on the source's newest changeset.
-    pub fn patch(&self, number: u64, content: impl Into<Vec<u8>>) -> TestPatch {
-        TestPatch {
-            revision_id: number,
-            diff: Diff {
-                id: number + 1000,
-                phid: phid(&format!("PHID-DIFF-{number}")),
-                created_at: "2026-11-21T11:00:00Z".parse().unwrap(),
-                base: Some(self.source.tip()),
-            },
-            author: Some("Ada <ada@example.org>".to_owned()),
-            message: format!("Bug {number} - Do it"),
-            content: content.into(),
-            abandoned: false,
-        }
-    }
-
-    /// A build of a stack, for the revision of its last patch.
-    pub fn build_of(&self, stack: Vec<TestPatch>) -> Build {
-        let mut known = self.contents.known.lock();
-        let keep = |patch: TestPatch| {
-            let content = KnownPatch {
-                author: patch.author,
-                message: patch.message,
-                content: patch.content,
-            };
-            known.insert(patch.diff.id, content);
-            Patch {
-                revision_id: patch.revision_id,
-                diff: patch.diff,
-                message: None,
-                abandoned: patch.abandoned,
-            }
-        };
-        let stack: Vec<Patch> = stack.into_iter().map(keep).collect();
-        let top = stack.last().expect("a patch").clone();
-        Build {
-            request: BuildRequest {
-                target: phid(&format!("PHID-HMBT-{}", top.revision_id)),
-                diff_id: top.diff.id,
-                repository: phid("PHID-REPO-central"),
-                revision_id: top.revision_id,
-                accepted_at: Timestamp::UNIX_EPOCH,
-            },
-            revision: Revision {
-                id: top.revision_id,
-                phid: phid(&format!("PHID-DREV-{}", top.revision_id)),
-                url: format!("https://phabricator.example.org/D{}", top.revision_id),
-                author: phid("PHID-USER-ada"),
-                reviewers: Vec::new(),
-            },
-            diff: top.diff,
-            stack,
-            landed: Vec::new(),
-        }
-    }
-
-    /// A build of one patch that can be applied.
-    pub fn simple_build(&self, number: u64) -> Build {
-        self.build_of(vec![self.patch(number, add("new.txt", "hello"))])
-    }
 }
 
 pub fn phid(text: &str) -> Phid {
     Phid::parse(text).unwrap()
-}
-
-/// A git patch that adds a file of one line.
-pub fn add(path: &str, line: &str) -> String {
-    add_mode(path, line, "100644")
-}
-
-pub fn add_mode(path: &str, line: &str, mode: &str) -> String {
-    format!(
-        "diff --git a/{path} b/{path}\nnew file mode {mode}\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+{line}\n\\ No newline at end of file\n"
-    )
-}
-
-/// A git patch that changes line 5 of `hello.txt`.
-pub fn change(from: &str, to: &str) -> String {
-    format!(
-        "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -4,3 +4,3 @@\n line 4\n-{from}\n+{to}\n line 6\n"
-    )
 }
 
 pub fn fixture(name: &str) -> Vec<u8> {
@@ -624,29 +479,4 @@ pub async fn until(what: &str, is_so: impl Fn() -> bool) {
         SystemClock.sleep(Duration::from_millis(10)).await;
     }
     panic!("waited in vain for {what}");
-}
-
-/// A hook that says in the file `note` which process group it is in, and then does not end.
-pub fn hanging_hook(note: &Path) -> String {
-    // The note appears whole, by renaming.
-    let note = note.display();
-    format!("ps -o pgid= -p $$ > {note}.new && mv {note}.new {note} && sleep 1000")
-}
-
-/// The processes of the group that a hanging hook noted. Killed ones that only wait for their parent don't count.
-pub fn living_in_group(note: &Path) -> Vec<String> {
-    let group = fs::read_to_string(note).unwrap().trim().to_owned();
-    let processes = Command::new("ps")
-        .args(["-eo", "pgid=,stat=,args="])
-        .output()
-        .unwrap()
-        .stdout;
-    let processes = String::from_utf8_lossy(&processes).into_owned();
-    let fields = |line: &str| {
-        line.split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let lives = |line: &&str| matches!(fields(line).as_slice(), [pgid, stat, ..] if *pgid == group && !stat.starts_with('Z'));
-    processes.lines().filter(lives).map(str::to_owned).collect()
 }
