@@ -1,5 +1,6 @@
 //! What is read on a build target in the end.
 
+mod outages;
 mod repeats;
 
 use build::{
@@ -9,7 +10,7 @@ use build::{
 use phabricator::BuildPages;
 use runtime::Clock;
 use serde_json::json;
-use testkit::phabricator::{Artifact, EVERY_METHOD, Fault, TargetStatus};
+use testkit::phabricator::{Artifact, Fault, TargetStatus};
 
 use crate::world::{World, capture_logs, conduit};
 
@@ -252,18 +253,6 @@ async fn requeued_dead_answer_is_published() {
 }
 
 #[tokio::test]
-async fn answer_waits_while_phabricator_is_down() {
-    let world = World::new().await;
-    let request = world.request(world.create("revision").diff.id);
-    world
-        .fake
-        .fail_next("harbormaster.createartifact", 3, &Fault::Status(503));
-    world.publish(&request, &pushed(None)).await;
-    assert!(world.target(&request).artifacts.is_empty());
-    assert_eq!(world.results().await.delayed, 1);
-}
-
-#[tokio::test]
 async fn nothing_is_published_when_publish_is_false() {
     let (_guard, logs) = capture_logs();
     let world = World::with(|_| {}, false).await;
@@ -348,54 +337,6 @@ async fn first_decided_end_is_published() {
             world.target(&request).units.len()
         ),
         (TargetStatus::Failed, 1)
-    );
-}
-
-/// However long it takes: the operators are told, and no build is to blame.
-#[tokio::test]
-async fn answers_and_builds_are_deferred_while_the_token_is_rejected() {
-    let (_guard, logs) = capture_logs();
-    let world = World::new().await;
-    let request = world.request(world.create("revision").diff.id);
-    world
-        .fake
-        .fail_until_mended(EVERY_METHOD, &Fault::Refuse("ERR-INVALID-AUTH"));
-    world.publish(&request, &patch_failed()).await;
-    world.build(&world.create("another")).await;
-    world.work().await;
-    for _ in 0..100 {
-        world.advance(1800);
-        assert_eq!((world.work().await, world.tell().await), (1, 1));
-    }
-    assert_eq!(
-        (
-            world.requests().await.unfinished(),
-            world.results().await.unfinished()
-        ),
-        (1, 1)
-    );
-    assert_eq!(
-        logs.text()
-            .matches("does not accept the api token: builds are deferred")
-            .count(),
-        1,
-        "{}",
-        logs.text()
-    );
-    world.fake.mend();
-    world.advance(60);
-    world.tell().await;
-    world.work().await;
-    assert_eq!(world.target(&request).status, TargetStatus::Failed);
-    assert_eq!(
-        world.updates().await.len(),
-        1,
-        "the build is checked again, and has expired by now"
-    );
-    assert!(
-        logs.text().contains("accepts the api token again"),
-        "{}",
-        logs.text()
     );
 }
 
