@@ -65,9 +65,5 @@ async fn log_lines_of_a_delivery_show_its_build_once() {
 
 #[test]
 fn docs_show_the_example_as_it_is_compiled() {
-    let page = include_str!("../../../docs/extend/queue.md");
-    assert!(
-        page.contains(include_str!("example.rs")),
-        "docs/extend/queue.md and bus/tests/it/example.rs differ"
-    );
+    testkit::assert_page_shows("docs/extend/queue.md", "bus/tests/it/example.rs");
 }

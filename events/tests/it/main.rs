@@ -12,6 +12,7 @@ mod command_documentation;
 mod command_line;
 mod commands;
 mod deferred_builds;
+mod docs;
 mod ends;
 mod interrupted;
 mod monitor;

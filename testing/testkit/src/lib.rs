@@ -1,11 +1,13 @@
 //! What tests, benchmarks and the demo work with: fakes of Phabricator and Taskcluster, real servers as child processes,
-//! repositories, and the capture of what is logged. No program that is deployed has it.
+//! repositories, the capture of what is logged, and the check that a page shows code as it is compiled. No program that is
+//! deployed has it.
 //!
 //! A server ends with its value. Everything that can fail returns an error or panics in the words of the test's fault.
 
 mod fake;
 mod hgweb;
 mod logs;
+mod pages;
 pub mod phabricator;
 mod port;
 mod process;
@@ -20,6 +22,7 @@ pub use self::{
     fake::Fake,
     hgweb::HgWeb,
     logs::{CaptureGuard, Logs, capture_logs},
+    pages::assert_page_shows,
     port::Port,
     rabbit::RabbitServer,
     redis::{Move, RedisCluster, RedisSentinels, RedisServer},

@@ -100,11 +100,9 @@ fn docs_list_every_status_and_template() {
 
 #[test]
 fn channel_in_docs_equals_compiled_one() {
-    let page = page("extend/channel.md");
-    let here = include_str!("docs/logbook.rs");
-    assert!(
-        code(&page, "rust") == here,
-        "docs/extend/channel.md and tests/it/docs/logbook.rs differ"
+    testkit::assert_page_shows(
+        "docs/extend/channel.md",
+        "features/notify/tests/it/docs/logbook.rs",
     );
 }
 
