@@ -1,11 +1,12 @@
 //! Checks what neither the compiler nor clippy knows of this workspace: which crate may import which, that modules do not
-//! import each other in circles, how their files are named, which words are not written, and that links of pages lead somewhere.
-//! `./dev lint` runs it in the workspace's directory.
+//! import each other in circles, how their files are named, which words are not written, that links of pages lead
+//! somewhere, and that keys and metrics are on a page. `./dev lint` runs it in the workspace's directory.
 
 mod layers;
 mod links;
 mod markdown;
 mod modules;
+mod names;
 mod phrases;
 mod sources;
 
@@ -22,6 +23,7 @@ fn main() -> anyhow::Result<ExitCode> {
     faults.extend(modules::misnamed(root)?);
     faults.extend(phrases::faults(root)?);
     faults.extend(links::faults(root)?);
+    faults.extend(names::faults(root)?);
     for fault in &faults {
         println!("{fault}");
     }

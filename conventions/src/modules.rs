@@ -181,7 +181,7 @@ fn firsts(list: TokenStream, names: &mut BTreeSet<String>) {
 }
 
 /// The length of a module that only tests have, if these tokens begin with one: `#[cfg(test)] mod name {…}`.
-fn test_module(tokens: &[TokenTree]) -> Option<usize> {
+pub(crate) fn test_module(tokens: &[TokenTree]) -> Option<usize> {
     let [
         TokenTree::Punct(hash),
         TokenTree::Group(attribute),
