@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod docs;
 mod forwarding;
 mod manual_ack;
 mod outages;
