@@ -9,6 +9,7 @@
 
 mod bases;
 mod crashes;
+mod docs;
 mod full_disk;
 mod greedy;
 mod hostile;

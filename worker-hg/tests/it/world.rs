@@ -26,7 +26,7 @@ use bus::{
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use worker::{RepositorySettings, Settings, Worker};
+use worker::{RepositorySettings, Settings, Worker, vcs::Vcs};
 use worker_hg::Mercurial;
 
 pub use builds::{TestPatch, add, add_mode, change};
@@ -60,6 +60,8 @@ pub struct World {
     pub settings: Settings,
     /// The program of Mercurial.
     pub hg: PathBuf,
+    /// The version control, if that is not Mercurial itself.
+    pub vcs: Option<Arc<dyn Vcs>>,
     pub clock: Arc<ManualClock>,
     pub phabricator: Arc<Answers>,
     pub contents: Arc<Contents>,
@@ -127,6 +129,7 @@ impl World {
             try_repo,
             settings,
             hg: PathBuf::from("hg"),
+            vcs: None,
             clock,
             phabricator: Arc::default(),
             contents: Arc::default(),
@@ -158,9 +161,13 @@ impl World {
             Some(source) => Arc::clone(source),
             None => Arc::clone(&self.contents) as Arc<dyn PatchSource>,
         };
+        let vcs = match &self.vcs {
+            Some(vcs) => Arc::clone(vcs),
+            None => Arc::new(Mercurial::with_program(&self.hg)) as Arc<dyn Vcs>,
+        };
         Worker::new(
             self.settings.clone(),
-            Arc::new(Mercurial::with_program(&self.hg)),
+            vcs,
             build_log(),
             guard,
             patches,
