@@ -251,7 +251,8 @@ impl Rules {
     }
 }
 
-/// [`Ineligible::Expired`] when `diff`, created at `created_at`, is older than `allowed`. A time in the future is no age.
+/// [`Ineligible::Expired`] when `diff`, created at `created_at`, is older than `allowed`. A diff from the future has no
+/// age.
 pub fn expired(
     diff: u64,
     created_at: Timestamp,

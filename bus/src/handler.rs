@@ -19,7 +19,7 @@ pub trait Handler<M: Message>: Send + Sync + 'static {
     /// Handles one message. The bus stores the messages that it sends through `cx` in the step that settles the delivery,
     /// or not at all.
     ///
-    /// A message whose time has not come is deferred ([`Outcome::Defer`]); that is no error. After
+    /// A message whose time has not come is deferred ([`Outcome::Defer`]); that is not an error. After
     /// [`Context::cancelled`] the handler has about two seconds to end its child processes and return.
     async fn handle(&self, message: M, cx: &Context) -> Result<Outcome, Self::Error>;
 

@@ -9,7 +9,7 @@
 //! So a message whose last two deliveries were not settled ([`crate::POISON_SUSPECT_DELIVERIES`]) is suspected of being
 //! poison: a suspect. The backend delivers a suspect alone, and its consumer requests isolation: every consumer on this bus
 //! (that is, in this process) stops reserving and settles its messages in flight. Then the suspect is handled, and then all
-//! go on. If the process dies meanwhile, only the suspect counts an unsettled delivery. A suspect that is no poison
+//! go on. If the process dies meanwhile, only the suspect counts an unsettled delivery. A suspect that is not a poison
 //! message is settled, and its count begins again.
 //!
 //! Two suspects at once would die together again. So the second is released, and delivered when the first is done. Other

@@ -115,7 +115,7 @@ pub struct DeadLetter {
 pub enum DeadLetterPayload {
     /// An envelope.
     Message(Envelope),
-    /// Bytes that are no envelope.
+    /// Bytes that are not an envelope.
     Unreadable(Vec<u8>),
 }
 

@@ -101,8 +101,8 @@ impl RedisBus {
 
     /// Checks that the bus can use the server. Returns warnings about settings that work and may lose messages.
     ///
-    /// [`BusError::Unfit`] when the server is too old, is no master, or evicts keys when its memory is full, and when the
-    /// url is for another kind of server.
+    /// [`BusError::Unfit`] when the server is too old, is not a master, or evicts keys when its memory is full, and when
+    /// the url is for another kind of server.
     pub async fn check(&self) -> Result<Vec<String>, BusError> {
         check::check(&self.connections).await
     }

@@ -231,7 +231,7 @@ impl Worker {
                 let why = RequeueReason::Deferred(&reason);
                 Box::pin(self.defer(delivery, why, after, cx)).await
             }
-            // The failure of a cancelled handler is no failure of the message.
+            // The failure of a cancelled handler is not a failure of the message.
             Err(_) if cx.shutdown().is_cancelled() => Settlement::Release,
             Err(failed) => Box::pin(self.classify(delivery, failed, cx)).await,
         }

@@ -47,12 +47,12 @@ where
 }
 
 /// Prints a line of output, without control characters for the terminal: a part of it may be foreign text. A reader that
-/// closes the pipe (`| head`) is no failure.
+/// closes the pipe (`| head`) is not a failure.
 pub fn print(line: &str) -> anyhow::Result<()> {
     write(format!("{}\n", runtime::sanitize::plain(line)).as_bytes())
 }
 
-/// Writes to standard output. A closed pipe is no error.
+/// Writes to standard output. A closed pipe is not an error.
 fn write(output: &[u8]) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(output) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -66,7 +66,7 @@ pub enum HttpError {
         /// The HTTP status.
         status: u16,
     },
-    /// Any other status that is no success of this request.
+    /// Any other status that is not a success of this request.
     #[error("the server responded with the unexpected http status {status}")]
     Rejected {
         /// The HTTP status.
@@ -87,7 +87,7 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// The error of a status that is no success; `None` for 2xx.
+    /// The error of a status that is not a success; `None` for 2xx.
     pub fn of_status(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
         let retry_after = retry_after(headers);
         match status.as_u16() {

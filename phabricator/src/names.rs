@@ -83,7 +83,8 @@ impl ConfiguredNames {
 }
 
 impl NameResolver {
-    /// Resolves `names` on Phabricator. A name that Phabricator does not know is no error; see [`NameResolver::unknown`].
+    /// Resolves `names` on Phabricator. A name that Phabricator does not know is not an error; see
+    /// [`NameResolver::unknown`].
     pub async fn load(conduit: &Conduit, names: ConfiguredNames) -> Result<Self, ConduitError> {
         let known = names.look_up(conduit).await?;
         Ok(Self {

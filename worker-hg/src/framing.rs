@@ -48,7 +48,7 @@ pub enum FramingError {
     /// A channel that may not be ignored.
     #[error("it used the unknown channel {0:#04x}")]
     Channel(u8),
-    /// A result that is no number.
+    /// A result that is not a number.
     #[error("its result has {0} bytes instead of 4")]
     Result(u32),
     /// More output than a command may have.

@@ -1,5 +1,5 @@
-//! The errors of the worker, and whether a retry can help. A patch that cannot be applied is no error but an outcome:
-//! see `vcs::Rejection`.
+//! The errors of the worker, and whether a retry can help. A patch that cannot be applied is an outcome and not an
+//! error: see `vcs::Rejection`.
 
 use std::{io, path::PathBuf, time::Duration};
 

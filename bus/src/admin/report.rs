@@ -106,7 +106,7 @@ pub struct DeadLetterContents {
     pub contents: Contents,
 }
 
-/// The parts of an envelope. Bytes that are no envelope have only a length and a body.
+/// The parts of an envelope. Bytes that are not an envelope have only a length and a body.
 #[derive(Debug, Clone, Serialize)]
 pub struct Contents {
     /// `None` in a queue without partitions.

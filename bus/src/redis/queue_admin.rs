@@ -87,7 +87,7 @@ impl RedisBus {
             let (place, beside, count, found) = self.run(doing, &step).await?;
             total += count;
             bytes += found.iter().map(|found| found.3.len()).sum::<usize>();
-            // An entry that is no envelope becomes a dead letter when it is reserved.
+            // An entry that is not an envelope becomes a dead letter when it is reserved.
             messages.extend(found.into_iter().filter_map(queued_message));
             if place.is_empty() {
                 break;

@@ -84,7 +84,7 @@ impl RedisBus {
         }
     }
 
-    /// Makes deliveries of reserved entries. An entry that is no envelope becomes a dead letter.
+    /// Makes deliveries of reserved entries. An entry that is not an envelope becomes a dead letter.
     async fn leases(&self, queue: &QueueSpec, reserved: Vec<RawEntry>) -> Vec<Delivery> {
         let mut deliveries = Vec::with_capacity(reserved.len());
         for RawEntry {
@@ -142,7 +142,7 @@ impl RedisBus {
         deliveries
     }
 
-    /// Keeps an entry that is no envelope as a dead letter, with an id made of the entry's.
+    /// Keeps an entry that is not an envelope as a dead letter, with an id made of the entry's.
     async fn dead_letter_entry(
         &self,
         lease: &Lease,

@@ -7,7 +7,7 @@ pub(super) fn message(text: &str) -> Result<Uuid, String> {
     Uuid::try_parse(text).map_err(|_| expected("a message", "queues peek QUEUE"))
 }
 
-/// The id of a dead letter: that of its message, or `entry-…` of an entry that is no message.
+/// The id of a dead letter: that of its message, or `entry-…` of an entry that is not a message.
 pub(super) fn dead_letter(text: &str) -> Result<String, String> {
     if let Ok(id) = Uuid::try_parse(text) {
         return Ok(id.to_string());

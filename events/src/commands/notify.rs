@@ -157,7 +157,7 @@ async fn replay(notifier: &Notifier, options: Replay, output: Output) -> anyhow:
 }
 
 /// The error of a plan that leaves out recipients that the task names. A channel that is not enabled here may belong to
-/// another deployment, and is no error.
+/// another deployment, and is not an error.
 fn ignored(task: &str, plan: &Plan) -> anyhow::Result<()> {
     if plan.omissions.iter().any(Omission::is_fault) {
         bail!("the definition of task {task} has faults; correct it");

@@ -15,7 +15,7 @@ pub(super) struct Exceeded {
     pub(super) message: String,
 }
 
-/// Checks the document event by event, which takes no stack. What is no YAML is left to the reader.
+/// Checks the document event by event, which takes no stack. Text that is not YAML is left to the reader.
 pub(super) fn check(text: &str) -> Result<(), Exceeded> {
     if text.len() > BYTES {
         let line = text

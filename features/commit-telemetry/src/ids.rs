@@ -20,7 +20,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 #[serde(try_from = "String")]
 pub struct Node(String);
 
-/// A text that is no id of a changeset.
+/// A text that is not the id of a changeset.
 #[derive(Debug, Error)]
 #[error("the id of a changeset has 40 lower-case hex digits")]
 pub struct InvalidNode;
@@ -63,7 +63,7 @@ impl fmt::Display for Node {
 #[serde(try_from = "String")]
 pub struct Repository(Url);
 
-/// A text that is no address of a repository.
+/// A text that is not the address of a repository.
 #[derive(Debug, Error)]
 #[error(
     "the address of a repository is an http or https url without a password, a query or a fragment, such as https://hg.mozilla.org/mozilla-central"

@@ -135,7 +135,7 @@ impl From<ReaderError> for Fault {
     fn from(error: ReaderError) -> Self {
         match error {
             ReaderError::SyntaxError(error) => Self::syntax(&error),
-            // It is no UTF-8.
+            // It is not UTF-8.
             ReaderError::IoError { location, .. }
             | ReaderError::MaxNestingDepthExceeded { location, .. } => {
                 Self::at("syntax", &location)
@@ -231,7 +231,7 @@ fn copy_string<R: Read>(
     let syntax = error.get_ref().and_then(|error| error.downcast_ref());
     Err(match syntax {
         Some(error) => Fault::syntax(error),
-        // It is no UTF-8.
+        // It is not UTF-8.
         None => Fault::at("syntax", &json.current_position(false)),
     })
 }

@@ -120,7 +120,7 @@ async fn reason_has_the_same_text_at_both_checks() {
     assert_eq!(end.outcome(), skipped(SkipReason::Repository));
 }
 
-/// While nobody can tell, that is no end.
+/// A build does not end while its eligibility is unknown.
 #[tokio::test]
 async fn check_fails_while_phabricator_is_down_or_rejects_the_token() {
     let (world, build) = loaded().await;

@@ -108,7 +108,7 @@ impl Answer {
         self.response.json().map_err(failed)
     }
 
-    /// What an answer means that is no success. `secret` does not appear in it.
+    /// The error of an unsuccessful answer. It does not contain `secret`.
     ///
     /// Only Taskcluster's own words count as its verdict: a page of something between here and there, even if it is
     /// called 404, says nothing about tasks and hooks.

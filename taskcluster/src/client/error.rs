@@ -48,7 +48,7 @@ pub enum TaskclusterError {
         /// Taskcluster's words.
         message: String,
     },
-    /// The id is taken by something else (409). An identical repeat is no conflict.
+    /// The id is taken by something else (409). An identical repeat is not a conflict.
     #[error("taskcluster refused {call}, the id is taken by something else: {message}")]
     Conflict {
         /// Service and method.

@@ -113,7 +113,7 @@ pub async fn conduct<C: Campaign>(
     outcome
 }
 
-/// Prints an outcome. A reader that has seen enough (`| head`) is no failure.
+/// Prints an outcome. A reader that has seen enough (`| head`) is not a failure.
 pub fn print(report: &impl Outcome, json: bool) -> anyhow::Result<()> {
     let text = if json {
         serde_json::to_string(report)?

@@ -93,7 +93,7 @@ pub enum Trouble {
     Panic(Step),
     /// The handler of this step aborts its process.
     Abort(Step),
-    /// The body is no message.
+    /// The body is not a message.
     Undecodable,
     /// The body has a version that nobody reads.
     Version,

@@ -35,7 +35,7 @@ pub struct Report {
     pub messages: usize,
     /// Workers killed, terminated or stopped.
     pub kills: u32,
-    /// Messages that did not come through, and poison that is no dead letter.
+    /// Messages that did not come through, and poison that did not become a dead letter.
     pub lost: usize,
     /// Steps of a message whose effect was made more than once.
     pub duplicate_effects: usize,

@@ -226,7 +226,7 @@ impl<Call, Fault> Traffic<Call, Fault> {
     }
 }
 
-/// An HTTP status; one that is no number of HTTP is 500.
+/// An HTTP status; a number that HTTP does not have becomes 500.
 pub(crate) fn status(number: u16) -> StatusCode {
     StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

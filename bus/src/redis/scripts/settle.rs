@@ -69,7 +69,7 @@ struct Letter<'a> {
     unreadable: bool,
 }
 
-/// The description of a dead letter: its reason, its attempts, and whether its bytes are no envelope.
+/// The description of a dead letter: its reason, its attempts, and whether its bytes are not an envelope.
 pub(in crate::redis) type Description = (String, u32, bool);
 
 /// One settlement with its messages and updates.
@@ -122,7 +122,7 @@ impl<'a> SettleOne<'a> {
         Ok(one)
     }
 
-    /// Keeps an entry that is no envelope as a dead letter.
+    /// Keeps an entry that is not an envelope as a dead letter.
     pub(in crate::redis) fn unreadable(
         lease: &'a Lease,
         id: String,

@@ -15,7 +15,7 @@ use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::Subscriber
 
 use crate::commands::{table::span, terminal::TICK};
 
-/// The interval of progress lines, where standard error is no terminal.
+/// The interval of progress lines, where standard error is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const BAR: &str = "{wide_bar} {line}";
 
@@ -56,7 +56,7 @@ impl Console {
         })
     }
 
-    /// Prints a line on standard error that is no log line.
+    /// Prints a line on standard error that is not a log line.
     pub(super) fn print(&self, text: &str) {
         // The terminal may be closed.
         let _ = self

@@ -83,7 +83,7 @@ pub(super) fn topics(filters: &Filters, selection: Selection) -> Vec<String> {
 /// The end of a job, of the kinds `build` and `test`.
 ///
 /// A job that is not `completed` has no end yet. One that was `canceled` or `superseded`, and one that is tried once
-/// more (`retry`, `isRetried`), ended without a result, so it is no event. A job that was requested again is a job
+/// more (`retry`, `isRetried`), ended without a result, so it is not an event. A job that was requested again is a job
 /// of its own. Jobs that were `coalesced` into this one are covered by its end.
 pub(super) fn read(
     key: &str,

@@ -100,7 +100,7 @@ struct Matrix {
     aliases: Mutex<HashMap<String, String>>,
 }
 
-/// An answer that is no success.
+/// An unsuccessful answer.
 enum Denied {
     /// What it means whatever was asked for.
     Plainly(ChannelError),

@@ -2,7 +2,7 @@
 //!
 //! The exchange is a durable topic exchange. Routing key, further keys (`CC`) and body are those of the original message,
 //! so consumers bind and read as on the original exchange. A message counts as sent when RabbitMQ has confirmed that every
-//! bound queue has stored it; no bound queue is no error. A message that was confirmed just before the process died is
+//! bound queue has stored it; it may be bound to none. A message that was confirmed just before the process died is
 //! published again.
 
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl Channel for Repulse {
             .map_err(|error| judged(&error))
     }
 
-    /// The first message declares the exchange, so its absence is no error here.
+    /// The first message declares the exchange, so its absence is not an error here.
     async fn check(&self) -> Result<Checked, ChannelError> {
         pulse::check(&self.settings)
             .await

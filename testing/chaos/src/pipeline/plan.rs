@@ -109,7 +109,7 @@ pub enum Fault {
     StopWeb,
     /// SIGTERM to a worker.
     StopWorker(usize),
-    /// Redis ends by SIGTERM and is started again after this time. It is no kill, and comes along with them.
+    /// Redis ends by SIGTERM and is started again after this time. It is not one of the kills, and happens beside them.
     Redis(Duration),
 }
 

@@ -33,7 +33,7 @@ impl Refusal {
     }
 }
 
-/// What the real one says of an id that is no number.
+/// What the real one says of an id that is not a number.
 pub(super) fn not_numeric() -> Refusal {
     Refusal::core("Expected a numeric scalar or null for %Ld conversion. Query: id IN (%Ld)")
 }

@@ -93,7 +93,7 @@ impl RedisSentinels {
     pub async fn fail_over(&mut self) -> io::Result<()> {
         let before = self.address().await?;
         let (sentinel, _) = &self.sentinels[0];
-        // A replica that did not respond for a moment is no candidate, so it may take more than one try.
+        // A replica that did not respond for a moment is not a candidate, so it may take more than one try.
         until("the sentinel begins", FAIL_OVER, async || {
             sentinel
                 .command::<String>(&["SENTINEL", "FAILOVER", NAME])

@@ -69,7 +69,7 @@ const ROUTES: [(&str, &str, &str); 13] = [
 ];
 
 impl Request {
-    /// Nothing where it is no call that the fake knows.
+    /// `None` if the fake does not know the call.
     pub(super) fn read(
         method: Method,
         uri: &Uri,
@@ -141,7 +141,7 @@ fn matched(pattern: &'static str, path: &str) -> Option<BTreeMap<&'static str, S
     rest.is_none().then_some(params)
 }
 
-/// An answer that is no refusal.
+/// An answer other than a refusal.
 pub(super) enum Reply {
     Json(Value),
     /// With a status of its own.

@@ -135,8 +135,8 @@ impl Fault {
         })
     }
 
-    /// What the answer `line` means to one who wants to be let in. None when it is no refusal. `ERROR` is one too, see
-    /// [`Fault::of_error`].
+    /// What the answer `line` means to one who wants to be let in. `None` when it is not a refusal. `ERROR` is one too,
+    /// see [`Fault::of_error`].
     pub(super) fn of_login(line: &Line) -> Option<Self> {
         let advice = match line.command.as_str() {
             "463" | "465" => {

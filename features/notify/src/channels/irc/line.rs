@@ -74,7 +74,7 @@ pub(super) fn privmsg(
     text: &str,
 ) -> Option<String> {
     let (on, off) = match colour {
-        // Two digits, so that a digit of the text is no part of it.
+        // Two digits, so that a digit of the text does not become a part of it.
         Some(colour) => (format!("\u{3}{colour:02}"), "\u{f}"),
         None => (String::new(), ""),
     };

@@ -69,7 +69,7 @@ pub(super) struct Wire {
     /// The server, for errors.
     server: String,
     stream: Box<dyn Stream>,
-    /// What was read and is no whole line yet.
+    /// The beginning of a line whose end has not arrived.
     read: Vec<u8>,
 }
 

@@ -72,7 +72,7 @@ async fn message_is_republished_unchanged() {
         ),
     ] {
         let channels = repulse(&ours, file).await;
-        // Nobody listens yet, which is no error.
+        // Nobody listens yet, which is not an error.
         send(&channels).await.unwrap();
         let (came, mut expected) = (
             received(&rabbit, exchange, &channels).await,
