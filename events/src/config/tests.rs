@@ -1,5 +1,6 @@
 //! A configuration as a whole.
 
+mod digest;
 mod roles;
 mod secrets;
 

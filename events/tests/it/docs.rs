@@ -2,7 +2,10 @@
 
 #[test]
 fn pages_show_their_examples_as_they_are_compiled() {
-    for (page, example) in [("queue.md", "features/tests/example.rs")] {
+    for (page, example) in [
+        ("queue.md", "features/tests/example.rs"),
+        ("configuration-key.md", "config/tests/digest.rs"),
+    ] {
         testkit::assert_page_shows(
             &format!("docs/extend/{page}"),
             &format!("events/src/{example}"),

@@ -1,0 +1,68 @@
+//! The keys of the digest of builds.
+
+use std::time::Duration;
+
+use super::{Faults, reader::Section};
+
+const INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// The mails that list builds without an outcome.
+pub struct DigestConfig {
+    /// The recipients.
+    pub to: Vec<String>,
+    /// The time between two mails.
+    pub interval: Duration,
+}
+
+impl DigestConfig {
+    /// Reads these keys of a document, and ignores the others.
+    pub fn parse(text: &str) -> (Option<Self>, Faults) {
+        super::parse(text, read)
+    }
+}
+
+/// Reads the keys. Returns `None` when one of them is faulty.
+fn read(keys: &Section<'_>) -> Option<DigestConfig> {
+    let section = keys.section("digest")?;
+    // Read each key before returning for a fault of one, so that one check finds all faults.
+    let to = section.required("to");
+    let interval = section.optional("interval").unwrap_or(INTERVAL);
+    section.warn_of_unknown();
+    Some(DigestConfig { to: to?, interval })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interval_of_a_digest_is_a_day_unless_it_is_set() {
+        for (interval, expected) in [("", 24), (", interval: 6h", 6)] {
+            let text = format!("events: {{digest: {{to: [ann@example.com]{interval}}}}}");
+            let (config, faults) = DigestConfig::parse(&text);
+            let config = config.unwrap_or_else(|| panic!("{faults}"));
+            assert_eq!(config.to, ["ann@example.com"]);
+            assert_eq!(config.interval, Duration::from_secs(expected * 3600));
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_digest_is_found_at_once() {
+        let (config, faults) = DigestConfig::parse(
+            "\
+events:
+  digest:
+    interval: 6
+    too: [ann@example.com]
+",
+        );
+        assert!(config.is_none());
+        assert_eq!(
+            faults.to_string(),
+            "\
+error: line 2: events.digest.to: is missing, expected a list of texts
+error: line 3: events.digest.interval: expected a duration such as 24h or 90m, found a number
+warning: line 4: events.digest.too: unknown key, did you mean to?"
+        );
+    }
+}
