@@ -12,6 +12,8 @@ mod repositories;
 mod table;
 mod telemetry;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
