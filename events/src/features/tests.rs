@@ -1,6 +1,7 @@
 //! The registry against the sources, the documentation, and what a process installs.
 
 mod example;
+mod pushed_heads;
 
 use std::{
     collections::BTreeSet,

@@ -4,6 +4,7 @@
 fn pages_show_their_examples_as_they_are_compiled() {
     for (page, example) in [
         ("queue.md", "features/tests/example.rs"),
+        ("hook-source.md", "features/tests/pushed_heads.rs"),
         ("command.md", "commands/tests/depth.rs"),
         ("configuration-key.md", "config/tests/digest.rs"),
     ] {
