@@ -1,4 +1,4 @@
-//! Names that operators look up: the keys of the configuration, and the metrics. Each is on a page.
+//! Names that operators look up: the metrics. Each is on a page.
 
 use std::{path::Path, str::FromStr};
 
@@ -7,38 +7,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::{modules, sources};
 
-/// Names of one kind: where and by which calls the program defines them, and where a page lists them.
-struct Kind {
-    what: &'static str,
-    /// The beginning of the paths of its sources.
-    sources: &'static str,
-    /// Methods, functions and macros whose first argument is a name.
-    calls: &'static [&'static str],
-    page: &'static str,
-}
-
-const KINDS: [Kind; 2] = [
-    Kind {
-        what: "key",
-        sources: "events/src/config",
-        calls: &[
-            "optional",
-            "optional_section",
-            "optional_sections",
-            "required",
-            "secret_text",
-            "section",
-            "sections",
-        ],
-        page: "docs/reference/configuration.md",
-    },
-    Kind {
-        what: "metric",
-        sources: "",
-        calls: &["counter", "gauge", "histogram"],
-        page: "docs/reference/api.md",
-    },
-];
+/// The macros whose first argument is the name of a metric.
+const METRICS: [&str; 3] = ["counter", "gauge", "histogram"];
 
 /// Sources that are in no deployed program.
 const FOR_TESTS: &[&str] = &["benches", "testing", "tests", "tests.rs"];
@@ -65,19 +35,16 @@ pub(crate) fn faults(root: &Path) -> anyhow::Result<Vec<String>> {
         }
         let text = sources::read(&file)?;
         let path = path.display().to_string();
-        for kind in KINDS.iter().filter(|kind| path.starts_with(kind.sources)) {
-            let tokens = TokenStream::from_str(&text)
-                .map_err(|error| anyhow!("cannot read {path}: {error}"))?;
-            let mut names = Vec::new();
-            first_arguments(tokens, kind.calls, &mut names);
-            names.retain(|name| !is_code_in(&pages, name));
-            let Kind { what, page, .. } = kind;
-            faults.extend(names.iter().map(|name| {
-                format!(
-                    "{path}: no page has the {what} {name}: add it to {page}, or where it belongs"
-                )
-            }));
-        }
+        let tokens =
+            TokenStream::from_str(&text).map_err(|error| anyhow!("cannot read {path}: {error}"))?;
+        let mut names = Vec::new();
+        first_arguments(tokens, &METRICS, &mut names);
+        names.retain(|name| !is_code_in(&pages, name));
+        faults.extend(names.iter().map(|name| {
+            format!(
+                "{path}: no page has the metric {name}: add it to docs/reference/api.md, or where it belongs"
+            )
+        }));
     }
     Ok(faults)
 }
@@ -121,12 +88,12 @@ fn first_text(tokens: &[TokenTree]) -> Option<String> {
     Some(text.strip_prefix('"')?.strip_suffix('"')?.to_owned())
 }
 
-/// Whether the pages have `name` as code, alone or within a path such as `PHABRICATOR.url`.
+/// Whether the pages have `name` as code, alone or with its labels.
 fn is_code_in(pages: &str, name: &str) -> bool {
     pages.match_indices(name).any(|(at, _)| {
         let before = pages[..at].chars().next_back();
         let after = pages[at + name.len()..].chars().next();
-        matches!(before, Some('`' | '.')) && matches!(after, Some('`' | '.' | '[' | ':'))
+        before == Some('`') && matches!(after, Some('`' | '{'))
     })
 }
 
@@ -137,14 +104,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_metrics_without_a_page_are_faults() {
+    fn metrics_without_a_page_are_faults() {
         let root = tempfile::tempdir().unwrap();
         let code = "
-            fn read(keys: &Section<'_>) {
-                keys.optional::<Vec<String>>(\"admins\");
-                keys.section(\"lando\").required(\n\"url\");
-                keys.section(\"lando\").optional(\"publish\");
-            }
             fn count() {
                 metrics::counter!(\"builds_total\", \"outcome\" => \"passed\").increment(1);
                 metrics::gauge!(\"depth\").set(1.0);
@@ -154,32 +116,22 @@ mod tests {
             mod tests { fn count() { metrics::counter!(\"tests_total\"); } }
         ";
         for (path, text) in [
-            ("events/src/config/lando.rs", code),
-            ("bus/src/meters.rs", "fn f() { keys.optional(\"other\"); }"),
+            ("bus/src/meters.rs", code),
             (
                 "bus/tests/it/meters.rs",
                 "fn f() { counter!(\"x_total\"); }",
             ),
-            (
-                "docs/reference/api.md",
-                "`admins`, `lando.url`: publish, `builds_total`\n",
-            ),
+            ("docs/reference/api.md", "`builds_total`\n"),
             ("docs/extend/metric.md", "`depth`\n"),
         ] {
             let file = root.path().join(path);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, text).unwrap();
         }
-        let file = "events/src/config/lando.rs: no page has";
         assert_eq!(
             faults(root.path()).unwrap(),
             [
-                format!(
-                    "{file} the key publish: add it to docs/reference/configuration.md, or where it belongs"
-                ),
-                format!(
-                    "{file} the metric depth: add it to docs/reference/api.md, or where it belongs"
-                ),
+                "bus/src/meters.rs: no page has the metric depth: add it to docs/reference/api.md, or where it belongs"
             ]
         );
     }

@@ -20,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 pub use self::builds::{
     Audit, BuildAction, BuildList, BuildSelector, Builds, OneBuild, Restart, RestartChoice,
 };
-pub use self::config::{Check, Config, ConfigAction};
+pub use self::config::{Check, Config, ConfigAction, Show};
 pub use self::dead_letters::{DeadLetterAction, DeadLetterChoice, DeadLetters};
 pub use self::deployment::{Deployment, Output};
 pub use self::monitor::{Format, Mobile, Monitor, Origin};

@@ -2,18 +2,21 @@
 //! `events`, where `events` overrides `common`. `docs/reference/configuration.md` lists the keys.
 
 mod bounds;
+mod document;
 mod fault;
 mod mercurial;
 mod notify;
 pub mod pulse;
-mod reader;
 mod records;
+pub mod reference;
 mod repository;
+mod schema;
 mod secrets;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod triggers;
+mod values;
 mod web;
 
 use std::{
@@ -27,17 +30,23 @@ use std::{
 
 use build::Phid;
 use phabricator::{BuildPages, ViewPolicies};
-use saphyr::{LoadableYamlNode, MarkedYaml};
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
 use worker::Size;
 
-use self::reader::{FromYaml, Section};
+use self::{
+    document::Document,
+    schema::{At, Keys},
+    values::{Flag, FromText, Ignored, List, Secret, Text, Written},
+    web::PagesKeys,
+};
 pub use self::{
     fault::{Fault, Faults},
     mercurial::MercurialConfig,
-    notify::{NotifierConfig, NotifyConfig, Values},
+    notify::{NotifierConfig, NotifyConfig},
     pulse::{PulseConfig, Variables},
     records::{RecordsConfig, ReportsConfig},
     repository::RepositoryConfig,
@@ -147,9 +156,6 @@ pub enum ConfigError {
     },
 }
 
-/// The sections of other programs, with which operators of the original share one document.
-const OTHER_PROGRAMS: &[&str] = &["bot", "backend"];
-
 /// What comes before all keys in Redis, where nothing else is set.
 const REDIS_NAMESPACE: &str = "events";
 
@@ -164,7 +170,7 @@ impl Config {
             secure_projects: vec!["secure-revision".to_owned()],
             view_policies: ViewPolicies::default(),
             skippable_files: Vec::new(),
-            build_expiry: Duration::from_secs(24 * 3600),
+            build_expiry: mercurial::BUILD_EXPIRY,
             build_plan: None,
             build_retention: records::RETENTION,
             webhook_secret: None,
@@ -177,7 +183,7 @@ impl Config {
             max_author_time: mercurial::MAX_AUTHOR_TIME,
             treestatus_url: None,
             known_hosts: None,
-            treeherder_url: "https://treeherder.mozilla.org".to_owned(),
+            treeherder_url: mercurial::TREEHERDER.to_owned(),
             redis_namespace: REDIS_NAMESPACE.to_owned(),
             triggers: TriggersConfig::default(),
             notify: NotifyConfig::default(),
@@ -202,7 +208,6 @@ impl Config {
     /// The same for a worker: the secrets of the web server are neither required nor kept.
     pub fn parse_worker(text: &str) -> (Option<Self>, Faults) {
         parse(text, |keys| {
-            keys.leave_to_others(web::read);
             let config = read(keys);
             keys.warn_of_unknown();
             config
@@ -245,52 +250,17 @@ pub fn load<T>(path: &Path, parse: Parse<T>) -> Result<(T, Faults), ConfigError>
 }
 
 /// Has `read` read the keys of a document: those of its section `events`, and what `common` has beside them.
-fn parse<T>(text: &str, read: impl Fn(&Section<'_>) -> Option<T>) -> (Option<T>, Faults) {
+fn parse<T>(text: &str, read: impl Fn(&Keys<'_>) -> Option<T>) -> (Option<T>, Faults) {
     let faults = RefCell::new(Faults::default());
-    let refuse = |line, message: String| {
-        faults.borrow_mut().errors.push(Fault {
-            path: "document".to_owned(),
-            line,
-            message,
-        });
-        None
-    };
-    let config = match bounds::check(text) {
-        Err(bounds::Exceeded { line, message }) => refuse(line, message),
-        Ok(()) => match MarkedYaml::load_from_str(text) {
-            Ok(documents) if documents.len() > 1 => refuse(
-                documents[1].span.start.line(),
-                "there is a second document, expected one".to_owned(),
-            ),
-            Ok(documents) => match documents.first() {
-                None => refuse(
-                    1,
-                    "the document is empty, expected the sections common and events".to_owned(),
-                ),
-                Some(document) => keys(document, &faults).and_then(|keys| read(&keys)),
-            },
-            Err(error) => refuse(error.marker().line(), format!("not YAML: {}", error.info())),
-        },
-    };
+    let document = Document::read(text, &faults);
+    let config = document.as_ref().and_then(|document| {
+        let all = reference::all();
+        faults.borrow_mut().secrets = reference::has_secrets(document, &all);
+        read(&Keys::new(document, &all, &faults))
+    });
     let mut faults = faults.into_inner();
     faults.sort();
     (config.filter(|_| faults.errors.is_empty()), faults)
-}
-
-fn keys<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option<Section<'a>> {
-    let sections = Section::new("", document.span.start.line(), document, faults)?;
-    let common = sections.optional_section("common");
-    let events = sections.optional_section("events");
-    sections.of_other_programs(OTHER_PROGRAMS);
-    sections.warn_of_unknown();
-    match (events, common) {
-        (Some(events), common) => Some(events.over(common)),
-        (None, Some(common)) => Some(common),
-        (None, None) => {
-            sections.reject("events", "a map with our settings");
-            None
-        }
-    }
 }
 
 /// The base address of Phabricator. Documents of the original have that of its API, which is below `/api`.
@@ -302,71 +272,130 @@ fn without_api(mut url: Url) -> Url {
     url
 }
 
-/// Reads all keys but those of the web server.
-fn read(keys: &Section<'_>) -> Option<Config> {
-    let phabricator = keys.section("PHABRICATOR").and_then(|section| {
-        let config = (
-            section.required("url"),
-            section.required("api_key"),
-            section.optional("publish"),
-        );
-        secrets::advise_plain_http(&section, "url", config.0.as_ref(), "the api key");
-        section.warn_of_unknown();
+/// The keys of a worker that are about Phabricator and its builds.
+#[derive(Default, Deserialize, JsonSchema)]
+struct BuildKeys {
+    /// Phabricator or Phorge.
+    #[serde(rename = "PHABRICATOR")]
+    #[schemars(required)]
+    phabricator: Option<PhabricatorKeys>,
+    /// Lando.
+    #[serde(rename = "LANDO")]
+    lando: Option<LandoKeys>,
+    /// Authors (usernames) whose diffs are not built.
+    user_blacklist: Option<List<Text>>,
+    /// [Projects](../use/configuration.md#names) (slugs) whose revisions are private under any view policy.
+    #[schemars(extend("default" = ["secure-revision"]))]
+    secure_projects: Option<List<Text>>,
+    /// The treatment of a revision that not everybody may see: `private`, or `build` to push it when our user sees it.
+    /// [More](../use/configuration.md#private-revisions).
+    #[schemars(extend("default" = "private"))]
+    restricted_revisions: Option<Restricted>,
+    /// View policies that count as public beside `public` and `users`, such as the PHID of a project (`PHID-PROJ-…`) or a
+    /// custom policy (`PHID-PLCY-…`).
+    public_policies: Option<List<Text>>,
+    /// The build plan that calls us (`PHID-HMCP-…`): the [audit](../operate/builds.md#the-audit) looks for its builds whose
+    /// request was lost.
+    build_plan_phid: Option<Written<PlanPhid>>,
+    /// Has no effect.
+    #[schemars(extend("x-reason" = "means nothing here: measurements are at /api/v1/metrics, for Prometheus"))]
+    #[expect(dead_code, reason = "known, and warned of")]
+    influxdb: Option<Ignored>,
+    /// Has no effect.
+    #[serde(rename = "PAPERTRAIL_HOST")]
+    #[schemars(extend("x-reason" = "means nothing here: log lines go to standard error"))]
+    #[expect(dead_code, reason = "known, and warned of")]
+    papertrail_host: Option<Ignored>,
+    /// Has no effect.
+    #[serde(rename = "PAPERTRAIL_PORT")]
+    #[schemars(extend("x-reason" = "means nothing here: log lines go to standard error"))]
+    #[expect(dead_code, reason = "known, and warned of")]
+    papertrail_port: Option<Ignored>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct PhabricatorKeys {
+    /// Base url of Phabricator or Phorge; it may end in `/api/`.
+    #[schemars(required)]
+    url: Option<Written<Url>>,
+    /// Conduit token of our user.
+    #[schemars(required)]
+    api_key: Option<Secret>,
+    /// Whether anything is published on build targets.
+    #[schemars(extend("default" = false))]
+    publish: Option<Flag>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct LandoKeys {
+    /// Base url of Lando's API.
+    #[schemars(required)]
+    url: Option<Written<Url>>,
+    /// Whether Lando gets [warnings](../use/configuration.md#lando).
+    #[schemars(extend("default" = false))]
+    publish: Option<Flag>,
+    /// Whether a build that failed by our fault gets a warning too.
+    #[schemars(extend("default" = false))]
+    publish_failure: Option<Flag>,
+}
+
+impl PhabricatorKeys {
+    fn read(self, at: &At<'_>) -> Option<PhabricatorConfig> {
+        let url = self.url.map(|url| url.0);
+        secrets::advise_plain_http(at, "url", url.as_ref(), "the api key");
         Some(PhabricatorConfig {
-            url: without_api(config.0?),
-            api_key: config.1?,
-            publish: config.2.unwrap_or(false),
+            url: without_api(url?),
+            api_key: self.api_key?.0,
+            publish: self.publish.is_some_and(|flag| flag.0),
         })
-    });
-    let lando = keys.optional_section("LANDO").and_then(|section| {
-        let config = (
-            section.required("url"),
-            section.optional("publish"),
-            section.optional("publish_failure"),
-        );
-        secrets::advise_plain_http(
-            &section,
-            "url",
-            config.0.as_ref(),
-            "the api key of Phabricator",
-        );
-        section.warn_of_unknown();
-        let (publish, publish_failure) = (config.1.unwrap_or(false), config.2.unwrap_or(false));
+    }
+}
+
+impl LandoKeys {
+    fn read(self, at: &At<'_>) -> Option<LandoConfig> {
+        let url = self.url.map(|url| url.0);
+        let sent = "the api key of Phabricator";
+        secrets::advise_plain_http(at, "url", url.as_ref(), sent);
         Some(LandoConfig {
-            url: config.0?,
-            publish,
-            publish_failure,
+            url: url?,
+            publish: self.publish.is_some_and(|flag| flag.0),
+            publish_failure: self.publish_failure.is_some_and(|flag| flag.0),
         })
-    });
-    let mercurial = mercurial::read(keys);
+    }
+}
+
+/// Reads all keys but those of the web server.
+fn read(keys: &Keys<'_>) -> Option<Config> {
+    let build: BuildKeys = keys.read();
+    let at = keys.at("");
     // Everything is read before anything is given up for a fault, so that all faults are found.
-    let skipped_authors = keys.optional("user_blacklist");
-    let secure_projects = keys.optional("secure_projects");
-    let build_plan = keys.optional::<PlanPhid>("build_plan_phid");
-    let build_retention = records::retention(keys);
-    let view_policies = view_policies(keys);
+    let phabricator = build
+        .phabricator
+        .and_then(|read| read.read(&at.child("PHABRICATOR")));
+    let lando = build.lando.and_then(|read| read.read(&at.child("LANDO")));
+    let mercurial = mercurial::read(keys);
+    let records = records::read(keys);
     let pages = web::pages(keys);
-    let redis_namespace = redis_namespace(keys);
     let triggers = triggers::read(keys);
     let notify = notify::read(keys);
-    let sentry_dsn = secrets::sentry_dsn(keys);
-    keys.ignored(
-        &["influxdb"],
-        "means nothing here: measurements are at /api/v1/metrics, for Prometheus",
-    );
-    keys.ignored(
-        &["PAPERTRAIL_HOST", "PAPERTRAIL_PORT"],
-        "means nothing here: log lines go to standard error",
-    );
+    let public = build.public_policies.map(List::values).unwrap_or_default();
+    let view_policies = match build.restricted_revisions {
+        Some(Restricted::Build) => ViewPolicies::Any,
+        Some(Restricted::Private) | None => ViewPolicies::also(&public),
+    };
     let mercurial = mercurial?;
     let usual = Config::new(phabricator?, mercurial.repositories);
     Some(Config {
-        skipped_authors: skipped_authors.unwrap_or(usual.skipped_authors),
-        secure_projects: secure_projects.unwrap_or(usual.secure_projects),
+        skipped_authors: build
+            .user_blacklist
+            .map_or(usual.skipped_authors, List::values),
+        secure_projects: build
+            .secure_projects
+            .map_or(usual.secure_projects, List::values),
         skippable_files: mercurial.skippable_files,
         build_expiry: mercurial.build_expiry,
-        build_plan: build_plan.map(|PlanPhid(phid)| phid),
-        build_retention,
+        build_plan: build.build_plan_phid.map(|Written(PlanPhid(phid))| phid),
+        build_retention: records.build_retention,
         clones_dir: mercurial.clones_dir,
         clones_budget: mercurial.clones_budget,
         max_stack_size: mercurial.max_stack_size,
@@ -377,61 +406,31 @@ fn read(keys: &Section<'_>) -> Option<Config> {
         treeherder_url: mercurial.treeherder_url,
         view_policies,
         pages,
-        redis_namespace: redis_namespace.unwrap_or(usual.redis_namespace),
+        redis_namespace: records.redis_namespace,
         lando,
         triggers,
         notify,
-        sentry_dsn,
+        sentry_dsn: records.sentry_dsn,
         ..usual
     })
 }
 
 /// What `restricted_revisions` may say.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 enum Restricted {
     Private,
     Build,
 }
 
-impl FromYaml for Restricted {
-    const EXPECTED: &'static str = "private or build";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        match node.data.as_str()? {
-            "private" => Some(Self::Private),
-            "build" => Some(Self::Build),
-            _ => None,
-        }
-    }
-}
-
-fn view_policies(keys: &Section<'_>) -> ViewPolicies {
-    let more: Option<Vec<String>> = keys.optional("public_policies");
-    match keys.optional("restricted_revisions") {
-        Some(Restricted::Build) => ViewPolicies::Any,
-        Some(Restricted::Private) | None => ViewPolicies::also(&more.unwrap_or_default()),
-    }
-}
-
-fn redis_namespace(keys: &Section<'_>) -> Option<String> {
-    let namespace: Option<String> = keys.optional("redis_namespace");
-    if namespace
-        .as_ref()
-        .is_some_and(|namespace| namespace.contains(['{', '}']))
-    {
-        keys.reject(
-            "redis_namespace",
-            "expected a text without braces: it becomes a hash tag",
-        );
-    }
-    namespace
-}
-
 /// The PHID of a build plan.
+#[derive(Debug, Clone)]
 struct PlanPhid(Phid);
 
-impl FromYaml for PlanPhid {
+impl FromText for PlanPhid {
+    const FORMAT: &'static str = "phid-of-a-build-plan";
     const EXPECTED: &'static str = "the PHID of a build plan, PHID-HMCP-…";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        Phid::parse_as("HMCP", node.data.as_str()?).ok().map(Self)
+    fn from_text(text: &str) -> Option<Self> {
+        Phid::parse_as("HMCP", text).ok().map(Self)
     }
 }

@@ -19,6 +19,21 @@ pub struct Config {
 pub enum ConfigAction {
     /// Check a configuration, and report every fault at once
     Check(Check),
+    /// Print each key of a configuration with its value and its line, and the defaults of the others; no secret is shown
+    Show(Show),
+    /// Print the JSON schema of a configuration, for editors
+    Schema,
+}
+
+/// Options of `events config show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// YAML file with the configuration
+    #[arg(env = "EVENTS_CONFIG")]
+    pub file: Option<PathBuf>,
+    /// Secret of Taskcluster that holds the configuration, instead of a file
+    #[arg(long, env = "TASKCLUSTER_SECRET", value_name = "NAME")]
+    pub taskcluster_secret: Option<String>,
 }
 
 /// Options of `events config check`.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use runtime::{Clock, SystemClock};
 
 use crate::{
-    cli::{Check, Config as ConfigCommand, ConfigAction},
-    config::{Config, Faults, RecordsConfig, TelemetryConfig, WebConfig},
+    cli::{Check, Config as ConfigCommand, ConfigAction, Show},
+    config::{Config, Faults, RecordsConfig, TelemetryConfig, WebConfig, reference},
     environment,
     features::Notifier,
     role::Role,
@@ -21,7 +21,20 @@ use crate::{
 pub async fn config(ConfigCommand { action }: ConfigCommand) -> anyhow::Result<()> {
     match action {
         ConfigAction::Check(options) => check(options).await,
+        ConfigAction::Show(options) => show(options).await,
+        ConfigAction::Schema => super::print_pretty(&reference::schema()),
     }
+}
+
+/// Runs `events config show`.
+async fn show(options: Show) -> anyhow::Result<()> {
+    let Show {
+        file,
+        taskcluster_secret,
+    } = options;
+    let place = Place::new(file.as_deref(), taskcluster_secret.as_deref()).of_argument();
+    let (shown, _) = source::read(place, reference::show).await?;
+    shown.lines().try_for_each(crate::print)
 }
 
 /// Runs `events config check`.

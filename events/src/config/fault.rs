@@ -31,6 +31,22 @@ pub struct Faults {
 }
 
 impl Faults {
+    pub(super) fn error(&mut self, path: &str, line: usize, message: String) {
+        self.errors.push(Fault {
+            path: path.to_owned(),
+            line,
+            message,
+        });
+    }
+
+    pub(super) fn warning(&mut self, path: &str, line: usize, message: String) {
+        self.warnings.push(Fault {
+            path: path.to_owned(),
+            line,
+            message,
+        });
+    }
+
     /// Sorts them. What two roles find of one key is found once.
     pub(super) fn sort(&mut self) {
         self.errors

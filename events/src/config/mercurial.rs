@@ -1,12 +1,21 @@
 //! The keys of the Mercurial worker.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use secrecy::SecretString;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use url::Url;
 use worker::Size;
 
-use super::{Config, Faults, RepositoryConfig, reader::Section, repository};
+use super::{
+    Config, Faults, RepositoryConfig,
+    repository::RepositoryKeys,
+    schema::Keys,
+    values::{List, Secret, Text, Written},
+};
+
+pub(super) const BUILD_EXPIRY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const TREEHERDER: &str = "https://treeherder.mozilla.org";
 
 pub(super) const MAX_STACK_SIZE: Size = Size(256_000_000);
 pub(super) const MAX_APPLY_TIME: Duration = Duration::from_secs(60);
@@ -64,43 +73,84 @@ impl From<&Config> for MercurialConfig {
     }
 }
 
+/// The keys of the Mercurial worker.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct MercurialKeys {
+    /// The repositories that are built.
+    #[schemars(required, extend("minItems" = 1))]
+    repositories: Option<List<RepositoryKeys>>,
+    /// The private key itself (not a path) of repositories without one.
+    ssh_key: Option<Secret>,
+    /// A diff that touches one of these paths is not built.
+    skippable_files: Option<List<Text>>,
+    /// The greatest age of a diff that is built.
+    #[schemars(extend("default" = "24h"))]
+    build_expiry: Option<Written<Duration>>,
+    /// The directory of the clones, which are kept between starts.
+    #[schemars(extend("default" = "clones"))]
+    clones_dir: Option<Written<PathBuf>>,
+    /// The most disk space for [the clones](../operate/operating.md#clones): a number with its unit, `200GB` or
+    /// `500 MiB`.
+    clones_budget: Option<Written<Size>>,
+    /// The most bytes of files that [the patches of a stack](../use/patches.md#limits) may make, all together.
+    #[schemars(extend("default" = "256MB"))]
+    max_stack_size: Option<Written<Size>>,
+    /// The most processor time of Mercurial for applying the patches of a build.
+    #[schemars(extend("default" = "60s"))]
+    max_apply_time: Option<Written<Duration>>,
+    /// The most processor time for the builds of [one author](../use/patches.md#time-of-an-author) in ten minutes; further
+    /// builds are deferred.
+    #[schemars(extend("default" = "2m"))]
+    max_author_time: Option<Written<Duration>>,
+    /// The service that reports [closed trees](../design/worker.md#closed-trees); the worker requests `/trees/<try_name>`.
+    /// Without it all trees count as open.
+    treestatus_url: Option<Written<Url>>,
+    /// A file with the host keys of the servers; `~/.ssh/known_hosts` of the worker's user without this key. ssh also trusts
+    /// those in `/etc/ssh/ssh_known_hosts`, and no others. The file names a host with another port than 22 as `[host]:2222`, as
+    /// `ssh-keyscan -p 2222 host` prints it.
+    known_hosts: Option<Written<PathBuf>>,
+    /// The Treeherder that shows the jobs of a push.
+    #[schemars(extend("default" = "https://treeherder.mozilla.org"))]
+    treeherder_url: Option<Written<Url>>,
+}
+
 /// Reads the keys. `None` when a repository is faulty.
-pub(super) fn read(keys: &Section<'_>) -> Option<MercurialConfig> {
-    let ssh_key: Option<SecretString> = keys.optional("ssh_key");
-    let sections = keys.sections("repositories");
-    let count = sections.len();
-    let repositories: Vec<_> = sections
-        .iter()
-        .filter_map(|section| repository::read(section, ssh_key.as_ref()))
-        .collect();
-    for (at, section) in sections.iter().enumerate() {
-        let name: Option<String> = section.optional("name");
-        if name.is_some()
-            && sections[..at]
-                .iter()
-                .any(|earlier| earlier.optional::<String>("name") == name)
+pub(super) fn read(keys: &Keys<'_>) -> Option<MercurialConfig> {
+    let read: MercurialKeys = keys.read();
+    let ssh_key = read.ssh_key.map(|key| key.0);
+    let at = keys.at("").child("repositories");
+    let (mut repositories, mut names, mut is_faulty) = (Vec::new(), BTreeSet::new(), false);
+    for (index, repository) in read.repositories.into_iter().flat_map(List::items) {
+        let at = at.child(&index.to_string());
+        if repository
+            .name()
+            .is_some_and(|name| !names.insert(name.to_owned()))
         {
-            section.reject("name", "is the name of an earlier repository too");
+            at.reject("name", "is the name of an earlier repository too");
+        }
+        match repository.read(&at, ssh_key.as_ref()) {
+            Some(repository) => repositories.push(repository),
+            None => is_faulty = true,
         }
     }
-    let treeherder_url: Option<Url> = keys.optional("treeherder_url");
     let config = MercurialConfig {
         repositories,
-        skippable_files: keys.optional("skippable_files").unwrap_or_default(),
-        build_expiry: keys
-            .optional("build_expiry")
-            .unwrap_or(Duration::from_secs(24 * 3600)),
-        clones_dir: keys
-            .optional("clones_dir")
-            .unwrap_or_else(|| PathBuf::from("clones")),
-        clones_budget: keys.optional("clones_budget"),
-        max_stack_size: keys.optional("max_stack_size").unwrap_or(MAX_STACK_SIZE),
-        max_apply_time: keys.optional("max_apply_time").unwrap_or(MAX_APPLY_TIME),
-        max_author_time: keys.optional("max_author_time").unwrap_or(MAX_AUTHOR_TIME),
-        treestatus_url: keys.optional("treestatus_url"),
-        known_hosts: keys.optional("known_hosts"),
-        treeherder_url: treeherder_url
-            .map_or_else(|| "https://treeherder.mozilla.org".to_owned(), String::from),
+        skippable_files: read.skippable_files.map(List::values).unwrap_or_default(),
+        build_expiry: read.build_expiry.map_or(BUILD_EXPIRY, |value| value.0),
+        clones_dir: read
+            .clones_dir
+            .map_or_else(|| PathBuf::from("clones"), |value| value.0),
+        clones_budget: read.clones_budget.map(|value| value.0),
+        max_stack_size: read.max_stack_size.map_or(MAX_STACK_SIZE, |value| value.0),
+        max_apply_time: read.max_apply_time.map_or(MAX_APPLY_TIME, |value| value.0),
+        max_author_time: read
+            .max_author_time
+            .map_or(MAX_AUTHOR_TIME, |value| value.0),
+        treestatus_url: read.treestatus_url.map(|value| value.0),
+        known_hosts: read.known_hosts.map(|value| value.0),
+        treeherder_url: read
+            .treeherder_url
+            .map_or_else(|| TREEHERDER.to_owned(), |value| value.0.into()),
     };
-    Some(config).filter(|config| config.repositories.len() == count)
+    Some(config).filter(|_| !is_faulty)
 }

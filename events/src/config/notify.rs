@@ -1,23 +1,24 @@
 //! The keys of the notifier. What the environment sets, as the notifier's predecessor was set up by it, wins over the
 //! document; it alone is enough.
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, str::FromStr};
 
 use anyhow::Context as _;
 use notify::{CHANNELS, InfluxSettings, Key, Status};
 use pulse::Topic;
-use saphyr::{MarkedYaml, Scalar, YamlData};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
 use tracing::info;
 
 use super::{
-    Config, Faults, PulseConfig, TaskclusterConfig, Variables, pulse as pulse_user,
-    reader::{FromYaml, Section},
-    secrets, triggers, web,
+    Config, Faults, PulseConfig, TaskclusterConfig, Variables, pulse as pulse_user, records,
+    schema::Keys,
+    secrets,
+    triggers::{self, FirefoxKeys},
+    values::{EXPECTED, FromText, List, Text, Values, Written},
 };
-
-/// What is set for a channel, or for InfluxDB, by the names of the keys.
-pub type Values = BTreeMap<String, SecretString>;
 
 /// Notifications about tasks.
 #[derive(Clone)]
@@ -75,6 +76,16 @@ pub struct NotifierConfig {
     pub sentry_dsn: Option<SecretString>,
 }
 
+/// The keys of triggers that the notifier has too.
+#[derive(Default, Deserialize, JsonSchema)]
+struct OwnKeys {
+    /// The name of this deployment.
+    #[serde(rename = "APP_CHANNEL")]
+    channel: Option<Text>,
+    /// Our client on Firefox's Taskcluster.
+    taskcluster: Option<FirefoxKeys>,
+}
+
 impl From<&Config> for NotifierConfig {
     fn from(config: &Config) -> Self {
         Self {
@@ -108,16 +119,19 @@ impl NotifierConfig {
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
         super::parse(text, |keys| {
             let usual = Self::without_document();
+            let own: OwnKeys = keys.read();
+            let taskcluster = own
+                .taskcluster
+                .and_then(|read| triggers::firefox(read, &keys.at("").child("taskcluster")));
+            let records = records::read(keys);
             let config = Self {
                 notify: read(keys),
-                pulse: pulse_user::documented(keys, pulse_user::MOZILLA_SERVER),
-                taskcluster: triggers::taskcluster(keys, "taskcluster", triggers::FIREFOX),
-                channel: keys.optional("APP_CHANNEL").unwrap_or(usual.channel),
-                redis_namespace: super::redis_namespace(keys).unwrap_or(usual.redis_namespace),
-                sentry_dsn: secrets::sentry_dsn(keys),
+                pulse: pulse_user::mozilla(keys),
+                taskcluster,
+                channel: own.channel.map_or(usual.channel, |text| text.0),
+                redis_namespace: records.redis_namespace,
+                sentry_dsn: records.sentry_dsn,
             };
-            keys.leave_to_others(super::read);
-            keys.leave_to_others(web::read);
             keys.warn_of_unknown();
             Some(config)
         })
@@ -175,107 +189,179 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
         .filter(|part| !part.is_empty())
 }
 
-/// Reads them. Everything is read before anything is given up for a fault, so that all faults are found.
-pub(super) fn read(keys: &Section<'_>) -> NotifyConfig {
-    let usual = NotifyConfig::default();
-    let Some(section) = keys.optional_section("notify") else {
-        return usual;
-    };
-    let channels = CHANNELS.iter().filter_map(|channel| {
-        let values = values(&section.optional_section(channel.name)?, channel.keys);
-        Some((channel.name.to_owned(), values))
-    });
-    let config = NotifyConfig {
-        channels: channels.collect(),
-        influxdb: section
-            .optional_section("influxdb")
-            .map_or_else(Values::new, |section| {
-                values(&section, InfluxSettings::KEYS)
-            }),
-        services: section
-            .optional::<Names>("services")
-            .map_or(usual.services, |Names(names)| names),
-        statuses: section.optional("statuses").unwrap_or(usual.statuses),
-        topics: section.optional("routing_keys").unwrap_or(usual.topics),
-        queue: section.optional("queue"),
-        identities: section.optional("identities"),
-        templates: section.optional("templates"),
-        rate_limit_per_minute: section
-            .optional::<Limit>("rate_limit_per_minute")
-            .map_or(usual.rate_limit_per_minute, |Limit(limit)| limit),
-    };
-    if let Some(webhook) = section.optional_section("webhook") {
-        secrets::advise_weak(&webhook, "secret");
+/// The key of the notifier.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct NotifierKeys {
+    /// The notifier.
+    notify: Option<NotifyKeys>,
+}
+
+/// The keys of the notifier's section.
+#[derive(Default, Deserialize, JsonSchema)]
+struct NotifyKeys {
+    /// The channels that are open, as a list or with colons between them; none: there is no notifier.
+    services: Option<Names>,
+    /// The statuses of tasks that are handled; all without this key.
+    #[schemars(extend("minItems" = 1, "x-expected" = STATUSES))]
+    statuses: Option<List<Written<Status>>>,
+    /// The routing keys of the messages that are received, in which `*` is one word and `#` any number of them; all without
+    /// this key.
+    #[schemars(extend("x-expected" = ROUTING_KEYS))]
+    routing_keys: Option<List<Written<Topic>>>,
+    /// Our queue on Pulse, with or without `queue/<user>/`; `notify-<APP_CHANNEL>` without this key.
+    queue: Option<Text>,
+    /// The [identities file](../use/notify.md#the-section-of-a-task), read at the start.
+    identities: Option<Written<PathBuf>>,
+    /// A folder of templates that replace the [built-in ones](../../features/notify/templates) of the same names.
+    templates: Option<Written<PathBuf>>,
+    /// The notifications a minute to one recipient before the [digest](../use/notify.md#deduplication-throttle-and-mutes): 1 to
+    /// 10,000.
+    #[schemars(range(min = 1, max = 10000), extend("default" = 20, "x-expected" = "a whole number from 1 to 10000"))]
+    rate_limit_per_minute: Option<u32>,
+    /// The sections of the channels, and that of InfluxDB.
+    #[serde(flatten)]
+    sections: Sections,
+}
+
+const STATUSES: &str = "a list of statuses such as task-failed and artifact-created";
+const ROUTING_KEYS: &str =
+    "a list of routing keys, in which * is one word and # any number of them";
+
+impl FromText for Status {
+    const FORMAT: &'static str = "status-of-a-task";
+    const EXPECTED: &'static str = "a status such as task-failed or artifact-created";
+    fn from_text(text: &str) -> Option<Self> {
+        Self::named(text)
     }
-    section.warn_of_unknown();
-    config
 }
 
-fn values(section: &Section<'_>, keys: &[Key]) -> Values {
-    let value = |key: &Key| Some((key.name.to_owned(), section.optional::<Value>(key.name)?.0));
-    let values = keys.iter().filter_map(value).collect();
-    section.warn_of_unknown();
-    values
+impl FromText for Topic {
+    const FORMAT: &'static str = "routing-key";
+    const EXPECTED: &'static str = "a routing key, in which * is one word and # any number of them";
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
 }
 
-/// What is set for a channel. It may be a secret.
-struct Value(SecretString);
+/// The sections whose keys the channels list.
+#[derive(Default)]
+struct Sections(BTreeMap<String, Values>);
 
-impl FromYaml for Value {
-    const EXPECTED: &'static str = "a text, a whole number, true or false";
-    const SECRET: bool = true;
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        let text = match &node.data {
-            YamlData::Value(Scalar::Boolean(flag)) => flag.to_string(),
-            YamlData::Value(Scalar::Integer(number)) => number.to_string(),
-            _ => String::from_yaml(node)?,
+/// The name of InfluxDB's section.
+const INFLUXDB: &str = "influxdb";
+
+impl Sections {
+    fn known() -> impl Iterator<Item = (&'static str, &'static [Key])> {
+        let channels = CHANNELS.iter().map(|channel| (channel.name, channel.keys));
+        channels.chain([(INFLUXDB, InfluxSettings::KEYS)])
+    }
+}
+
+impl<'de> Deserialize<'de> for Sections {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut found = serde_json::Map::deserialize(deserializer)?;
+        let sections = Self::known().filter_map(|(name, keys)| {
+            let serde_json::Value::Object(section) = found.remove(name)? else {
+                return None;
+            };
+            let value = |key: &Key| {
+                let text = match section.get(key.name)? {
+                    serde_json::Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                Some((key.name.to_owned(), text.into()))
+            };
+            Some((name.to_owned(), keys.iter().filter_map(value).collect()))
+        });
+        Ok(Self(sections.collect()))
+    }
+}
+
+impl JsonSchema for Sections {
+    fn schema_name() -> Cow<'static, str> {
+        "sections".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let section = |(name, keys): (&str, &[Key])| {
+            let key = |key: &Key| {
+                let value = json!({
+                    "type": ["string", "integer", "boolean"],
+                    "pattern": r"\S",
+                    "writeOnly": true,
+                    EXPECTED: "a text, a whole number, true or false",
+                });
+                (key.name.to_owned(), value)
+            };
+            let keys: serde_json::Map<_, _> = keys.iter().map(key).collect();
+            let description = format!("[Settings of {name}](channels.md).");
+            let section = json!({"type": "object", "description": description, "properties": keys});
+            (name.to_owned(), section)
         };
-        Some(Self(text.into()))
+        let sections: serde_json::Map<_, _> = Self::known().map(section).collect();
+        json_schema!({"type": "object", "properties": sections})
     }
 }
 
 /// Names of channels.
 struct Names(Vec<String>);
 
-impl FromYaml for Names {
-    const EXPECTED: &'static str = "a list of channels, or a text with colons between them";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        Vec::from_yaml(node)
-            .or_else(|| Some(parts(node.data.as_str()?).map(str::to_owned).collect()))
-            .map(Self)
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            List(List<Text>),
+            Text(String),
+        }
+        Ok(Self(match Form::deserialize(deserializer)? {
+            Form::List(list) => list.values(),
+            Form::Text(text) => parts(&text).map(str::to_owned).collect(),
+        }))
     }
 }
 
-/// How many are sent before the rest is gathered.
-struct Limit(u32);
+impl JsonSchema for Names {
+    fn inline_schema() -> bool {
+        true
+    }
 
-impl FromYaml for Limit {
-    const EXPECTED: &'static str = "a whole number from 1 to 10000";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        let limit = u32::try_from(node.data.as_integer()?).ok()?;
-        (1..=10_000).contains(&limit).then_some(Self(limit))
+    fn schema_name() -> Cow<'static, str> {
+        "names".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [generator.subschema_for::<List<Text>>(), {"type": "string"}],
+            EXPECTED: "a list of channels, or a text with colons between them",
+        })
     }
 }
 
-impl FromYaml for Vec<Status> {
-    const EXPECTED: &'static str = "a list of statuses such as task-failed and artifact-created";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        let statuses = Vec::<String>::from_yaml(node)?
-            .iter()
-            .map(|name| Status::named(name))
-            .collect::<Option<Self>>()?;
-        Some(statuses).filter(|statuses| !statuses.is_empty())
-    }
-}
-
-impl FromYaml for Vec<Topic> {
-    const EXPECTED: &'static str =
-        "a list of routing keys, in which * is one word and # any number of them";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        Vec::<String>::from_yaml(node)?
-            .iter()
-            .map(|topic| topic.parse().ok())
-            .collect()
+/// Reads them. Everything is read before anything is given up for a fault, so that all faults are found.
+pub(super) fn read(keys: &Keys<'_>) -> NotifyConfig {
+    let usual = NotifyConfig::default();
+    let NotifierKeys { notify } = keys.read();
+    let Some(read) = notify else {
+        return usual;
+    };
+    let mut channels = read.sections.0;
+    let secret = channels
+        .get("webhook")
+        .and_then(|webhook| webhook.get("secret"));
+    secrets::advise_weak(&keys.at("/notify/webhook"), "secret", secret);
+    NotifyConfig {
+        influxdb: channels.remove(INFLUXDB).unwrap_or_default(),
+        channels,
+        services: read.services.map_or(usual.services, |Names(names)| names),
+        statuses: read.statuses.map_or(usual.statuses, List::values),
+        topics: read.routing_keys.map_or(usual.topics, List::values),
+        queue: read.queue.map(|text| text.0),
+        identities: read.identities.map(|path| path.0),
+        templates: read.templates.map(|path| path.0),
+        rate_limit_per_minute: read
+            .rate_limit_per_minute
+            .unwrap_or(usual.rate_limit_per_minute),
     }
 }
 
@@ -313,7 +399,11 @@ mod tests {
     webhook: {url: https://hooks.example, secret: 0123456789}
 ",
         );
-        assert_eq!(faults, "");
+        assert_eq!(
+            faults,
+            "warning: line 10: events.notify.webhook.secret: is shorter than 16 characters: it can be guessed; use 32 random \
+             characters"
+        );
         let NotifierConfig { notify, pulse, .. } = config.expect("it is right");
         assert_eq!(
             (notify.services, notify.rate_limit_per_minute),
@@ -348,11 +438,11 @@ mod tests {
             ),
             (
                 "statuses: [failed]",
-                "events.notify.statuses: expected a list of statuses such as task-failed",
+                "events.notify.statuses[0]: expected a status such as task-failed",
             ),
             (
                 "statuses: []",
-                "events.notify.statuses: expected a list of statuses",
+                "events.notify.statuses: expected at least one, found an empty list",
             ),
             (
                 "routing_keys: a",

@@ -4,15 +4,17 @@ use anyhow::Context as _;
 use notify::flag;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use pulse::{AddressError, PulseSettings};
-use saphyr::MarkedYaml;
+use schemars::JsonSchema;
 use secrecy::SecretString;
+use serde::Deserialize;
 use tracing::info;
 use url::{Host, Url};
 
 use super::{
     Faults,
-    reader::{FromYaml, Section},
+    schema::Keys,
     secrets,
+    values::{FromText, Secret, Text, Written},
 };
 
 /// The values of the environment's variables. None is empty.
@@ -73,13 +75,15 @@ pub(super) const COMMUNITY_SERVER: Server = Server {
 };
 
 /// The address of a server in a document.
-struct ServerUrl(Url);
+#[derive(Debug, Clone)]
+pub(super) struct ServerUrl(Url);
 
-impl FromYaml for ServerUrl {
+impl FromText for ServerUrl {
+    const FORMAT: &'static str = "amqp-url";
     const EXPECTED: &'static str =
         "an amqps or amqp url without a user, with the virtual host as its path";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        let url = Url::parse(node.data.as_str()?).ok()?;
+    fn from_text(text: &str) -> Option<Self> {
+        let url = Url::parse(text).ok()?;
         let plain = url.username().is_empty()
             && url.password().is_none()
             && url.query().or(url.fragment()).is_none();
@@ -87,36 +91,88 @@ impl FromYaml for ServerUrl {
     }
 }
 
-/// Our user on a server, if a document names one.
-pub(super) fn documented(keys: &Section<'_>, server: Server) -> Option<PulseConfig> {
-    let [url_key, user, password] = server.keys;
-    let url = keys.optional::<ServerUrl>(url_key);
-    let url = url.map_or_else(
-        || Url::parse(server.default).ok(),
-        |ServerUrl(url)| Some(url),
-    );
-    secrets::advise_plain_http(keys, url_key, url.as_ref(), "the password");
-    let user: Option<String> = keys.optional(user);
-    let password = if user.is_some() {
-        keys.required(password)
-    } else {
-        keys.optional(password)
+/// The keys of our user on Mozilla's Pulse.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct MozillaKeys {
+    /// The server; its path is the virtual host. `amqp://` does not use TLS. The url must not hold a user.
+    #[schemars(extend("default" = "amqps://pulse.mozilla.org:5671/"))]
+    pulse_url: Option<Written<ServerUrl>>,
+    /// Our [user on Pulse](../use/triggers.md#rights); required for everything that listens to Pulse.
+    pulse_user: Option<Text>,
+    /// Its password.
+    pulse_password: Option<Secret>,
+}
+
+/// The keys of our user on the Pulse of the community's Taskcluster.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct CommunityKeys {
+    /// The community's server, in the same form as `pulse_url`.
+    #[schemars(extend("default" = "amqps://pulse.mozilla.org:5671/communitytc"))]
+    communitytc_pulse_url: Option<Written<ServerUrl>>,
+    /// Our user on the community's Pulse; required for test selection.
+    communitytc_pulse_user: Option<Text>,
+    /// Its password.
+    communitytc_pulse_password: Option<Secret>,
+}
+
+/// Our user on Mozilla's Pulse, if a document names one.
+pub(super) fn mozilla(keys: &Keys<'_>) -> Option<PulseConfig> {
+    let MozillaKeys {
+        pulse_url,
+        pulse_user,
+        pulse_password,
+    } = keys.read();
+    documented(keys, &MOZILLA_SERVER, pulse_url, pulse_user, pulse_password)
+}
+
+/// Our user on the community's Pulse, if a document names one.
+pub(super) fn community(keys: &Keys<'_>) -> Option<PulseConfig> {
+    let CommunityKeys {
+        communitytc_pulse_url,
+        communitytc_pulse_user,
+        communitytc_pulse_password,
+    } = keys.read();
+    documented(
+        keys,
+        &COMMUNITY_SERVER,
+        communitytc_pulse_url,
+        communitytc_pulse_user,
+        communitytc_pulse_password,
+    )
+}
+
+fn documented(
+    keys: &Keys<'_>,
+    server: &Server,
+    url: Option<Written<ServerUrl>>,
+    user: Option<Text>,
+    password: Option<Secret>,
+) -> Option<PulseConfig> {
+    let at = keys.at("");
+    let [url_key, user_key, password_key] = server.keys;
+    let url = match url {
+        Some(Written(ServerUrl(url))) => Some(url),
+        None => Url::parse(server.default).ok(),
     };
+    secrets::advise_plain_http(&at, url_key, url.as_ref(), "the password");
+    if at.has(user_key) && !at.has(password_key) {
+        at.reject(password_key, String::EXPECTED);
+    }
     Some(PulseConfig {
         url: url?,
-        user: user?,
-        password: password?,
+        user: user?.0,
+        password: password?.0,
     })
 }
 
 /// Our user on Pulse in a document, if it names one. Other keys are ignored.
 pub fn parse(text: &str) -> (Option<Option<PulseConfig>>, Faults) {
-    super::parse(text, |keys| Some(documented(keys, MOZILLA_SERVER)))
+    super::parse(text, |keys| Some(mozilla(keys)))
 }
 
 /// The same for the community's Pulse.
 pub fn parse_community(text: &str) -> (Option<Option<PulseConfig>>, Faults) {
-    super::parse(text, |keys| Some(documented(keys, COMMUNITY_SERVER)))
+    super::parse(text, |keys| Some(community(keys)))
 }
 
 /// The user of a document as the environment overrides it, which is logged.

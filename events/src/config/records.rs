@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::Value;
 
-use super::{Config, Faults, REDIS_NAMESPACE, TriggersConfig, reader::Section, secrets, triggers};
+use super::{
+    Config, Faults, REDIS_NAMESPACE, TriggersConfig,
+    schema::Keys,
+    secrets, triggers,
+    values::{Flag, Secret, Text, Written},
+};
 
 /// How long what is known of a build is kept, where nothing else is set.
 pub(super) const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -72,17 +80,46 @@ impl ReportsConfig {
     }
 }
 
-fn read(keys: &Section<'_>) -> RecordsConfig {
-    let usual = RecordsConfig::default();
-    RecordsConfig {
-        build_retention: retention(keys),
-        publish: keys.glimpse("PHABRICATOR", "publish", false),
-        redis_namespace: super::redis_namespace(keys).unwrap_or(usual.redis_namespace),
-        sentry_dsn: secrets::sentry_dsn(keys),
-    }
+/// The keys of every role.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct RecordsKeys {
+    /// How long [the record of a build](../operate/builds.md#the-record-of-a-build) is kept after its last change.
+    #[schemars(extend("default" = "720h"))]
+    build_retention: Option<Written<Duration>>,
+    /// The prefix of all keys in Redis, as their hash tag.
+    #[schemars(extend("default" = "events"))]
+    redis_namespace: Option<Text>,
+    /// The project to which [errors are reported](../operate/operating.md#errors-to-sentry); an invalid DSN is a warning.
+    #[serde(rename = "SENTRY_DSN")]
+    sentry_dsn: Option<Secret>,
 }
 
-/// How long what is known of a build is kept.
-pub(super) fn retention(keys: &Section<'_>) -> Duration {
-    keys.optional("build_retention").unwrap_or(RETENTION)
+/// Reads the keys. What is not read of Phabricator is no fault here.
+pub(super) fn read(keys: &Keys<'_>) -> RecordsConfig {
+    let usual = RecordsConfig::default();
+    let read: RecordsKeys = keys.read();
+    let at = keys.at("");
+    let namespace = read.redis_namespace.map(|text| text.0);
+    if namespace
+        .as_ref()
+        .is_some_and(|namespace| namespace.contains(['{', '}']))
+    {
+        at.reject(
+            "redis_namespace",
+            "expected a text without braces: it becomes a hash tag",
+        );
+    }
+    let phabricator = keys.value("/PHABRICATOR").and_then(Value::as_object);
+    let publish = phabricator.map(|keys| {
+        let publish = keys.get("publish").cloned();
+        publish.is_some_and(|flag| Flag::deserialize(flag).is_ok_and(|flag| flag.0))
+    });
+    RecordsConfig {
+        build_retention: read
+            .build_retention
+            .map_or(usual.build_retention, |value| value.0),
+        publish,
+        redis_namespace: namespace.unwrap_or(usual.redis_namespace),
+        sentry_dsn: secrets::sentry_dsn(&at, read.sentry_dsn.map(|dsn| dsn.0)),
+    }
 }

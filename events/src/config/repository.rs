@@ -1,13 +1,15 @@
 //! A repository of the configuration.
 
-use saphyr::MarkedYaml;
+use schemars::JsonSchema;
 use secrecy::SecretString;
+use serde::Deserialize;
 use url::Url;
 use worker::TryMode;
 
 use super::{
-    reader::{FromYaml, Section},
+    schema::At,
     secrets,
+    values::{Flag, Ignored, Secret, Text, Written},
 };
 
 /// A repository that is built.
@@ -35,98 +37,124 @@ pub struct RepositoryConfig {
     pub clone_slots: usize,
 }
 
-/// A number of clone slots. A connection of ssh carries ten sessions at once, and a machine rarely has more cores to spare.
-struct CloneSlots(usize);
-
-impl FromYaml for CloneSlots {
-    const EXPECTED: &'static str = "a whole number from 1 to 10";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        let slots = usize::try_from(node.data.as_integer()?).ok()?;
-        (1..=10).contains(&slots).then_some(Self(slots))
-    }
+/// The keys of a repository.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct RepositoryKeys {
+    /// Short name on Phabricator; names the clone too.
+    #[schemars(required)]
+    name: Option<Text>,
+    /// The source of its clones.
+    #[schemars(required)]
+    url: Option<Text>,
+    /// The destination of its heads.
+    #[schemars(required)]
+    try_url: Option<Text>,
+    /// Its name on Treeherder.
+    #[schemars(extend("default" = "try"))]
+    try_name: Option<Text>,
+    /// How Try learns which jobs to run: `json` (a file `try_task_config.json`) or `syntax`.
+    #[schemars(extend("default" = "json"))]
+    try_mode: Option<ModeKey>,
+    /// The try syntax, for the mode `syntax`.
+    try_syntax: Option<Text>,
+    /// The base of a stack [without a known base](../design/mercurial.md#the-base): a bookmark, a branch or a tag of the
+    /// source. Set it when the source has several branches.
+    #[schemars(extend("default" = "tip"))]
+    default_revision: Option<Text>,
+    /// Whether `default_revision` is the base of every stack.
+    #[schemars(extend("default" = false))]
+    use_latest_revision: Option<Flag>,
+    /// The user who pushes.
+    ssh_user: Option<Text>,
+    /// The private key itself (not a path), instead of the key for all repositories.
+    ssh_key: Option<Secret>,
+    /// The number of its builds that run at once, each on [a clone of its own](../design/worker.md#clones-and-slots). A
+    /// connection of ssh carries ten sessions at once.
+    #[schemars(range(min = 1, max = 10), extend("default" = 1, "x-expected" = "a whole number from 1 to 10"))]
+    clone_slots: Option<usize>,
+    /// Has no effect.
+    #[schemars(extend("x-reason" = "means nothing any more: clones have no working copy"))]
+    #[expect(dead_code, reason = "known, and warned of")]
+    checkout: Option<Ignored>,
+    /// Has no effect.
+    #[schemars(extend("x-reason" = "means nothing any more: clones have no working copy"))]
+    #[expect(dead_code, reason = "known, and warned of")]
+    batch_size: Option<Ignored>,
+    /// Belongs to another program.
+    #[expect(dead_code, reason = "known, and of another program")]
+    decision_env_prefix: Option<Ignored>,
 }
 
-pub(super) fn read(
-    section: &Section<'_>,
-    ssh_key: Option<&SecretString>,
-) -> Option<RepositoryConfig> {
-    let mode: Option<String> = section.optional("try_mode");
-    let syntax: Option<String> = section.optional("try_syntax");
-    let try_mode = match (mode.as_deref(), syntax) {
-        (None | Some("json"), _) => Some(TryMode::Json),
-        (Some("syntax"), Some(syntax)) => Some(TryMode::Syntax(syntax)),
-        (Some("syntax"), None) => {
-            section.reject("try_syntax", "a try syntax, since try_mode is syntax");
-            None
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum ModeKey {
+    Json,
+    Syntax,
+}
+
+impl RepositoryKeys {
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_ref().map(|Written(name)| name.as_str())
+    }
+
+    /// The repository; `None` when a key is faulty.
+    pub(super) fn read(
+        self,
+        at: &At<'_>,
+        ssh_key: Option<&SecretString>,
+    ) -> Option<RepositoryConfig> {
+        let try_mode = match (self.try_mode, self.try_syntax) {
+            (Some(ModeKey::Syntax), Some(Written(syntax))) => Some(TryMode::Syntax(syntax)),
+            (Some(ModeKey::Syntax), None) => {
+                at.reject("try_syntax", "a try syntax, since try_mode is syntax");
+                None
+            }
+            (Some(ModeKey::Json) | None, _) => Some(TryMode::Json),
+        };
+        let text = |key, value: Option<Text>| {
+            let value = value?.0;
+            if value.starts_with('-') || value.contains(char::is_control) {
+                at.reject(
+                    key,
+                    "expected a text that does not begin with - and holds no control characters",
+                );
+            }
+            Some(value)
+        };
+        let (name, url, try_url) = (
+            text("name", self.name),
+            text("url", self.url),
+            text("try_url", self.try_url),
+        );
+        for (key, value) in [("url", &url), ("try_url", &try_url)] {
+            let url = value.as_ref().and_then(|value| Url::parse(value).ok());
+            let url = url.filter(|url| url.password().is_some());
+            secrets::advise_plain_http(at, key, url.as_ref(), "its password");
         }
-        (Some(_), _) => {
-            section.reject("try_mode", "expected json or syntax");
-            None
-        }
-    };
-    let (name, url, try_url): (Option<String>, Option<String>, Option<String>) = (
-        section.required("name"),
-        section.required("url"),
-        section.required("try_url"),
-    );
-    for (key, value) in [("name", &name), ("url", &url), ("try_url", &try_url)] {
-        if value
+        if name
             .as_ref()
-            .is_some_and(|value| value.starts_with('-') || value.contains(char::is_control))
+            .is_some_and(|name| name.contains(['/', '\\']) || name.starts_with('.'))
         {
-            section.reject(
-                key,
-                "expected a text that does not begin with - and holds no control characters",
+            at.reject(
+                "name",
+                "expected a name without / and without a leading dot: a folder is named after it",
             );
         }
+        Some(RepositoryConfig {
+            name: name?,
+            url: url?,
+            try_url: try_url?,
+            try_name: self
+                .try_name
+                .map_or_else(|| "try".to_owned(), |text| text.0),
+            try_mode: try_mode?,
+            default_revision: self
+                .default_revision
+                .map_or_else(|| "tip".to_owned(), |text| text.0),
+            use_latest_revision: self.use_latest_revision.is_some_and(|flag| flag.0),
+            ssh_user: self.ssh_user.map(|text| text.0),
+            ssh_key: self.ssh_key.map(|key| key.0).or_else(|| ssh_key.cloned()),
+            clone_slots: self.clone_slots.unwrap_or(1),
+        })
     }
-    for (key, value) in [("url", &url), ("try_url", &try_url)] {
-        let url = value
-            .as_ref()
-            .and_then(|value| Url::parse(value).ok())
-            .filter(|url| url.password().is_some());
-        secrets::advise_plain_http(section, key, url.as_ref(), "its password");
-    }
-    if name
-        .as_ref()
-        .is_some_and(|name| name.contains(['/', '\\']) || name.starts_with('.'))
-    {
-        section.reject(
-            "name",
-            "expected a name without / and without a leading dot: a folder is named after it",
-        );
-    }
-    let config = (
-        section
-            .optional("try_name")
-            .unwrap_or_else(|| "try".to_owned()),
-        section
-            .optional("default_revision")
-            .unwrap_or_else(|| "tip".to_owned()),
-        section.optional("use_latest_revision").unwrap_or(false),
-        section.optional("ssh_user"),
-        section.optional("ssh_key").or_else(|| ssh_key.cloned()),
-        section
-            .optional::<CloneSlots>("clone_slots")
-            .map_or(1, |slots| slots.0),
-    );
-    section.ignored(
-        &["checkout", "batch_size"],
-        "means nothing any more: clones have no working copy",
-    );
-    section.of_other_programs(&["decision_env_prefix"]);
-    section.warn_of_unknown();
-    let (try_name, default_revision, use_latest_revision, ssh_user, ssh_key, clone_slots) = config;
-    Some(RepositoryConfig {
-        name: name?,
-        url: url?,
-        try_url: try_url?,
-        try_name,
-        try_mode: try_mode?,
-        default_revision,
-        use_latest_revision,
-        ssh_user,
-        ssh_key,
-        clone_slots,
-    })
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
-use super::reader::Section;
+use super::schema::At;
 
 /// A secret with fewer characters can be guessed.
 const SHORT: usize = 16;
@@ -17,12 +17,9 @@ const VARIETY: usize = 6;
 const PLACEHOLDERS: &[&str] = &["changeme", "password", "putalongrandomtexthere", "putthe"];
 
 /// Warns of the secret under `key` if it can be guessed.
-pub(super) fn advise_weak(section: &Section<'_>, key: &'static str) {
-    let Some(secret) = section.secret_text(key) else {
-        return;
-    };
-    if let Some(weakness) = weakness(&secret) {
-        section.advise(
+pub(super) fn advise_weak(at: &At<'_>, key: &str, secret: Option<&SecretString>) {
+    if let Some(weakness) = secret.and_then(weakness) {
+        at.advise(
             key,
             &format!("{weakness}: it can be guessed; use 32 random characters"),
         );
@@ -55,14 +52,9 @@ fn weakness(secret: &SecretString) -> Option<&'static str> {
 }
 
 /// Warns of an address under `key` to which `what` is sent without TLS. On this machine nobody listens between.
-pub(super) fn advise_plain_http(
-    section: &Section<'_>,
-    key: &'static str,
-    url: Option<&Url>,
-    what: &str,
-) {
+pub(super) fn advise_plain_http(at: &At<'_>, key: &str, url: Option<&Url>, what: &str) {
     if url.is_some_and(|url| matches!(url.scheme(), "http" | "amqp") && !is_loopback(url)) {
-        section.advise(
+        at.advise(
             key,
             &format!("speaks without TLS, so anybody on the way can read {what}: use TLS"),
         );
@@ -70,22 +62,18 @@ pub(super) fn advise_plain_http(
 }
 
 /// The DSN of Sentry. An invalid one is a warning, since no build depends on it.
-pub(super) fn sentry_dsn(keys: &Section<'_>) -> Option<SecretString> {
+pub(super) fn sentry_dsn(at: &At<'_>, dsn: Option<SecretString>) -> Option<SecretString> {
     const KEY: &str = "SENTRY_DSN";
-    let dsn: SecretString = keys.optional(KEY)?;
+    let dsn = dsn?;
     if !observe::sentry::is_dsn(dsn.expose_secret()) {
-        keys.advise(
+        at.advise(
             KEY,
             "is not a DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
         );
         return None;
     }
-    advise_plain_http(
-        keys,
-        KEY,
-        Url::parse(dsn.expose_secret()).ok().as_ref(),
-        "the errors that are reported",
-    );
+    let url = Url::parse(dsn.expose_secret()).ok();
+    advise_plain_http(at, KEY, url.as_ref(), "the errors that are reported");
     Some(dsn)
 }
 

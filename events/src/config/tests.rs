@@ -1,6 +1,7 @@
 //! A configuration as a whole.
 
 mod digest;
+mod reference;
 mod roles;
 mod secrets;
 
@@ -173,7 +174,7 @@ error: line 3: events.PHABRICATOR.url: expected an http or https url, found anot
 error: line 4: events.PHABRICATOR.publish: expected true or false, found another text
 error: line 7: events.repositories[0].try_url: is missing, expected a text that is not empty
 error: line 8: events.repositories[0].url: expected a text that is not empty, found a list
-error: line 9: events.repositories[0].try_mode: expected json or syntax
+error: line 9: events.repositories[0].try_mode: expected json or syntax, found another text
 error: line 10: events.repositories[1].name: is the name of an earlier repository too
 error: line 10: events.repositories[1].try_syntax: is missing, expected a try syntax, since try_mode is syntax
 error: line 11: events.repositories[1].url: expected a text that does not begin with - and holds no control characters
@@ -331,6 +332,11 @@ fn garbage_is_refused_with_a_line() {
         (
             "other: 1",
             "events: is missing, expected a map with our settings",
+        ),
+        (
+            "events: {}",
+            "error: line 1: events.PHABRICATOR: is missing, expected a map\nerror: line 1: events.repositories: is missing, \
+             expected a list of maps\n",
         ),
         (
             "events: 1",

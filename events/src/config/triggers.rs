@@ -1,15 +1,18 @@
 //! The settings of Pulse, Taskcluster, and what is triggered there.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use saphyr::MarkedYaml;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
 use url::Url;
 
 use super::{
-    pulse::{self, COMMUNITY_SERVER, MOZILLA_SERVER, PulseConfig},
-    reader::{FromYaml, Section},
+    pulse::{self, PulseConfig},
+    schema::{At, Keys},
     secrets,
+    values::{EXPECTED, Flag, FromText, List, Secret, Text, Written},
 };
 
 /// Everything beside the builds. Not to be shown: addresses may hold passwords.
@@ -122,74 +125,208 @@ const COMMUNITY: &str = "https://community-tc.services.mozilla.com";
 /// The group whose hooks the services are.
 const HOOK_GROUP: &str = "project-releng";
 
-/// A part of a whole.
-struct Share(f64);
-
-impl FromYaml for Share {
-    const EXPECTED: &'static str = "a share from 0 to 1";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        #[expect(clippy::cast_precision_loss, reason = "only 0 and 1 are right")]
-        let share = node
-            .data
-            .as_floating_point()
-            .or_else(|| node.data.as_integer().map(|whole| whole as f64))?;
-        (0.0..=1.0).contains(&share).then_some(Self(share))
-    }
-}
-
 /// The time between two reports. What a report needs is kept for a month.
-struct Period(Duration);
+#[derive(Debug, Clone)]
+pub(super) struct Period(Duration);
 
-impl FromYaml for Period {
+impl FromText for Period {
+    const FORMAT: &'static str = "duration-of-a-week-at-most";
     const EXPECTED: &'static str = "a duration of a week at most, such as 7h";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        Duration::from_yaml(node)
+    fn from_text(text: &str) -> Option<Self> {
+        Duration::from_text(text)
             .filter(|period| *period <= Duration::from_secs(7 * 24 * 3600))
             .map(Self)
     }
 }
 
 /// A duration that may be a bare number of seconds, as files of the original have it.
+#[derive(Debug, Clone)]
 struct Seconds(Duration);
 
-impl FromYaml for Seconds {
-    const EXPECTED: &'static str = "a duration such as 60s, or a number of seconds";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        match node.data.as_integer() {
-            Some(seconds) => u64::try_from(seconds)
-                .ok()
-                .filter(|seconds| *seconds > 0)
-                .map(Duration::from_secs),
-            None => Duration::from_yaml(node),
-        }
-        .map(Self)
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let duration = match Value::deserialize(deserializer)? {
+            Value::String(text) => Duration::from_text(&text),
+            number => number.as_u64().map(Duration::from_secs),
+        };
+        duration
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("expected a duration"))
     }
 }
 
+impl JsonSchema for Seconds {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "seconds".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "format": Duration::FORMAT},
+            ],
+            EXPECTED: "a duration such as 60s, or a number of seconds",
+        })
+    }
+}
+
+/// The keys of what is triggered.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct TriggersKeys {
+    /// The name of this deployment, as in `code-review-<APP_CHANNEL>`; names our queue on Pulse too.
+    #[serde(rename = "APP_CHANNEL")]
+    #[schemars(extend("default" = "development"))]
+    channel: Option<Text>,
+    /// The recipients of [reports](../use/triggers.md#watching-and-reports) on tasks.
+    admins: Option<List<Text>>,
+    /// Our client on Firefox's Taskcluster, if it is not [in the environment](#credentials-of-taskcluster).
+    taskcluster: Option<FirefoxKeys>,
+    /// Our client on the community's Taskcluster; required for the risk and for test selection.
+    taskcluster_community: Option<CommunityTaskclusterKeys>,
+    /// Hooks, and what triggers them.
+    #[serde(rename = "HOOKS")]
+    hooks: Option<List<HookKeys>>,
+    /// Whether changesets that land on autoland are reviewed.
+    #[schemars(extend("default" = false))]
+    autoland_enabled: Option<Flag>,
+    /// Whether changesets that land on mozilla-central are reviewed.
+    #[schemars(extend("default" = false))]
+    mozilla_central_enabled: Option<Flag>,
+    /// Whether [tests are selected](../use/triggers.md#test-selection) for pushes.
+    #[schemars(extend("default" = false))]
+    test_selection_enabled: Option<Flag>,
+    /// The share of diffs for which tests are selected, 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 1, "x-expected" = "a share from 0 to 1"))]
+    test_selection_share: Option<f64>,
+    /// The recipients of mails about selected tests.
+    test_selection_notify_addresses: Option<List<Text>>,
+    /// Bugbug's name for our Phabricator; required for the risk and for test selection.
+    bugbug_phabricator_deployment: Option<Text>,
+    /// Authors and reviewers (usernames) for whose patches bugbug analyses the risk.
+    risk_analysis_users: Option<List<Text>>,
+    /// The time between two reports, with its unit; a week at most.
+    #[schemars(extend("default" = "7h"))]
+    monitoring_period: Option<Written<Period>>,
+}
+
+/// The keys of Firefox's Taskcluster.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct FirefoxKeys {
+    /// Its address.
+    #[schemars(extend("default" = "https://firefox-ci-tc.services.mozilla.com"))]
+    root_url: Option<Written<Url>>,
+    /// The name of our client.
+    #[schemars(required)]
+    client_id: Option<Text>,
+    /// Its access token.
+    #[schemars(required)]
+    access_token: Option<Secret>,
+}
+
+/// The keys of the community's Taskcluster.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct CommunityTaskclusterKeys {
+    /// Its address.
+    #[schemars(extend("default" = "https://community-tc.services.mozilla.com"))]
+    root_url: Option<Written<Url>>,
+    /// The name of our client.
+    #[schemars(required)]
+    client_id: Option<Text>,
+    /// Its access token.
+    #[schemars(required)]
+    access_token: Option<Secret>,
+}
+
+/// The keys of a hook.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct HookKeys {
+    /// [Its trigger](../use/triggers.md#what-triggers-what): `static-analysis-phabricator`, `static-analysis-mozreview` or
+    /// `code-coverage`.
+    #[serde(rename = "type")]
+    #[schemars(required)]
+    kind: Option<HookKind>,
+    /// The hook's name in its group; it may hold slashes.
+    #[serde(rename = "hookId")]
+    #[schemars(required)]
+    id: Option<Text>,
+    /// Its group.
+    #[serde(rename = "hookGroupId")]
+    #[schemars(extend("default" = "project-releng"))]
+    group: Option<Text>,
+    /// `static-analysis-phabricator`, required there: short names on Phabricator.
+    repositories: Option<List<Text>>,
+    /// `static-analysis-phabricator`: the time between two polls of Phabricator; a bare number is seconds.
+    #[schemars(extend("default" = "60s"))]
+    interval: Option<Seconds>,
+    /// `static-analysis-mozreview`: the repository, as messages name it.
+    #[schemars(extend("default" = "https://reviewboard-hg.mozilla.org/gecko"))]
+    repository_url: Option<Text>,
+    /// `code-coverage`: the routing keys of the messages about task groups.
+    #[schemars(extend("default" = "#.gecko-level-3.#"))]
+    topic: Option<Text>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum HookKind {
+    StaticAnalysisPhabricator,
+    StaticAnalysisMozreview,
+    CodeCoverage,
+}
+
 /// Reads them. Everything is read before anything is given up for a fault, so that all faults are found.
-pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
+pub(super) fn read(keys: &Keys<'_>) -> TriggersConfig {
+    let read: TriggersKeys = keys.read();
     let usual = TriggersConfig::default();
-    let config = TriggersConfig {
-        channel: keys.optional("APP_CHANNEL").unwrap_or(usual.channel),
-        admins: keys.optional("admins").unwrap_or_default(),
-        pulse: pulse::documented(keys, MOZILLA_SERVER),
-        community_pulse: pulse::documented(keys, COMMUNITY_SERVER),
-        taskcluster: taskcluster(keys, "taskcluster", FIREFOX),
-        community: taskcluster(keys, "taskcluster_community", COMMUNITY),
-        hooks: keys
-            .optional_sections("HOOKS")
-            .iter()
-            .filter_map(hook)
-            .collect(),
-        autoland: keys.optional("autoland_enabled").unwrap_or(false),
-        mozilla_central: keys.optional("mozilla_central_enabled").unwrap_or(false),
-        test_selection: test_selection(keys),
-        bugbug_deployment: keys.optional("bugbug_phabricator_deployment"),
-        risk_analysis_users: keys.optional("risk_analysis_users").unwrap_or_default(),
-        monitoring_period: keys
-            .optional::<Period>("monitoring_period")
-            .map_or(usual.monitoring_period, |Period(period)| period),
+    let at = keys.at("");
+    let is_on = |flag: Option<Flag>| flag.is_some_and(|flag| flag.0);
+    let texts = |list: Option<List<Text>>| list.map(List::values).unwrap_or_default();
+    let hooks_at = at.child("HOOKS");
+    let hooks = read.hooks.into_iter().flat_map(List::items);
+    let hooks = hooks.filter_map(|(index, hook)| hook.read(&hooks_at.child(&index.to_string())));
+    let selection = TestSelectionConfig {
+        share: read.test_selection_share.unwrap_or(1.0),
+        notify: texts(read.test_selection_notify_addresses),
     };
+    let config = TriggersConfig {
+        channel: read.channel.map_or(usual.channel, |text| text.0),
+        admins: texts(read.admins),
+        pulse: pulse::mozilla(keys),
+        community_pulse: pulse::community(keys),
+        taskcluster: read
+            .taskcluster
+            .and_then(|read| firefox(read, &at.child("taskcluster"))),
+        community: read.taskcluster_community.and_then(|read| {
+            let at = at.child("taskcluster_community");
+            taskcluster(
+                &at,
+                COMMUNITY,
+                read.root_url,
+                read.client_id,
+                read.access_token,
+            )
+        }),
+        hooks: hooks.collect(),
+        autoland: is_on(read.autoland_enabled),
+        mozilla_central: is_on(read.mozilla_central_enabled),
+        test_selection: is_on(read.test_selection_enabled).then_some(selection),
+        bugbug_deployment: read.bugbug_phabricator_deployment.map(|text| text.0),
+        risk_analysis_users: texts(read.risk_analysis_users),
+        monitoring_period: read
+            .monitoring_period
+            .map_or(usual.monitoring_period, |Written(Period(period))| period),
+    };
+    check(&config, &at);
+    config
+}
+
+/// Finds what a feature needs and the document lacks.
+fn check(config: &TriggersConfig, at: &At<'_>) {
     let listens = config
         .hooks
         .iter()
@@ -204,7 +341,7 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
         .iter()
         .find(|(on, _)| *on && config.pulse.is_none())
     {
-        keys.reject(
+        at.reject(
             "pulse_user",
             &format!("our user on Pulse, since {key} needs it"),
         );
@@ -218,108 +355,101 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
     ];
     if let Some((_, key)) = bugbug.iter().find(|(on, _)| *on) {
         if config.community.is_none() {
-            keys.reject(
+            at.reject(
                 "taskcluster_community",
                 &format!("a map with client_id and access_token, since {key} needs it"),
             );
         }
         if config.bugbug_deployment.is_none() {
-            keys.reject(
+            at.reject(
                 "bugbug_phabricator_deployment",
                 &format!("the name that bugbug has for our Phabricator, since {key} needs it"),
             );
         }
     }
     if config.test_selection.is_some() && config.community_pulse.is_none() {
-        keys.reject(
+        at.reject(
             "communitytc_pulse_user",
             "our user on the community's Pulse, since test_selection_enabled needs it",
         );
     }
-    config
 }
 
-/// A Taskcluster, if it is configured.
-pub(super) fn taskcluster(
-    keys: &Section<'_>,
-    key: &'static str,
+/// Firefox's Taskcluster.
+pub(super) fn firefox(read: FirefoxKeys, at: &At<'_>) -> Option<TaskclusterConfig> {
+    taskcluster(
+        at,
+        FIREFOX,
+        read.root_url,
+        read.client_id,
+        read.access_token,
+    )
+}
+
+fn taskcluster(
+    at: &At<'_>,
     usual: &str,
+    root_url: Option<Written<Url>>,
+    client_id: Option<Text>,
+    access_token: Option<Secret>,
 ) -> Option<TaskclusterConfig> {
-    let section = keys.optional_section(key)?;
-    let root_url = section
-        .optional("root_url")
-        .or_else(|| Url::parse(usual).ok());
-    secrets::advise_plain_http(
-        &section,
-        "root_url",
-        root_url.as_ref(),
-        "what we sign and send",
-    );
-    let (client_id, access_token) = (
-        section.required("client_id"),
-        section.required("access_token"),
-    );
-    section.warn_of_unknown();
+    let root_url = match root_url {
+        Some(url) => Some(url.0),
+        None => Url::parse(usual).ok(),
+    };
+    secrets::advise_plain_http(at, "root_url", root_url.as_ref(), "what we sign and send");
     Some(TaskclusterConfig {
         root_url: root_url?,
-        client_id: client_id?,
-        access_token: access_token?,
+        client_id: client_id?.0,
+        access_token: access_token?.0,
     })
 }
 
-fn hook(section: &Section<'_>) -> Option<HookConfig> {
-    let kind: Option<String> = section.required("type");
-    let id = section.required("hookId");
-    let group = section
-        .optional("hookGroupId")
-        .unwrap_or_else(|| HOOK_GROUP.to_owned());
-    let source = match kind.as_deref() {
-        Some("static-analysis-phabricator") => {
-            let repositories: Option<Vec<String>> = section.required("repositories");
-            let interval = section
-                .optional::<Seconds>("interval")
-                .map_or(Duration::from_secs(60), |Seconds(interval)| interval);
-            repositories.map(|repositories| HookSource::Phabricator {
-                repositories,
-                interval,
-            })
+impl HookKeys {
+    /// The hook; `None` when a key is faulty.
+    fn read(self, at: &At<'_>) -> Option<HookConfig> {
+        let usual =
+            |text: Option<Text>, usual: &str| text.map_or_else(|| usual.to_owned(), |text| text.0);
+        let (source, keys) = match self.kind? {
+            HookKind::StaticAnalysisPhabricator => {
+                if self.repositories.is_none() {
+                    at.reject("repositories", "a list of texts");
+                }
+                let interval = self
+                    .interval
+                    .map_or(Duration::from_secs(60), |seconds| seconds.0);
+                let repositories = self.repositories.map(List::values);
+                let source = repositories.map(|repositories| HookSource::Phabricator {
+                    repositories,
+                    interval,
+                });
+                (source, ["repository_url", "topic", "topic"])
+            }
+            HookKind::StaticAnalysisMozreview => (
+                Some(HookSource::Mozreview {
+                    repository_url: usual(
+                        self.repository_url,
+                        "https://reviewboard-hg.mozilla.org/gecko",
+                    ),
+                }),
+                ["repositories", "interval", "topic"],
+            ),
+            HookKind::CodeCoverage => (
+                Some(HookSource::CodeCoverage {
+                    topic: usual(self.topic, "#.gecko-level-3.#"),
+                }),
+                ["repositories", "interval", "repository_url"],
+            ),
+        };
+        for key in keys.into_iter().filter(|key| at.has(key)) {
+            at.advise(key, "has no effect with this type of hook");
         }
-        Some("static-analysis-mozreview") => Some(HookSource::Mozreview {
-            repository_url: section
-                .optional("repository_url")
-                .unwrap_or_else(|| "https://reviewboard-hg.mozilla.org/gecko".to_owned()),
-        }),
-        Some("code-coverage") => Some(HookSource::CodeCoverage {
-            topic: section
-                .optional("topic")
-                .unwrap_or_else(|| "#.gecko-level-3.#".to_owned()),
-        }),
-        Some(_) => {
-            section.reject(
-                "type",
-                "expected static-analysis-phabricator, static-analysis-mozreview or code-coverage",
-            );
-            None
-        }
-        None => None,
-    };
-    section.warn_of_unknown();
-    Some(HookConfig {
-        group,
-        id: id?,
-        source: source?,
-    })
-}
-
-fn test_selection(keys: &Section<'_>) -> Option<TestSelectionConfig> {
-    let enabled = keys.optional("test_selection_enabled").unwrap_or(false);
-    let share = keys
-        .optional::<Share>("test_selection_share")
-        .map_or(1.0, |Share(share)| share);
-    let notify = keys
-        .optional("test_selection_notify_addresses")
-        .unwrap_or_default();
-    enabled.then_some(TestSelectionConfig { share, notify })
+        Some(HookConfig {
+            group: usual(self.group, HOOK_GROUP),
+            id: self.id?.0,
+            source: source?,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,17 @@
 use std::time::Duration;
 
 use phabricator::BuildPages;
+use schemars::JsonSchema;
 use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
 
-use super::{Config, Faults, REDIS_NAMESPACE, reader::Section, secrets};
+use super::{
+    Config, Faults, records,
+    schema::Keys,
+    secrets,
+    values::{Secret, Written},
+};
 
 /// What the web server needs of a configuration. It has no secret of the worker's.
 #[derive(Clone)]
@@ -29,7 +37,6 @@ impl WebConfig {
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
         super::parse(text, |keys| {
             let config = read(keys);
-            keys.leave_to_others(super::read);
             keys.warn_of_unknown();
             Some(config)
         })
@@ -53,35 +60,60 @@ impl From<&Config> for WebConfig {
 const NO_LINK: &str = "is not set, nor is docs_url: a build that ends without a push has no link to the reason, which Phorge \
                        hides on the revision";
 
+/// The keys of the web server alone.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct WebKeys {
+    /// The secret that Harbormaster must send, as [the password of its credential](../use/configuration.md#the-webhook).
+    webhook_secret: Option<Secret>,
+    /// The token that a client of the [API](api.md#the-api) must send; without it there is no API.
+    api_token: Option<Secret>,
+}
+
+/// The keys of every role that has to do with builds.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct PagesKeys {
+    /// A base address: authors get a link to `<public_url>/builds/<target>`, see [links](../use/builds.md#the-link-for-authors).
+    /// The web server does not serve that page yet.
+    public_url: Option<Written<Url>>,
+    /// Without `public_url`: a page for authors that explains how builds end, such as your copy of
+    /// [builds.md](../use/builds.md).
+    docs_url: Option<Written<Url>>,
+}
+
 /// Where people read of builds.
-pub(super) fn pages(keys: &Section<'_>) -> BuildPages {
+pub(super) fn pages(keys: &Keys<'_>) -> BuildPages {
+    let read: PagesKeys = keys.read();
     let pages = BuildPages {
-        public_url: keys.optional("public_url"),
-        docs_url: keys.optional("docs_url"),
+        public_url: read.public_url.map(|url| url.0),
+        docs_url: read.docs_url.map(|url| url.0),
     };
     if pages == BuildPages::default() {
-        keys.advise("public_url", NO_LINK);
+        keys.at("").advise("public_url", NO_LINK);
     }
     pages
 }
 
 /// Reads the web server's keys.
-pub(super) fn read(keys: &Section<'_>) -> WebConfig {
-    let webhook_secret = keys.optional("webhook_secret");
-    if webhook_secret.is_none() {
-        keys.advise(
+pub(super) fn read(keys: &Keys<'_>) -> WebConfig {
+    let read: WebKeys = keys.read();
+    let at = keys.at("");
+    let webhook_secret = read.webhook_secret.map(|secret| secret.0);
+    let api_token = read.api_token.map(|token| token.0);
+    if !at.has("webhook_secret") {
+        at.advise(
             "webhook_secret",
             "is not set: whoever reaches the port can start builds",
         );
     }
-    secrets::advise_weak(keys, "webhook_secret");
-    secrets::advise_weak(keys, "api_token");
+    secrets::advise_weak(&at, "webhook_secret", webhook_secret.as_ref());
+    secrets::advise_weak(&at, "api_token", api_token.as_ref());
+    let records = records::read(keys);
     WebConfig {
         webhook_secret,
         pages: pages(keys),
-        api_token: keys.optional("api_token"),
-        build_retention: super::records::retention(keys),
-        redis_namespace: super::redis_namespace(keys).unwrap_or_else(|| REDIS_NAMESPACE.to_owned()),
-        sentry_dsn: secrets::sentry_dsn(keys),
+        api_token,
+        build_retention: records.build_retention,
+        redis_namespace: records.redis_namespace,
+        sentry_dsn: records.sentry_dsn,
     }
 }

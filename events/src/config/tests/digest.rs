@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Faults, reader::Section};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    Faults,
+    schema::{At, Keys},
+    values::{List, Text, Written},
+};
 
 const INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -14,21 +21,53 @@ pub struct DigestConfig {
     pub interval: Duration,
 }
 
+/// The section, as a key of the document.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct DigestSection {
+    /// The digest of builds.
+    #[schemars(required)]
+    digest: Option<DigestKeys>,
+}
+
+/// The keys of the section.
+#[derive(Deserialize, JsonSchema)]
+struct DigestKeys {
+    /// The recipients.
+    #[schemars(required)]
+    to: Option<List<Text>>,
+    /// The time between two mails.
+    #[schemars(extend("default" = "24h"))]
+    interval: Option<Written<Duration>>,
+}
+
 impl DigestConfig {
     /// Reads these keys of a document, and ignores the others.
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
-        super::parse(text, read)
+        super::parse(text, |keys| {
+            let config = read(keys);
+            keys.warn_of_unknown();
+            config
+        })
     }
 }
 
 /// Reads the keys. Returns `None` when one of them is faulty.
-fn read(keys: &Section<'_>) -> Option<DigestConfig> {
-    let section = keys.section("digest")?;
-    // Read each key before returning for a fault of one, so that one check finds all faults.
-    let to = section.required("to");
-    let interval = section.optional("interval").unwrap_or(INTERVAL);
-    section.warn_of_unknown();
-    Some(DigestConfig { to: to?, interval })
+pub(super) fn read(keys: &Keys<'_>) -> Option<DigestConfig> {
+    let section: DigestSection = keys.read();
+    section.digest?.read(&keys.at("").child("digest"))
+}
+
+impl DigestKeys {
+    fn read(self, at: &At<'_>) -> Option<DigestConfig> {
+        let to = self.to.map(List::values);
+        if to.as_ref().is_some_and(Vec::is_empty) {
+            at.reject("to", "expected a recipient, found none");
+        }
+        Some(DigestConfig {
+            to: to?,
+            interval: self.interval.map_or(INTERVAL, |value| value.0),
+        })
+    }
 }
 
 #[cfg(test)]
