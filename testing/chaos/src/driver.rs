@@ -102,6 +102,7 @@ impl Campaign for Driver {
         let mut violations = Vec::new();
         let unfinished = self.drive(&mut producing).await?;
         if let Some(what) = unfinished {
+            let what = format!("{what}: {}", self.standing().await);
             violations.push(Violation::new(
                 Kind::Unfinished,
                 "campaign".to_owned(),
@@ -242,6 +243,22 @@ impl Driver {
             }
         }
         true
+    }
+
+    /// The messages of each queue and the state of each worker, for a campaign that does not end.
+    async fn standing(&self) -> String {
+        let mut parts = Vec::new();
+        for step in Step::ALL {
+            parts.push(match self.world.bus.depth(&step.queue().spec()).await {
+                Ok(depth) => format!(
+                    "{step} has {} ready, {} in flight, {} delayed",
+                    depth.ready, depth.in_flight, depth.delayed
+                ),
+                Err(error) => format!("{step}: {error}"),
+            });
+        }
+        parts.push(self.world.workers.states());
+        parts.join("; ")
     }
 
     async fn remains(&self, envelopes: HashMap<Uuid, u32>) -> anyhow::Result<Remains> {

@@ -99,6 +99,13 @@ impl Workers {
         self.running.iter().all(|worker| worker.state == State::Up)
     }
 
+    /// The state of each, with its serial number.
+    pub fn states(&self) -> String {
+        let states = self.running.iter();
+        let states = states.map(|worker| format!("worker {} {:?}", worker.serial, worker.state));
+        states.collect::<Vec<_>>().join(", ")
+    }
+
     /// Notes that a worker said that it is ready.
     pub fn ready(&mut self, serial: u32) {
         let found = self

@@ -32,9 +32,30 @@ pub fn passes(arguments: &str) -> Value {
         String::from_utf8_lossy(&stdout),
         String::from_utf8_lossy(&stderr),
     );
-    assert!(status.success(), "{stdout}\n{stderr}");
+    assert!(
+        status.success(),
+        "{stdout}\n{stderr}\n{}",
+        logs_within(directory.path())
+    );
     assert_clean(&directory);
     serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+}
+
+/// The end of each log that a failed campaign kept: its directory goes with the test.
+fn logs_within(directory: &Path) -> String {
+    let mut text = String::new();
+    let campaigns = std::fs::read_dir(directory).unwrap().flatten();
+    for file in campaigns.flat_map(|campaign| std::fs::read_dir(campaign.path()).unwrap().flatten())
+    {
+        let path = file.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let log = std::fs::read_to_string(&path).unwrap();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            text.push_str(&format!("{}:\n{}\n", path.display(), last.join("\n")));
+        }
+    }
+    text
 }
 
 /// Neither a file nor a process is left.
