@@ -63,6 +63,11 @@ impl Isolation {
             .await;
     }
 
+    /// Changes from now on, also those that are undone before anybody waits for them.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes(self.state.subscribe())
+    }
+
     /// Resolves when all consumers have left.
     pub(crate) async fn until_empty(&self) {
         let _ = self
@@ -70,6 +75,17 @@ impl Isolation {
             .subscribe()
             .wait_for(|state| state.present == 0)
             .await;
+    }
+}
+
+/// Changes of an isolation.
+pub(crate) struct Changes(watch::Receiver<State>);
+
+impl Changes {
+    /// Resolves when there was one.
+    pub(crate) async fn next(&mut self) {
+        // It fails only without a sender, which outlives its consumers.
+        let _ = self.0.changed().await;
     }
 }
 
@@ -98,6 +114,15 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn isolation_that_has_ended_again_is_a_change() {
+        let isolation = Isolation::default();
+        let mut changes = isolation.changes();
+        assert!(changes.next().now_or_never().is_none());
+        drop(isolation.begin());
+        assert!(changes.next().now_or_never().is_some());
+    }
 
     #[tokio::test]
     async fn poison_suspect_waits_until_all_have_left_and_nobody_enters_before_it_is_done() {

@@ -146,6 +146,7 @@ impl<'c> Run<'c> {
     /// Waits until the concurrency allows another message; `false` when the process ends.
     async fn may_reserve(&self) -> bool {
         let concurrency = self.consumer.queue.policy.concurrency;
+        let mut changes = None;
         while !self.shared.shutdown.is_stopping() {
             let wanted = self.isolation().is_wanted();
             {
@@ -161,9 +162,15 @@ impl<'c> Run<'c> {
                     return true;
                 }
             }
+            let Some(changes) = &mut changes else {
+                // Then the state is read once more: isolation may begin and end before this waits. It took the permit then, and
+                // only a change gives it back.
+                changes = Some(self.isolation().changes());
+                continue;
+            };
             tokio::select! {
                 () = self.freed.notified() => {}
-                () = self.isolation().until_wanted(!wanted) => {}
+                () = changes.next() => {}
                 () = self.shared.shutdown.stopping() => {}
             }
         }
