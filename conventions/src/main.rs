@@ -1,6 +1,6 @@
 //! Checks what neither the compiler nor clippy knows of this workspace: which crate may import which, that modules do not
 //! import each other in circles, how their files are named, which words are not written, that links of pages lead
-//! somewhere, and that keys and metrics are on a page. `./dev lint` runs it in the workspace's directory.
+//! somewhere, and that metrics are on a page. `./dev lint` runs it in the workspace's directory.
 
 mod layers;
 mod links;

@@ -71,14 +71,11 @@ fn first_arguments(tokens: TokenStream, calls: &[&str], names: &mut Vec<String>)
 
 /// The first argument of a call whose name is in front of these tokens, if it is a text.
 fn first_text(tokens: &[TokenTree]) -> Option<String> {
-    // In between are the `!` of a macro, or `::<…>` with the type of a value.
-    let is_between = |token: &&TokenTree| match token {
-        TokenTree::Punct(mark) => "!:<>".contains(mark.as_char()),
-        TokenTree::Ident(_) => true,
-        _ => false,
+    let tokens = match tokens {
+        [TokenTree::Punct(mark), rest @ ..] if mark.as_char() == '!' => rest,
+        tokens => tokens,
     };
-    let arguments = tokens.get(tokens.iter().take_while(is_between).count())?;
-    let TokenTree::Group(group) = arguments else {
+    let TokenTree::Group(group) = tokens.first()? else {
         return None;
     };
     if group.delimiter() != Delimiter::Parenthesis {
