@@ -131,7 +131,7 @@ mod tests {
         let pushes = [
             push(REPOSITORY, &head),
             push(REPOSITORY, &head),
-            push("https://hg.example.com/other", &head),
+            push("https://hg.example.com/other", &"b".repeat(40)),
             push(REPOSITORY, "tip"),
         ];
         for push in &pushes {
