@@ -63,9 +63,12 @@ impl<'a> Keys<'a> {
         for pointer in refused {
             remove(&mut values, &pointer);
         }
-        T::deserialize(values).unwrap_or_else(|error| {
-            // What a schema takes, its type reads: values.rs has both beside each other.
-            self.at("").fault(format!("cannot be read: {error}"));
+        T::deserialize(values).unwrap_or_else(|_| {
+            // What a schema takes, its type reads: values.rs has both beside each other. The error may quote a secret.
+            let name = std::any::type_name::<T>();
+            self.at("").fault(format!(
+                "{name} cannot be read though its schema takes it: report this"
+            ));
             T::default()
         })
     }
@@ -252,9 +255,10 @@ fn validator(schema: &Value) -> Result<jsonschema::Validator, ValidationError<'s
     fn known<T: FromText>(options: ValidationOptions<'_>) -> ValidationOptions<'_> {
         options.with_format(T::FORMAT, |text: &str| T::from_text(text).is_some())
     }
-    // A schema is checked against that of its draft first, which stays in memory. That of draft 7 is small.
+    // In draft 4 alone 1.0 is not an integer. A schema is checked against that of its draft first, which stays in memory; that of
+    // draft 4 is small.
     let options = jsonschema::options()
-        .with_draft(Draft::Draft7)
+        .with_draft(Draft::Draft4)
         .should_validate_formats(true);
     let options = known::<String>(options);
     let options = known::<std::path::PathBuf>(options);

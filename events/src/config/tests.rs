@@ -382,3 +382,39 @@ fn a_document_that_is_too_deep_or_too_long_is_refused_with_its_line() {
         assert!(faults.to_string().contains(expected), "{faults}");
     }
 }
+
+#[test]
+fn number_with_a_fraction_is_not_a_whole_one() {
+    for (keys, expected) in [
+        (
+            "clone_slots: 2.0",
+            "repositories[0].clone_slots: expected a whole number from 1 to 10, found a number",
+        ),
+        (
+            "notify: {rate_limit_per_minute: 3.0}",
+            "notify.rate_limit_per_minute: expected a whole number from 1 to 10000, found a number",
+        ),
+        (
+            "notify: {irc: {password: 2.00}}",
+            "notify.irc.password: expected a text, a whole number, true or false, found a number",
+        ),
+        (
+            "HOOKS: [{type: code-coverage, hookId: x, interval: 60.0}]",
+            "HOOKS[0].interval: expected a duration such as 60s, or a number of seconds, found a number",
+        ),
+    ] {
+        let text = if keys.starts_with("clone_slots") {
+            GOOD.replace("      batch_size: 10000\n", &format!("      {keys}\n"))
+        } else {
+            format!("{GOOD}  {keys}\n")
+        };
+        let (config, faults) = Config::parse(&text);
+        assert!(config.is_none(), "{keys}");
+        assert!(
+            faults.to_string().contains(&format!("events.{expected}")),
+            "{faults}"
+        );
+    }
+    let (config, faults) = Config::parse(&format!("{GOOD}  test_selection_share: 1.0\n"));
+    assert!(config.is_some(), "{faults}");
+}
