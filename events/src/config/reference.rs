@@ -154,7 +154,7 @@ fn is_secret(schema: &Value) -> bool {
 }
 
 /// Each key of a document with its value, without secrets, and its line; and the default of each other key. `None`, and faults,
-/// for what is no configuration.
+/// if the text is not a configuration.
 pub fn show(text: &str) -> (Option<String>, Faults) {
     let faults = RefCell::new(Faults::default());
     let shown = Document::read(text, &faults).map(|document| {

@@ -1,18 +1,19 @@
 //! The settings of Pulse, Taskcluster, and what is triggered there.
 
-use std::{borrow::Cow, time::Duration};
+mod keys;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use std::time::Duration;
+
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::Value;
 use url::Url;
 
+pub(super) use self::keys::{FirefoxKeys, Period, TriggersKeys};
+use self::keys::{HookKeys, HookKind};
 use super::{
     pulse::{self, PulseConfig},
     schema::{At, Keys},
     secrets,
-    values::{EXPECTED, Flag, FromText, List, Secret, Text, Written},
+    values::{Flag, List, Secret, Text, Written},
 };
 
 /// Everything beside the builds. Not to be shown: addresses may hold passwords.
@@ -124,160 +125,6 @@ pub const FIREFOX: &str = "https://firefox-ci-tc.services.mozilla.com";
 const COMMUNITY: &str = "https://community-tc.services.mozilla.com";
 /// The group whose hooks the services are.
 const HOOK_GROUP: &str = "project-releng";
-
-/// The time between two reports. What a report needs is kept for a month.
-#[derive(Debug, Clone)]
-pub(super) struct Period(Duration);
-
-impl FromText for Period {
-    const FORMAT: &'static str = "duration-of-a-week-at-most";
-    const EXPECTED: &'static str = "a duration of a week at most, such as 7h";
-    fn from_text(text: &str) -> Option<Self> {
-        Duration::from_text(text)
-            .filter(|period| *period <= Duration::from_secs(7 * 24 * 3600))
-            .map(Self)
-    }
-}
-
-/// A duration that may be a bare number of seconds, as files of the original have it.
-#[derive(Debug, Clone)]
-struct Seconds(Duration);
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let duration = match Value::deserialize(deserializer)? {
-            Value::String(text) => Duration::from_text(&text),
-            number => number.as_u64().map(Duration::from_secs),
-        };
-        duration
-            .map(Self)
-            .ok_or_else(|| D::Error::custom("expected a duration"))
-    }
-}
-
-impl JsonSchema for Seconds {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "seconds".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "string", "format": Duration::FORMAT},
-            ],
-            EXPECTED: "a duration such as 60s, or a number of seconds",
-        })
-    }
-}
-
-/// The keys of what is triggered.
-#[derive(Default, Deserialize, JsonSchema)]
-pub(super) struct TriggersKeys {
-    /// The name of this deployment, as in `code-review-<APP_CHANNEL>`; names our queue on Pulse too.
-    #[serde(rename = "APP_CHANNEL")]
-    #[schemars(extend("default" = "development"))]
-    channel: Option<Text>,
-    /// The recipients of [reports](../use/triggers.md#watching-and-reports) on tasks.
-    admins: Option<List<Text>>,
-    /// Our client on Firefox's Taskcluster, if it is not [in the environment](#credentials-of-taskcluster).
-    taskcluster: Option<FirefoxKeys>,
-    /// Our client on the community's Taskcluster; required for the risk and for test selection.
-    taskcluster_community: Option<CommunityTaskclusterKeys>,
-    /// Hooks, and what triggers them.
-    #[serde(rename = "HOOKS")]
-    hooks: Option<List<HookKeys>>,
-    /// Whether changesets that land on autoland are reviewed.
-    #[schemars(extend("default" = false))]
-    autoland_enabled: Option<Flag>,
-    /// Whether changesets that land on mozilla-central are reviewed.
-    #[schemars(extend("default" = false))]
-    mozilla_central_enabled: Option<Flag>,
-    /// Whether [tests are selected](../use/triggers.md#test-selection) for pushes.
-    #[schemars(extend("default" = false))]
-    test_selection_enabled: Option<Flag>,
-    /// The share of diffs for which tests are selected, 0 to 1.
-    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 1, "x-expected" = "a share from 0 to 1"))]
-    test_selection_share: Option<f64>,
-    /// The recipients of mails about selected tests.
-    test_selection_notify_addresses: Option<List<Text>>,
-    /// Bugbug's name for our Phabricator; required for the risk and for test selection.
-    bugbug_phabricator_deployment: Option<Text>,
-    /// Authors and reviewers (usernames) for whose patches bugbug analyses the risk.
-    risk_analysis_users: Option<List<Text>>,
-    /// The time between two reports, with its unit; a week at most.
-    #[schemars(extend("default" = "7h"))]
-    monitoring_period: Option<Written<Period>>,
-}
-
-/// The keys of Firefox's Taskcluster.
-#[derive(Default, Deserialize, JsonSchema)]
-pub(super) struct FirefoxKeys {
-    /// Its address.
-    #[schemars(extend("default" = "https://firefox-ci-tc.services.mozilla.com"))]
-    root_url: Option<Written<Url>>,
-    /// The name of our client.
-    #[schemars(required)]
-    client_id: Option<Text>,
-    /// Its access token.
-    #[schemars(required)]
-    access_token: Option<Secret>,
-}
-
-/// The keys of the community's Taskcluster.
-#[derive(Default, Deserialize, JsonSchema)]
-pub(super) struct CommunityTaskclusterKeys {
-    /// Its address.
-    #[schemars(extend("default" = "https://community-tc.services.mozilla.com"))]
-    root_url: Option<Written<Url>>,
-    /// The name of our client.
-    #[schemars(required)]
-    client_id: Option<Text>,
-    /// Its access token.
-    #[schemars(required)]
-    access_token: Option<Secret>,
-}
-
-/// The keys of a hook.
-#[derive(Deserialize, JsonSchema)]
-pub(super) struct HookKeys {
-    /// [Its trigger](../use/triggers.md#what-triggers-what): `static-analysis-phabricator`, `static-analysis-mozreview` or
-    /// `code-coverage`.
-    #[serde(rename = "type")]
-    #[schemars(required)]
-    kind: Option<HookKind>,
-    /// The hook's name in its group; it may hold slashes.
-    #[serde(rename = "hookId")]
-    #[schemars(required)]
-    id: Option<Text>,
-    /// Its group.
-    #[serde(rename = "hookGroupId")]
-    #[schemars(extend("default" = "project-releng"))]
-    group: Option<Text>,
-    /// `static-analysis-phabricator`, required there: short names on Phabricator.
-    repositories: Option<List<Text>>,
-    /// `static-analysis-phabricator`: the time between two polls of Phabricator; a bare number is seconds.
-    #[schemars(extend("default" = "60s"))]
-    interval: Option<Seconds>,
-    /// `static-analysis-mozreview`: the repository, as messages name it.
-    #[schemars(extend("default" = "https://reviewboard-hg.mozilla.org/gecko"))]
-    repository_url: Option<Text>,
-    /// `code-coverage`: the routing keys of the messages about task groups.
-    #[schemars(extend("default" = "#.gecko-level-3.#"))]
-    topic: Option<Text>,
-}
-
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum HookKind {
-    StaticAnalysisPhabricator,
-    StaticAnalysisMozreview,
-    CodeCoverage,
-}
 
 /// Reads them. Everything is read before anything is given up for a fault, so that all faults are found.
 pub(super) fn read(keys: &Keys<'_>) -> TriggersConfig {
