@@ -112,7 +112,7 @@ fn replaces(new: &BuildFinished, old: &BuildFinished) -> bool {
     }
 }
 
-/// The timestamp `YYYYMMDDHHMMSS` of an event, for people. A text that is none stays as it came.
+/// The timestamp `YYYYMMDDHHMMSS` of an event, for people. Another text is shown as it came.
 pub(crate) fn readable(timestamp: &str) -> String {
     DateTime::strptime("%Y%m%d%H%M%S", timestamp).map_or_else(
         |_| timestamp.to_owned(),

@@ -16,7 +16,7 @@ async fn answer_waits_while_phabricator_is_down() {
     assert_eq!(world.results().await.delayed, 1);
 }
 
-/// However long it takes: the operators are told, and no build is to blame.
+/// However long that takes, the operators read it in the log, and no build fails for it.
 #[tokio::test]
 async fn answers_and_builds_are_deferred_while_the_token_is_rejected() {
     let (_guard, logs) = capture_logs();
