@@ -73,6 +73,8 @@ pub(crate) struct Worker {
 /// A delivery whose handler has ended, and the way it ended.
 pub(crate) struct Ended {
     pub(crate) delivery: Delivery,
+    /// Whether it was handled alone, as a poison suspect.
+    pub(crate) alone: bool,
     pub(crate) end: DeliveryEnd,
     /// The updates to record with the settlement.
     pub(crate) updates: Vec<RecordUpdate>,
@@ -168,6 +170,7 @@ impl Worker {
         };
         Ended {
             delivery,
+            alone,
             end,
             updates: cx.take_updates(),
             at,

@@ -22,7 +22,6 @@ use tokio::{
 };
 use tokio_util::sync::ReusableBoxFuture;
 use tracing::{error, info, warn};
-use uuid::Uuid;
 
 use super::{Consumer, WAIT};
 use crate::{
@@ -56,18 +55,11 @@ struct InFlight<'c> {
     interrupt: Arc<Notify>,
     /// Kept while a reservation is on its way or messages are in flight.
     permit: Option<ActivePermit<'c>>,
-    /// Kept until a poison suspect of this consumer is settled, with its id.
-    alone: Option<(ExclusivePermit<'c>, Uuid)>,
+    /// Kept until the delivery of this consumer that is alone is settled. Not until its *message* is: another delivery of
+    /// the same message may be in flight here, such as one that was released a moment ago and whose reply is on its way.
+    alone: Option<ExclusivePermit<'c>>,
     /// Whether the handler of that suspect has not ended.
     suspect_works: bool,
-}
-
-impl InFlight<'_> {
-    fn is_suspect(&self, delivery: &Delivery) -> bool {
-        self.alone
-            .as_ref()
-            .is_some_and(|(_, id)| *id == delivery.envelope.id)
-    }
 }
 
 impl<'c> Run<'c> {
@@ -307,6 +299,7 @@ impl<'c> Run<'c> {
             // It was not handled: the process ends, or another suspect comes first.
             return Some(Ended {
                 delivery,
+                alone: false,
                 end: DeliveryEnd::Settled(Settlement::Release),
                 updates: Vec::new(),
                 at: None,
@@ -315,7 +308,7 @@ impl<'c> Run<'c> {
         }
         if let Some(alone) = alone {
             let mut in_flight = self.in_flight.lock();
-            in_flight.alone = Some((alone, delivery.envelope.id));
+            in_flight.alone = Some(alone);
             in_flight.suspect_works = true;
         }
         let work =
@@ -345,10 +338,7 @@ impl<'c> Run<'c> {
         {
             let mut in_flight = self.in_flight.lock();
             in_flight.unhandled -= ended.len();
-            if ended
-                .iter()
-                .any(|ended| in_flight.is_suspect(&ended.delivery))
-            {
+            if ended.iter().any(|ended| ended.alone) {
                 in_flight.suspect_works = false;
             }
         }
@@ -376,7 +366,7 @@ impl<'c> Run<'c> {
             let mut in_flight = self.in_flight.lock();
             in_flight.messages -= batch.len();
             for ended in batch {
-                if in_flight.is_suspect(&ended.delivery) {
+                if ended.alone {
                     in_flight.alone = None;
                 }
                 self.consumer.held.note(ended);
@@ -397,5 +387,93 @@ impl<'c> Run<'c> {
             }
         }
         self.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::{
+        Bus, BusError, Context, Handler, MemoryBus, Message, Outcome, Policy, Queue, QueueAdmin,
+    };
+    use runtime::ManualClock;
+
+    #[derive(Serialize, Deserialize)]
+    struct Note;
+
+    impl Message for Note {
+        const VERSION: u16 = 1;
+    }
+
+    struct Done;
+
+    #[async_trait]
+    impl Handler<Note> for Done {
+        type Error = BusError;
+
+        async fn handle(&self, _: Note, _: &Context) -> Result<Outcome, BusError> {
+            Ok(Outcome::Done)
+        }
+    }
+
+    const NOTES: Queue<Note> = Queue::new("notes", Policy::DEFAULT);
+
+    async fn reserve(bus: &MemoryBus) -> Vec<Delivery> {
+        bus.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap()
+    }
+
+    /// The bus has written a release, and delivers the message again before its consumer knows. The reply to the release must
+    /// not end the isolation of the new delivery, which would then wait without end and keep its lease.
+    #[tokio::test]
+    async fn late_reply_to_a_release_leaves_the_next_delivery_of_its_message_alone() {
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let bus = Arc::new(MemoryBus::new(clock.clone()));
+        let consumer = Consumer::new(bus.clone(), clock.clone(), NOTES, Done);
+        let run = Run::new(&consumer, Shutdown::new());
+        let (mut spare, mut tasks) = (None, JoinSet::new());
+        let message = NOTES.pack(&Note, clock.as_ref()).unwrap();
+        bus.push(vec![message]).await.unwrap();
+        for _ in 0..POISON_SUSPECT_DELIVERIES {
+            assert_eq!(reserve(&bus).await.len(), 1);
+            clock.advance(2 * NOTES.spec().policy.lease);
+        }
+
+        let other = bus.isolation().begin();
+        let mut first = reserve(&bus).await;
+        run.add_reserved(&first);
+        let released = run.begin(first.remove(0), None, &mut spare, &mut tasks);
+        let released = [released.expect("another suspect is alone")];
+        run.in_flight.lock().unhandled -= 1;
+        consumer.worker.settle(&released, &Shutdown::new()).await;
+        drop(other);
+
+        // As long as this consumer is reserving, the new delivery has to wait for it.
+        let _ = run.request();
+        run.update_permit(&mut run.in_flight.lock());
+        let mut second = reserve(&bus).await;
+        run.add_reserved(&second);
+        let _ = run.request();
+        assert!(
+            run.begin(second.remove(0), None, &mut spare, &mut tasks)
+                .is_none()
+        );
+        run.settled(&released);
+        assert!(bus.isolation().is_wanted());
+
+        run.add_reserved(&[]);
+        run.update_permit(&mut run.in_flight.lock());
+        let ended = tokio::time::timeout(Duration::from_secs(10), tasks.join_next()).await;
+        let ended = [ended.expect("all have left").unwrap().unwrap()];
+        consumer.worker.settle(&ended, &Shutdown::new()).await;
+        run.in_flight.lock().unhandled -= 1;
+        run.settled(&ended);
+        assert!(!bus.isolation().is_wanted());
+        let depth = bus.depth(&NOTES.spec()).await.unwrap();
+        assert_eq!((depth.ready, depth.in_flight, depth.delayed), (0, 0, 0));
     }
 }

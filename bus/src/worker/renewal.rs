@@ -192,6 +192,7 @@ mod tests {
         let worker = worker(away, clock.clone());
         let batch = [Ended {
             delivery,
+            alone: false,
             end: DeliveryEnd::Settled(Settlement::Done { emit: Vec::new() }),
             updates: Vec::new(),
             at: None,
