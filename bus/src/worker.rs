@@ -214,9 +214,10 @@ impl Worker {
         at: &mut Option<Timestamp>,
     ) -> Settlement {
         if alone {
-            self.bus.isolation().until_empty().await;
-            if cx.shutdown().is_cancelled() {
-                return Settlement::Release;
+            tokio::select! {
+                biased;
+                () = cx.cancelled() => return Settlement::Release,
+                () = self.bus.isolation().until_empty() => {}
             }
         }
         if let Some(reason) = self.precheck(delivery) {
