@@ -29,7 +29,8 @@ pub struct Settings {
     pub skippable_files: BTreeSet<String>,
     /// The greatest age at which a diff is pushed.
     pub build_expiry: Duration,
-    /// The file of the host keys that ssh trusts. With `None`, ssh uses its system-wide file.
+    /// The file of the host keys that ssh trusts, and no others. With `None`, ssh trusts those of its usual files: the user's
+    /// and the system-wide ones.
     pub known_hosts: Option<PathBuf>,
     /// The address of the tree status service. With `None`, all trees count as open.
     pub tree_status: Option<Url>,

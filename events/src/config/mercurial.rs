@@ -105,9 +105,9 @@ pub(super) struct MercurialKeys {
     /// The service that reports [closed trees](../design/worker.md#closed-trees); the worker requests `/trees/<try_name>`.
     /// Without it all trees count as open.
     treestatus_url: Option<Written<Url>>,
-    /// A file with the host keys of the servers; `~/.ssh/known_hosts` of the worker's user without this key. ssh also trusts
-    /// those in `/etc/ssh/ssh_known_hosts`, and no others. The file names a host with another port than 22 as `[host]:2222`, as
-    /// `ssh-keyscan -p 2222 host` prints it.
+    /// A file with the host keys of the servers: ssh trusts these and no others. Without this key it trusts its usual files,
+    /// `~/.ssh/known_hosts` of the worker's user and `/etc/ssh/ssh_known_hosts`. The file names a host with another port than
+    /// 22 as `[host]:2222`, as `ssh-keyscan -p 2222 host` prints it.
     known_hosts: Option<Written<PathBuf>>,
     /// The Treeherder that shows the jobs of a push.
     #[schemars(extend("default" = "https://treeherder.mozilla.org"))]

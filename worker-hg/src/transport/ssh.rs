@@ -75,6 +75,8 @@ impl Ssh {
         option("ServerAliveInterval", "15");
         if let Some(path) = &settings.known_hosts {
             option("UserKnownHostsFile", &file(path));
+            // No other file may add a key. Older versions of ssh take `none` for the name of a file.
+            option("GlobalKnownHostsFile", "/dev/null");
         }
         if let Some(key) = key {
             option("IdentityFile", &file(&key));
@@ -283,6 +285,7 @@ mod tests {
             "identitiesonly yes".to_owned(),
             "stricthostkeychecking true".to_owned(),
             "userknownhostsfile \"/etc/known hosts\"".to_owned(),
+            "globalknownhostsfile /dev/null".to_owned(),
             "user a user".to_owned(),
             format!("identityfile {key}"),
         ] {
@@ -296,5 +299,23 @@ mod tests {
         }
         drop(ssh);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn known_hosts_are_those_of_ssh_where_no_file_is_named() {
+        let home = tempfile::tempdir().expect("a directory");
+        let repository = RepositorySettings::new(
+            Phid::parse("PHID-REPO-1").expect("a PHID"),
+            "nss",
+            "https://hg.example.org/nss",
+            "ssh://hg.example.org/try",
+        );
+        let settings = Settings::new(vec![repository.clone()], home.path().to_owned());
+        let ssh = Ssh::new(&settings, &repository, "nss").expect("prepared");
+        let own: Vec<_> = ssh
+            .arguments()
+            .filter(|argument| argument.contains("KnownHostsFile"))
+            .collect();
+        assert_eq!(own, [""; 0]);
     }
 }
