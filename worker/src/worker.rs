@@ -157,7 +157,8 @@ async fn remove_left_patches(settings: &Settings, vcs: &dyn Vcs) {
     }
 }
 
-/// Logs the clones that an operator can remove. Without a disk budget, the worker removes none of them.
+/// Logs the clones that are not configured any more, which an operator can remove. Without a disk budget, the worker removes
+/// them only to make a clone for which the disk lacks room, see `disk_budget::make`.
 async fn warn_of_unconfigured(settings: &Settings, vcs: &dyn Vcs) {
     if settings.disk_budget.is_some() {
         return;
