@@ -201,7 +201,7 @@ impl Publisher {
             None => return Err(PublishError::UnknownTarget(target.clone())),
         };
         let page = self.pages.why(target);
-        let calls = calls_for(&message.update, page.as_deref());
+        let calls = calls_for(target, &message.update, page.as_deref());
         if status.has_ended() {
             if record.claimed_at.is_some() && !matches!(message.update, BuildUpdate::Pushed(_)) {
                 for call in calls {

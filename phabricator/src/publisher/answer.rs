@@ -1,11 +1,12 @@
 //! The answers on a build target, as records and commands show them.
 
 use super::call::{PublishCall, calls_for};
-use build::{Answer, BuildUpdate};
+use build::{Answer, BuildUpdate, Phid};
 
-/// The answers that the [`super::Publisher`] sends for an update, in order, without the link to a page of the deployment.
-pub fn answer(update: &BuildUpdate) -> Vec<Answer> {
-    calls_for(update, None)
+/// The answers that the [`super::Publisher`] sends to `target` for an update, in order, without the link to a page of the
+/// deployment.
+pub fn answer(target: &Phid, update: &BuildUpdate) -> Vec<Answer> {
+    calls_for(target, update, None)
         .into_iter()
         .map(Answer::from)
         .collect()

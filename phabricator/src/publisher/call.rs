@@ -1,6 +1,6 @@
 //! The calls that publish an update.
 
-use build::BuildUpdate;
+use build::{BuildUpdate, Phid};
 
 use super::text;
 use crate::api::{MessageType, Unit};
@@ -29,8 +29,9 @@ pub(super) struct Link<'a> {
     pub(super) url: &'a str,
 }
 
-/// The calls that publish an update, in order. `page` is the address that explains an end without a push.
+/// The calls that publish an update on `target`, in order. `page` is the address that explains an end without a push.
 pub(super) fn calls_for<'a>(
+    target: &Phid,
     update: &'a BuildUpdate,
     page: Option<&'a str>,
 ) -> Vec<PublishCall<'a>> {
@@ -48,7 +49,7 @@ pub(super) fn calls_for<'a>(
             ];
         }
         BuildUpdate::PatchFailed(failure) => (MessageType::Fail, text::patch_failed(failure)),
-        BuildUpdate::InfraFailed(failure) => (MessageType::Fail, text::broken(failure)),
+        BuildUpdate::InfraFailed(failure) => (MessageType::Fail, text::broken(target, failure)),
         BuildUpdate::Skipped(skip) => (MessageType::Pass, text::skipped(&skip.text)),
         BuildUpdate::Private => (MessageType::Pass, text::private()),
     };

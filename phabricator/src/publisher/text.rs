@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::remarkup::{code_block, inline_code, paragraphs, sentence};
 use crate::api::{Unit, UnitResult};
-use build::{BaseChoice, BaseReason, InfraFailure, PatchFailure, Pushed};
+use build::{BaseChoice, BaseReason, InfraFailure, PatchFailure, Phid, Pushed};
 
 const NAMESPACE: &str = "code-review";
 /// The name of units about patches.
@@ -101,14 +101,17 @@ pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
     )
 }
 
-/// A failure of ours: `broken`.
-pub(super) fn broken(failure: &InfraFailure) -> Unit {
-    let told = "The operators of this service have been told. Your patch need not change: restart the build";
+/// A failure of ours: `broken`. The log and the metrics have it, and notify nobody: the author can tell the operators.
+pub(super) fn broken(target: &Phid, failure: &InfraFailure) -> Unit {
+    let operators = format!(
+        "the operators of this service, with the id of this build: {}.",
+        inline_code(target.as_str())
+    );
     // A failure without retries would repeat until an operator acts.
-    let when = if failure.attempts == 1 {
-        "when they have mended this"
+    let remedy = if failure.attempts == 1 {
+        format!("Tell {operators} Restart the build when they have mended this.")
     } else {
-        "later"
+        format!("Restart the build later. If that fails too, tell {operators}")
     };
     let parts = [
         sentence(&format!(
@@ -117,7 +120,9 @@ pub(super) fn broken(failure: &InfraFailure) -> Unit {
             tried(failure)
         )),
         code_block(&failure.details),
-        format!("{told} {when}."),
+        format!(
+            "This is logged and counted as a failure of this service, and your patch need not change. {remedy}"
+        ),
     ];
     unit(
         GENERAL.into(),
@@ -260,6 +265,10 @@ fn names(ids: &[u64]) -> String {
 mod tests {
     use super::*;
 
+    fn target() -> Phid {
+        Phid::parse("PHID-HMBT-00000000000000000001").unwrap()
+    }
+
     #[test]
     fn unit_without_a_finite_positive_time_has_no_duration() {
         let failure = InfraFailure {
@@ -268,24 +277,30 @@ mod tests {
             attempts: 0,
             seconds: f64::NAN,
         };
-        let unit = broken(&failure);
+        let unit = broken(&target(), &failure);
         assert_eq!(
             (unit.name.as_ref(), unit.result, unit.duration),
             ("general", UnitResult::Broken, None)
         );
         assert_eq!(
-            broken(&InfraFailure {
-                seconds: 1.5,
-                ..failure.clone()
-            })
+            broken(
+                &target(),
+                &InfraFailure {
+                    seconds: 1.5,
+                    ..failure.clone()
+                }
+            )
             .duration,
             Some(1.5)
         );
         assert_eq!(
-            broken(&InfraFailure {
-                seconds: -1.0,
-                ..failure
-            })
+            broken(
+                &target(),
+                &InfraFailure {
+                    seconds: -1.0,
+                    ..failure
+                }
+            )
             .duration,
             None
         );
@@ -356,26 +371,32 @@ mod tests {
     }
 
     #[test]
-    fn failure_without_retries_advises_a_restart_after_the_mending() {
+    fn author_of_a_failure_is_asked_to_name_the_build_to_the_operators() {
         let failure = InfraFailure {
             summary: "It broke.".to_owned(),
             details: String::new(),
             attempts: 1,
             seconds: 2.0,
         };
-        let once = broken(&failure).details;
+        let operators = "the operators of this service, with the id of this build: \
+                         `PHID-HMBT-00000000000000000001`.";
+        let once = broken(&target(), &failure).details;
+        let remedy = format!("Tell {operators} Restart the build when they have mended this.");
         assert!(
-            once.contains("It was tried once.") && !once.contains("restart the build later"),
+            once.contains("It was tried once.") && once.ends_with(&remedy),
             "{once}"
         );
-        let often = broken(&InfraFailure {
-            attempts: 5,
-            ..failure
-        })
+        let often = broken(
+            &target(),
+            &InfraFailure {
+                attempts: 5,
+                ..failure
+            },
+        )
         .details;
+        let remedy = format!("Restart the build later. If that fails too, tell {operators}");
         assert!(
-            often.contains("tried 5 times within 2 seconds")
-                && often.contains("restart the build later"),
+            often.contains("tried 5 times within 2 seconds") && often.ends_with(&remedy),
             "{often}"
         );
     }

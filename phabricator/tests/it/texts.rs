@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use build::{
-    BaseChoice, BaseReason, BuildRequest, BuildUpdate, PatchSource, PatchSourceError, Pushed,
+    BaseChoice, BaseReason, BuildRequest, BuildUpdate, PatchSource, PatchSourceError, Phid, Pushed,
 };
 use phabricator::answer;
 use testkit::phabricator::{Fault, NewDiff, RevisionStatus};
@@ -12,8 +12,10 @@ use crate::world::{World, conduit, start};
 
 /// The answers of `cases` under their names.
 fn golden(cases: &[(&str, BuildUpdate)]) -> String {
+    let target = Phid::parse("PHID-HMBT-00000000000000000001").unwrap();
     let text = |(case, update): &(&str, BuildUpdate)| {
-        let answers: Vec<String> = answer(update).iter().map(ToString::to_string).collect();
+        let answers = answer(&target, update);
+        let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
         format!("======== {case}\n\n{}\n", answers.join("\n\n"))
     };
     cases.iter().map(text).collect::<Vec<_>>().join("\n")

@@ -5,7 +5,7 @@ mod substitute;
 use build::{BaseChoice, BaseReason, Build, BuildUpdate, Pushed};
 use phabricator::answer;
 
-use crate::world::{World, add, change};
+use crate::world::{World, add, change, phid};
 
 fn based_on(world: &World, number: u64, base: Option<&str>) -> Build {
     let mut patch = world.patch(number, add("new.txt", "x"));
@@ -24,7 +24,8 @@ fn named(used: &str) -> BaseChoice {
 
 /// The unit that the author of a pushed build finds, with its result in front.
 fn unit(pushed: &Pushed) -> String {
-    let answers = answer(&BuildUpdate::Pushed(Box::new(pushed.clone())));
+    let update = BuildUpdate::Pushed(Box::new(pushed.clone()));
+    let answers = answer(&phid("PHID-HMBT-00000000000000000001"), &update);
     let unit = answers
         .iter()
         .find(|answer| answer.act == "work")

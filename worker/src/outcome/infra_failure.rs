@@ -287,6 +287,7 @@ mod tests {
     fn each_cause_has_its_text() {
         let phid = Phid::parse("PHID-REPO-central").expect("a PHID");
         let repository = RepositorySettings::new(phid, "central", "source", "try");
+        let target = Phid::parse("PHID-HMBT-00000000000000000001").expect("a PHID");
         let errors = errors();
         let causes = errors.iter().map(|error| match error.retry() {
             Retry::Never => (Cause::Failed(error), 1),
@@ -318,7 +319,8 @@ mod tests {
                 attempts,
                 1570.0,
             ));
-            let answers: Vec<String> = answer(&update).iter().map(ToString::to_string).collect();
+            let answers = answer(&target, &update);
+            let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
             texts.push_str(&format!("======== {cause}\n\n{}\n\n", answers.join("\n\n")));
         }
         insta::assert_snapshot!(texts);
