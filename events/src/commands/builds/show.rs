@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     archive::Archive,
-    text::{delayed, of_attempts, outcome, state_and_outcome, summary},
+    text::{delayed, of_attempts, outcome, state_and_age, state_and_outcome, summary},
 };
 use crate::{
     cli::{Deployment, OneBuild},
@@ -96,11 +96,7 @@ fn history(
             "{}: diff {} of D{}",
             request.target, request.diff_id, request.revision_id
         ),
-        format!(
-            "{}, accepted {}",
-            state_and_outcome(record),
-            ago(request.accepted_at)
-        ),
+        state_and_age(request, record, now),
         String::new(),
     ];
     let mut table = Table::new(&["TIME (UTC)", "EVENT", "PROCESS"]);

@@ -1,6 +1,6 @@
 //! The texts and the JSON in which the commands show a build.
 
-use build::{BuildLocation, BuildOutcome, BuildRecord, BuildRequest, QueueState};
+use build::{BuildLocation, BuildOutcome, BuildRecord, BuildRequest, BuildState, QueueState};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -57,6 +57,19 @@ pub(super) fn state_and_outcome(record: &BuildRecord) -> String {
     match record.outcome() {
         Some(outcome) => format!("{state}: {outcome}"),
         None => state.to_string(),
+    }
+}
+
+/// The same, and how long ago the build was accepted: "applying, accepted 16 s ago".
+pub(super) fn state_and_age(
+    request: &BuildRequest,
+    record: &BuildRecord,
+    now: Timestamp,
+) -> String {
+    let age = span(now.duration_since(request.accepted_at).unsigned_abs());
+    match (record.state(), record.outcome()) {
+        (BuildState::Accepted, None) => format!("accepted {age} ago"),
+        _ => format!("{}, accepted {age} ago", state_and_outcome(record)),
     }
 }
 

@@ -261,6 +261,14 @@ async fn accepted_build_is_found_and_cancelled_before_a_worker_begins_with_it() 
         let found = &world.json(&["builds", "show", which]).await["target"];
         assert_eq!(found, first.target.as_str(), "{which}");
     }
+    let history = world.output(&["builds", "show", "D3"]).await;
+    let line = history.lines().nth(1).unwrap();
+    assert!(
+        line.starts_with("accepted ")
+            && line.ends_with(" ago")
+            && line.matches("accepted").count() == 1,
+        "{history}"
+    );
     for options in [
         &["builds", "list"][..],
         &["builds", "list", "--state", "accepted"],
