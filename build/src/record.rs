@@ -339,11 +339,12 @@ impl BuildRecord {
                 .iter()
                 .any(|event| matches!(event.kind, BuildEventKind::Loaded { .. }))
         };
-        let begun = self.events.len() > 1
-            || self
-                .now
-                .as_ref()
-                .is_some_and(|now| now.step != QueueState::Ready);
+        // An operator may cancel a build that no worker has begun. What comes after that is its publication.
+        let cancelled = BuildEventKind::Ended(BuildOutcome::Skipped(SkipReason::Cancelled));
+        let before = self.events.iter();
+        let before = before.take_while(|event| event.kind != cancelled).count();
+        let is_ready = |now: &BuildLocation| now.step == QueueState::Ready;
+        let begun = before > 1 || self.end.is_none() && !self.now.as_ref().is_none_or(is_ready);
         match &self.now {
             _ if self.published_at.is_some() => BuildState::Published,
             Some(BuildLocation {
@@ -459,6 +460,18 @@ mod tests {
             process: String::new(),
         });
         assert_eq!(record.state(), BuildState::Loading);
+        let mut cancelled = record.clone();
+        cancelled.end = Some(FinalResult {
+            at,
+            outcome: FinalOutcome::Answered(BuildUpdate::skipped(SkipReason::Cancelled, "")),
+        });
+        let skipped = BuildOutcome::Skipped(SkipReason::Cancelled);
+        cancelled.events.push(event(BuildEventKind::Ended(skipped)));
+        assert_eq!(
+            cancelled.state(),
+            BuildState::Accepted,
+            "a worker only publishes it"
+        );
         record.events.push(event(BuildEventKind::Loaded {
             revisions: Vec::new(),
             landed: Vec::new(),

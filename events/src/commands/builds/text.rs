@@ -51,12 +51,12 @@ pub(super) fn outcome(record: &BuildRecord) -> String {
         .unwrap_or_default()
 }
 
-/// The state of a build, and its outcome once that is decided: "published: skipped (expired)".
+/// The state of a build until its outcome is decided, and then that: "skipped (cancelled)", "published: skipped (expired)".
 pub(super) fn state_and_outcome(record: &BuildRecord) -> String {
-    let state = record.state();
-    match record.outcome() {
-        Some(outcome) => format!("{state}: {outcome}"),
-        None => state.to_string(),
+    match (record.state(), record.outcome()) {
+        (state @ BuildState::Published, Some(outcome)) => format!("{state}: {outcome}"),
+        (_, Some(outcome)) => outcome.to_string(),
+        (state, None) => state.to_string(),
     }
 }
 

@@ -288,6 +288,21 @@ async fn accepted_build_is_found_and_cancelled_before_a_worker_begins_with_it() 
     );
 
     world.output(&["builds", "cancel", "D3"]).await;
+    let history = world.output(&["builds", "show", "D3"]).await;
+    let line = history.lines().nth(1).unwrap();
+    assert!(
+        line.starts_with("skipped (cancelled), accepted "),
+        "{history}"
+    );
+    assert!(
+        history.contains("next: its outcome is published on its build target"),
+        "{history}"
+    );
+    let json = world.json(&["builds", "show", "D3"]).await;
+    assert_eq!(
+        (&json["state"], &json["outcome"], &json["reason"]),
+        (&"accepted".into(), &"skipped".into(), &"cancelled".into())
+    );
     let mut worker = world.start("worker");
     until("the neutral answer", &worker, || {
         world.target(&first).status == TargetStatus::Passed
