@@ -6,7 +6,7 @@ use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::{
-        DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State,
+        DefaultBodyLimit, FromRequest, FromRequestParts, OriginalUri, Path, Query, Request, State,
         rejection::{BytesRejection, PathRejection, QueryRejection},
     },
     http::{HeaderValue, StatusCode, header, request::Parts},
@@ -69,6 +69,7 @@ pub(crate) fn router(admin: Admin, token: SecretString, refusals: Arc<RefusalLog
 async fn authorize(
     State(guard): State<Arc<(SecretString, Arc<RefusalLog>)>>,
     Extension(client): Extension<ClientAddr>,
+    OriginalUri(address): OriginalUri,
     request: Request,
     next: Next,
 ) -> Response {
@@ -84,7 +85,8 @@ async fn authorize(
     if offered.is_some_and(|offered| secret::verify(token, offered)) {
         return next.run(request).await;
     }
-    refusals.record(client, request.uri().path());
+    // The one of the request itself is below `/api/v1`.
+    refusals.record(client, address.path());
     let fault = Fault(
         StatusCode::UNAUTHORIZED,
         "the token is missing or wrong; send it as a Bearer token".to_owned(),

@@ -165,4 +165,12 @@ async fn each_wrong_secret_is_refused_and_one_line_a_minute_is_logged() {
     clock.advance(Duration::from_secs(60));
     assert_eq!(world.post(&wrong).await.0, 401);
     assert_eq!((lines(""), lines(" count=12 ")), (2, 1), "{}", logs.text());
+
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(world.get("/api/v1/queues").await.0, 401);
+    let whole = logs.text().lines().last().map(str::to_owned).unwrap();
+    assert!(
+        whole.contains(refused) && whole.contains("/api/v1/queues"),
+        "{whole}"
+    );
 }
