@@ -1,6 +1,6 @@
 //! `events builds restart`: restarts builds that have ended, in Harbormaster.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, bail};
 use build::{ALL, BuildOutcome, BuildRecord, BuildRequest, Phid};
@@ -138,7 +138,7 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
     }
 }
 
-/// The builds that the options select, the newest first, and whether there are more.
+/// The builds that the options select, each once: as they are named, or the newest first. And whether there are more.
 async fn select(
     archive: &Archive,
     conduit: &Conduit,
@@ -147,8 +147,13 @@ async fn select(
     let mut selected = Vec::new();
     let (outcome, since, repository_name) = match &options.which {
         RestartChoice::Named(builds) => {
+            let mut targets = HashSet::new();
             for which in builds {
-                selected.push(archive.newest(which).await?);
+                let build = archive.newest(which).await?;
+                // A revision, its diff and its target may name one build.
+                if targets.insert(build.0.target.clone()) {
+                    selected.push(build);
+                }
             }
             return Ok((selected, false));
         }

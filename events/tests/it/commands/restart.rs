@@ -199,13 +199,14 @@ async fn builds_are_restarted_by_selector_repository_and_limit() {
         (first.len(), &first[0]["diff"], &first[0]["action"]),
         (1, &json!(3), &json!("restarted"))
     );
+    // However often it is named.
     let named = world
-        .events(&["builds", "restart", "D1", "--json"])
+        .events(&["builds", "restart", "D1", "D1", "1", "--json"])
         .await
         .json();
     assert_eq!(
-        (&named[0]["diff"], &named[0]["outcome"]),
-        (&json!(1), &json!("infra_failed"))
+        (named.len(), &named[0]["diff"], &named[0]["outcome"]),
+        (1, &json!(1), &json!("infra_failed"))
     );
     assert_eq!(world.restarted(), [3, 1]);
     // Harbormaster knows that it was restarted, whatever the record says.
