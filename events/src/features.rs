@@ -36,7 +36,7 @@ pub(crate) use self::{
     hooks::Deployment,
     names::unknown_names,
     notifier::Notifier,
-    triggers::without_taskcluster,
+    triggers::{has_triggers, without_taskcluster},
 };
 pub use self::{pipeline::Pipeline, web::web};
 

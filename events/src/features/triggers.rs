@@ -55,6 +55,11 @@ pub(super) async fn install(app: &mut App, triggers: Triggers<'_>) -> Result<(),
     Ok(())
 }
 
+/// Whether anything triggers hooks.
+pub(crate) fn has_triggers(config: &TriggersConfig) -> bool {
+    needs_firefox(config).is_some()
+}
+
 /// The fault of a configuration that needs Firefox's Taskcluster, where neither it nor the environment names one.
 pub(crate) fn without_taskcluster(config: &TriggersConfig) -> Option<String> {
     needs_firefox(config).map(|needed_by| missing_taskcluster(&needed_by))

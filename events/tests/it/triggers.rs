@@ -311,7 +311,7 @@ async fn operators_see_pulse_services_and_reports() {
         "ok      redis:",
         "ok      phabricator",
         "ok      the Taskcluster of Firefox",
-        "ok      pulse localhost:",
+        "ok      pulse amqp://localhost:",
     ] {
         assert!(checked.out.contains(line), "{}", checked.out);
     }

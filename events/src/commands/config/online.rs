@@ -7,6 +7,7 @@ use bus::{Bus, RedisBus};
 use http_client::Limits;
 use notify::Checked;
 use phabricator::Conduit;
+use pulse::PulseSettings;
 use runtime::{Clock, error_chain};
 use worker_hg::{Mercurial, Probe, probe};
 
@@ -14,7 +15,7 @@ use super::{harbormaster, lines::Lines};
 use crate::{
     clients,
     commands::repositories::settings as repositories_settings,
-    config::{Config, HgPushesConfig, PulseConfig, TelemetryConfig},
+    config::{Config, HgPushesConfig, TelemetryConfig},
     environment,
     features::{self, Deployment, Notifier},
     role::Role,
@@ -44,10 +45,7 @@ pub(super) async fn notifier(
         http(client.root()).await,
     )?;
     let (settings, _) = notifier.subscription()?;
-    lines.report(
-        &format!("pulse {}", settings.address),
-        pulse_settings(settings).await,
-    )?;
+    pulse("", settings, &mut lines).await?;
     channels(notifier, &mut lines).await?;
     lines.end()
 }
@@ -60,10 +58,7 @@ pub(super) async fn telemetry(
 ) -> anyhow::Result<()> {
     let mut lines = Lines::default();
     lines.report(&"redis", redis(Role::Telemetry, namespace, clock).await)?;
-    lines.report(
-        &format!("pulse {}", pushes.pulse.address),
-        pulse_settings(&pushes.pulse).await,
-    )?;
+    pulse("", &pushes.pulse, &mut lines).await?;
     for (name, url) in [
         ("repository", config.target.url()),
         ("bugzilla", &config.bugzilla),
@@ -113,10 +108,15 @@ pub(super) async fn worker(
         }
         Err(error) => lines.report(&"taskcluster", Err(error))?,
     }
-    for user in triggers.pulse.iter().chain(&triggers.community_pulse) {
-        lines.report(&format!("pulse {}", place(&user.url)), pulse(user).await)?;
+    // Triggers use the keys alone. The environment may override them for the notifier, and then nothing else may use them.
+    let is_used = notifier.is_none() || features::has_triggers(triggers);
+    let keys = triggers.pulse.iter().filter(|_| is_used);
+    for user in keys.chain(&triggers.community_pulse) {
+        pulse("", &clients::pulse(user)?, &mut lines).await?;
     }
     if let Some(notifier) = notifier {
+        let (settings, _) = notifier.subscription()?;
+        pulse(" of the notifier", settings, &mut lines).await?;
         channels(notifier, &mut lines).await?;
     }
     lines.end()
@@ -214,13 +214,14 @@ async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn pulse(user: &PulseConfig) -> anyhow::Result<String> {
-    pulse_settings(&clients::pulse(user)?).await
-}
-
-async fn pulse_settings(settings: &pulse::PulseSettings) -> anyhow::Result<String> {
-    pulse::check(settings).await?;
-    Ok(format!("it accepts the user {}", settings.user))
+/// Checks a user on Pulse. `owner` follows the address of the server.
+async fn pulse(owner: &str, settings: &PulseSettings, lines: &mut Lines) -> anyhow::Result<()> {
+    let answer = pulse::check(settings).await;
+    let answer = answer.map(|()| format!("it accepts the user {}", settings.user));
+    lines.report(
+        &format!("pulse {}{owner}", settings.address),
+        answer.map_err(Into::into),
+    )
 }
 
 /// Checks each channel. Nothing is sent to anybody.

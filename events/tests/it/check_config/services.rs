@@ -134,7 +134,7 @@ async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
     right.write(&keys);
     let said = right.check().await;
     assert!(
-        failed(&said).contains("pulse 127.0.0.1:9") && !said.out.contains("hunter2"),
+        failed(&said).contains("pulse amqp://127.0.0.1:9: ") && !said.out.contains("hunter2"),
         "{said:?}"
     );
 
@@ -155,7 +155,11 @@ async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
     ]);
     right.write(&keys);
     let said = right.check().await;
-    has(&said, "FAILED", &["pulse 127.0.0.1:9"]);
+    has(
+        &said,
+        "FAILED",
+        &["pulse amqp://127.0.0.1:9 of the notifier"],
+    );
     has(&said, "FAILED", &["channel smtp: ", "127.0.0.1:9"]);
     has(
         &said,
@@ -171,6 +175,16 @@ async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
         ],
     );
     assert!(!said.out.contains("hunter2"), "{said:?}");
+    // The environment names another user for the notifier, and nothing else uses that of the file.
+    let mut command = right.world.command(&["config", "check", "--online"]);
+    command.envs([("PULSE_LOGIN", "them"), ("PULSE_PORT", "10")]);
+    let output = command.output().await.unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        out.contains("FAILED  pulse amqp://127.0.0.1:10 of the notifier: ")
+            && !out.contains("pulse amqp://127.0.0.1:9"),
+        "{out}"
+    );
 
     // Several at once.
     right
