@@ -110,7 +110,7 @@ pub(super) struct MercurialKeys {
     /// 22 as `[host]:2222`, as `ssh-keyscan -p 2222 host` prints it.
     known_hosts: Option<Written<PathBuf>>,
     /// The Treeherder that shows the jobs of a push.
-    #[schemars(extend("default" = "https://treeherder.mozilla.org"))]
+    #[schemars(extend("default" = TREEHERDER))]
     treeherder_url: Option<Written<Url>>,
 }
 

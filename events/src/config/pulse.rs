@@ -95,7 +95,7 @@ impl FromText for ServerUrl {
 #[derive(Default, Deserialize, JsonSchema)]
 pub(super) struct MozillaKeys {
     /// The server; its path is the virtual host. `amqp://` does not use TLS. The url must not hold a user.
-    #[schemars(extend("default" = "amqps://pulse.mozilla.org:5671/"))]
+    #[schemars(extend("default" = MOZILLA_SERVER.default))]
     pulse_url: Option<Written<ServerUrl>>,
     /// Our [user on Pulse](../use/triggers.md#rights); required for everything that listens to Pulse.
     pulse_user: Option<Text>,
@@ -107,7 +107,7 @@ pub(super) struct MozillaKeys {
 #[derive(Default, Deserialize, JsonSchema)]
 pub(super) struct CommunityKeys {
     /// The community's server, in the same form as `pulse_url`.
-    #[schemars(extend("default" = "amqps://pulse.mozilla.org:5671/communitytc"))]
+    #[schemars(extend("default" = COMMUNITY_SERVER.default))]
     communitytc_pulse_url: Option<Written<ServerUrl>>,
     /// Our user on the community's Pulse; required for test selection.
     communitytc_pulse_user: Option<Text>,

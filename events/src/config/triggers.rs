@@ -123,6 +123,8 @@ pub struct TestSelectionConfig {
 /// The Taskcluster that works for Firefox.
 pub const FIREFOX: &str = "https://firefox-ci-tc.services.mozilla.com";
 const COMMUNITY: &str = "https://community-tc.services.mozilla.com";
+/// The repository for which commits were published on MozReview.
+const MOZREVIEW: &str = "https://reviewboard-hg.mozilla.org/gecko";
 /// The group whose hooks the services are.
 const HOOK_GROUP: &str = "project-releng";
 
@@ -274,10 +276,7 @@ impl HookKeys {
             }
             HookKind::StaticAnalysisMozreview => (
                 Some(HookSource::Mozreview {
-                    repository_url: usual(
-                        self.repository_url,
-                        "https://reviewboard-hg.mozilla.org/gecko",
-                    ),
+                    repository_url: usual(self.repository_url, MOZREVIEW),
                 }),
                 ["repositories", "interval", "topic"],
             ),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 use url::Url;
 
+use super::{COMMUNITY, FIREFOX, MOZREVIEW};
 use crate::config::values::{EXPECTED, Flag, FromText, List, Secret, Text, Written};
 
 /// The time between two reports. What a report needs is kept for a month.
@@ -102,7 +103,7 @@ pub(in crate::config) struct TriggersKeys {
 #[derive(Default, Deserialize, JsonSchema)]
 pub(in crate::config) struct FirefoxKeys {
     /// Its address.
-    #[schemars(extend("default" = "https://firefox-ci-tc.services.mozilla.com"))]
+    #[schemars(extend("default" = FIREFOX))]
     pub(super) root_url: Option<Written<Url>>,
     /// The name of our client.
     #[schemars(required)]
@@ -116,7 +117,7 @@ pub(in crate::config) struct FirefoxKeys {
 #[derive(Default, Deserialize, JsonSchema)]
 pub(in crate::config) struct CommunityTaskclusterKeys {
     /// Its address.
-    #[schemars(extend("default" = "https://community-tc.services.mozilla.com"))]
+    #[schemars(extend("default" = COMMUNITY))]
     pub(super) root_url: Option<Written<Url>>,
     /// The name of our client.
     #[schemars(required)]
@@ -148,7 +149,7 @@ pub(in crate::config) struct HookKeys {
     #[schemars(extend("default" = "60s"))]
     pub(super) interval: Option<Seconds>,
     /// `static-analysis-mozreview`: the repository, as messages name it.
-    #[schemars(extend("default" = "https://reviewboard-hg.mozilla.org/gecko"))]
+    #[schemars(extend("default" = MOZREVIEW))]
     pub(super) repository_url: Option<Text>,
     /// `code-coverage`: the routing keys of the messages about task groups.
     #[schemars(extend("default" = "#.gecko-level-3.#"))]
