@@ -384,6 +384,40 @@ fn a_document_that_is_too_deep_or_too_long_is_refused_with_its_line() {
 }
 
 #[test]
+fn aliases_that_make_a_document_too_deep_or_too_long_are_refused_with_their_line() {
+    let mut bomb = "events:\n  a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
+    for level in 1..=9 {
+        let below = format!("*a{}, ", level - 1).repeat(9);
+        bomb.push_str(&format!("  a{level}: &a{level} [{below}]\n"));
+    }
+    let text = "x".repeat(100_000);
+    let long = format!("events:\n  a: &a {text}\n  b: [{}]\n", "*a, ".repeat(10));
+    let mut deep = "events:\n  a0: &a0 []\n".to_owned();
+    for level in 1..40 {
+        deep.push_str(&format!("  a{level}: &a{level} [*a{}]\n", level - 1));
+    }
+    let too_long =
+        "document: the document is longer than 1048576 bytes with its aliases written out";
+    for (text, expected) in [
+        (bomb, format!("line 7: {too_long}")),
+        (long, format!("line 3: {too_long}")),
+        (
+            deep,
+            "line 32: document: maps and lists are nested more than 32 levels deep".to_owned(),
+        ),
+    ] {
+        let (config, faults) = Config::parse(&text);
+        assert!(config.is_none());
+        assert!(faults.to_string().contains(&expected), "{faults}");
+    }
+    let (config, faults) = Config::parse(&format!(
+        "{GOOD}  public_policies: &names [PHID-PLCY-staff]\n  secure_projects: *names\n"
+    ));
+    let config = config.unwrap_or_else(|| panic!("{faults}"));
+    assert_eq!(config.secure_projects, ["PHID-PLCY-staff"]);
+}
+
+#[test]
 fn number_with_a_fraction_is_not_a_whole_one() {
     for (keys, expected) in [
         (
