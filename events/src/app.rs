@@ -150,6 +150,12 @@ impl App {
         Producer::new(self.bus.clone(), self.clock.clone())
     }
 
+    /// The routes that nothing listens for yet.
+    #[cfg(test)]
+    pub(crate) fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
     /// Everything that was installed.
     pub(crate) fn into_services(self) -> Vec<Box<dyn Service>> {
         self.services

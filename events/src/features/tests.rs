@@ -21,7 +21,7 @@ use testkit::{phabricator::FakePhabricator, taskcluster::FakeTaskcluster};
 use super::*;
 use crate::{
     app::App,
-    config::{Config, TelemetryConfig},
+    config::{Config, TelemetryConfig, reference},
 };
 
 fn root() -> PathBuf {
@@ -125,6 +125,71 @@ fn documentation_lists_every_queue_in_order() {
         }
     }
     assert_eq!(rows, expected);
+}
+
+#[test]
+fn documentation_lists_every_trigger_and_its_messages() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let page = fs::read_to_string(root().join("docs/use/triggers.md")).unwrap();
+    let table = page
+        .split("| setting | source | hook, and its payload | once for each |\n")
+        .nth(1)
+        .expect("the table of triggers");
+    let (table, _) = table.split_once("\n\n").expect("an end of the table");
+    let settings = table.lines().skip(1).filter_map(|row| {
+        let cell = row.split('|').nth(1)?;
+        let code = cell.split('`').skip(1).step_by(2).collect::<Vec<_>>();
+        (!code.is_empty()).then(|| code.join(" "))
+    });
+    let settings: Vec<_> = settings.collect();
+    let keys = &reference::schema()["properties"]["events"]["properties"];
+    let kinds = keys["HOOKS"]["items"]["properties"]["type"]["enum"].as_array();
+    let kinds = kinds.expect("the types of hooks").iter();
+    let kinds = kinds.map(|kind| format!("HOOKS {}", kind.as_str().unwrap_or_default()));
+    let switches = [
+        "autoland_enabled",
+        "mozilla_central_enabled",
+        "risk_analysis_users",
+        "test_selection_enabled",
+    ];
+    for key in switches {
+        assert!(keys.get(key).is_some(), "there is no key {key}");
+    }
+    let expected: Vec<_> = kinds.chain(switches.map(str::to_owned)).collect();
+    assert_eq!(settings, expected);
+
+    let (config, faults) = Config::parse_worker(
+        "\
+events:
+  PHABRICATOR: {url: https://phabricator.example.com, api_key: api-secret}
+  repositories: [{name: product, url: https://hg.example.com/product, try_url: ssh://hg.example.com/try}]
+  HOOKS:
+    - {type: code-coverage, hookId: coverage/bot}
+    - {type: static-analysis-mozreview, hookId: mozreview/bot}
+  autoland_enabled: true
+  pulse_user: us
+  pulse_password: hunter2
+  taskcluster: {client_id: us, access_token: secret}
+",
+    );
+    let config = config.unwrap_or_else(|| panic!("{faults}")).triggers;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (firefox, _) = Deployment::all(&config, &clock).unwrap();
+    let firefox = firefox.expect("a deployment");
+    let mut app = App::new(Arc::new(MemoryBus::new(clock.clone())), clock);
+    mozreview::install(&mut app, &config).unwrap();
+    code_coverage::install(&mut app, &config, &firefox).unwrap();
+    landed::install(&mut app, &config, &firefox).unwrap();
+    assert_eq!(app.routes().len(), 3);
+    for route in app.routes() {
+        let topics = route.topics.iter().map(ToString::to_string);
+        for name in topics.chain([route.exchange.clone()]) {
+            assert!(
+                table.contains(&format!("`{name}`")),
+                "{name} is not in the table"
+            );
+        }
+    }
 }
 
 /// The services of processes that run everything: of a worker, and of commit telemetry.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod docs;
 mod hook_tasks;
 mod hooks;
 mod selection;

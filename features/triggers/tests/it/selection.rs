@@ -12,6 +12,7 @@ use bus::Depth;
 use serde_json::{Value, json};
 use testkit::taskcluster::Fault;
 
+use crate::docs::assert_documented;
 use world::{
     ACTIONS, COMMUNITY_HOOKS, HOOKS, MAILS, PUSHES, RESULTS, SELECTIONS, Selection, TASKS, World,
     ended,
@@ -56,6 +57,7 @@ async fn selected_tests_run_and_results_are_published() {
         (select.hook.group.as_str(), select.hook.id.as_str()),
         ("project-bugbug", "bugbug-test-select")
     );
+    assert_documented("test_selection_enabled", select);
     let jobs = format!(
         "{}api/index/v1/task/gecko.v2.try.revision.{HEAD}.firefox.decision/artifacts/public/runnable-jobs.json",
         world.firefox.root()

@@ -7,6 +7,7 @@ use serde_json::json;
 use triggers::{DiffAnalysis, HookName, RiskAnalysis, Trigger};
 
 use super::world::{HOOKS, POLICY, World, bot};
+use crate::docs::assert_documented;
 
 const DIFFS: Queue<NewDiff> = Queue::new("diffs", POLICY);
 const BUGBUG: Queue<Build> = Queue::new("bugbug", POLICY);
@@ -38,6 +39,7 @@ async fn new_diff_is_analysed_once() {
         )
     });
     assert_eq!(world.take(&HOOKS).await, expected);
+    assert_documented("static-analysis-phabricator", &expected[0]);
     // The key of another hook for the same diff differs.
     let other = HookName::new("project-releng", "other/bot");
     world
@@ -102,4 +104,5 @@ async fn risk_is_analysed_for_configured_authors_and_reviewers() {
         )
     });
     assert_eq!(world.take(&HOOKS).await, expected);
+    assert_documented("risk_analysis_users", &expected[0]);
 }

@@ -8,6 +8,7 @@ use testkit::taskcluster::Fault;
 use triggers::{CoverageBuilds, HookName, Landing, PostLandingReview, PublishedCommits, Trigger};
 
 use super::world::{DAY, HOOKS, LATER, POLICY, World, bot, metadata, recorded};
+use crate::docs::assert_documented;
 
 const PULSE: Queue<PulseMessage> = Queue::new("pulse", POLICY);
 
@@ -117,10 +118,9 @@ async fn recorded_group_triggers_neither_coverage_nor_review() {
     );
     world.handle(PULSE, world.coverage(), &message).await;
     let payload = json!({ "REPOSITORY": "https://hg.mozilla.org/try", "REVISION": rev });
-    assert_eq!(
-        world.take(&HOOKS).await,
-        [Trigger::new(bot(), payload, RECORDED_GROUP)]
-    );
+    let expected = [Trigger::new(bot(), payload, RECORDED_GROUP)];
+    assert_eq!(world.take(&HOOKS).await, expected);
+    assert_documented("code-coverage", &expected[0]);
 }
 
 #[tokio::test]
@@ -251,28 +251,33 @@ async fn landed_push_triggers_hook_of_its_channel_once() {
     let world = World::new().await;
     let hook = HookName::new("project-relman", "code-review-testing");
     let table = [
-        (Landing::Autoland, AUTOLAND, "AUTOLAND_TASK_GROUP_ID"),
+        (
+            Landing::Autoland,
+            AUTOLAND,
+            "AUTOLAND_TASK_GROUP_ID",
+            "autoland_enabled",
+        ),
         (
             Landing::MozillaCentral,
             CENTRAL,
             "MOZILLA_CENTRAL_TASK_GROUP_ID",
+            "mozilla_central_enabled",
         ),
     ];
-    for (landing, repository, variable) in table {
+    for (landing, repository, variable, setting) in table {
         let group = world.decision(&env(repository, REVISION));
         for every in [Landing::Autoland, Landing::MozillaCentral, landing] {
             world
                 .handle(PULSE, world.landed(every), &resolved(&group))
                 .await;
         }
-        assert_eq!(
-            world.take(&HOOKS).await,
-            [Trigger::new(
-                hook.clone(),
-                json!({ variable: group }),
-                &group
-            )]
-        );
+        let expected = [Trigger::new(
+            hook.clone(),
+            json!({ variable: group }),
+            &group,
+        )];
+        assert_eq!(world.take(&HOOKS).await, expected);
+        assert_documented(setting, &expected[0]);
     }
 }
 
@@ -386,9 +391,9 @@ async fn each_mozreview_commit_is_analysed_once() {
             .push(commit);
     });
     world.handle(PULSE, gecko(), &longer).await;
-    let payloads: Vec<_> = world
-        .take(&HOOKS)
-        .await
+    let triggers = world.take(&HOOKS).await;
+    assert_documented("static-analysis-mozreview", &triggers[0]);
+    let payloads: Vec<_> = triggers
         .into_iter()
         .map(|trigger| trigger.payload)
         .collect();
