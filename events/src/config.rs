@@ -29,7 +29,7 @@ use std::{
 };
 
 use build::Phid;
-use phabricator::{BuildPages, ViewPolicies};
+use phabricator::ViewPolicies;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -41,7 +41,6 @@ use self::{
     document::Document,
     schema::{At, Keys},
     values::{Flag, FromText, Ignored, List, Secret, Text, Written},
-    web::PagesKeys,
 };
 pub use self::{
     fault::{Fault, Faults},
@@ -82,8 +81,8 @@ pub struct Config {
     pub build_retention: Duration,
     /// The secret of the webhook, which Harbormaster sends.
     pub webhook_secret: Option<SecretString>,
-    /// Where people read of builds.
-    pub pages: BuildPages,
+    /// The page that explains to authors how builds end.
+    pub docs_url: Option<Url>,
     /// What a client of the API must know. Without it there is no API.
     pub api_token: Option<SecretString>,
     /// Where clones are kept.
@@ -174,7 +173,7 @@ impl Config {
             build_plan: None,
             build_retention: records::RETENTION,
             webhook_secret: None,
-            pages: BuildPages::default(),
+            docs_url: None,
             api_token: None,
             clones_dir: PathBuf::from("clones"),
             clones_budget: None,
@@ -272,6 +271,9 @@ fn without_api(mut url: Url) -> Url {
     url
 }
 
+/// The consequence for authors of builds that end without a push.
+const NO_LINK: &str = "is not set: a build that ends without a push has no link to the reason, which Phorge hides on the revision";
+
 /// The keys of a worker that are about Phabricator and its builds.
 #[derive(Default, Deserialize, JsonSchema)]
 struct BuildKeys {
@@ -297,6 +299,14 @@ struct BuildKeys {
     /// The build plan that calls us (`PHID-HMCP-…`): the [audit](../operate/builds.md#the-audit) looks for its builds whose
     /// request was lost.
     build_plan_phid: Option<Written<PlanPhid>>,
+    /// A page for authors that explains how builds end, such as your copy of [builds.md](../use/builds.md): the target of a
+    /// build without a push [links](../use/builds.md#the-link-for-authors) to it.
+    docs_url: Option<Written<Url>>,
+    /// The address of the web server as people reach it, for the pages of builds that it will serve. It has no effect yet:
+    /// nothing links to a page that is not served.
+    #[schemars(extend("x-reason" = "has no effect yet: the web server serves no page of a build, so nothing links to one"))]
+    #[expect(dead_code, reason = "known, and warned of")]
+    public_url: Option<Written<Url>>,
     /// Has no effect.
     #[schemars(extend("x-reason" = "means nothing here: measurements are at /api/v1/metrics, for Prometheus"))]
     #[expect(dead_code, reason = "known, and warned of")]
@@ -375,7 +385,10 @@ fn read(keys: &Keys<'_>) -> Option<Config> {
     let lando = build.lando.and_then(|read| read.read(&at.child("LANDO")));
     let mercurial = mercurial::read(keys);
     let records = records::read(keys);
-    let pages = web::pages(keys);
+    let docs_url = build.docs_url.map(|url| url.0);
+    if docs_url.is_none() {
+        at.advise("docs_url", NO_LINK);
+    }
     let triggers = triggers::read(keys);
     let notify = notify::read(keys);
     let public = build.public_policies.map(List::values).unwrap_or_default();
@@ -405,7 +418,7 @@ fn read(keys: &Keys<'_>) -> Option<Config> {
         known_hosts: mercurial.known_hosts,
         treeherder_url: mercurial.treeherder_url,
         view_policies,
-        pages,
+        docs_url,
         redis_namespace: records.redis_namespace,
         lando,
         triggers,

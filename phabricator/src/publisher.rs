@@ -42,10 +42,11 @@ use bus::{
 };
 use thiserror::Error;
 use tracing::{debug, error, info, warn};
+use url::Url;
 
 use self::call::{Link, PublishCall, calls_for};
 use crate::{
-    BuildPages, Conduit, ConduitError,
+    Conduit, ConduitError,
     api::{MessageType, Unit},
     lando::{self, LandoWarning},
 };
@@ -63,7 +64,7 @@ pub struct Publisher {
     conduit: Conduit,
     publish: bool,
     log: BuildLog,
-    pages: BuildPages,
+    docs_url: Option<Url>,
     lando: Option<LandoWarnings>,
 }
 
@@ -128,15 +129,15 @@ impl Publisher {
             conduit,
             publish,
             log,
-            pages: BuildPages::default(),
+            docs_url: None,
             lando: None,
         }
     }
 
-    /// Adds links to `pages` for builds that were not pushed.
+    /// Adds a link to `docs_url`, a page that explains how builds end, to builds that were not pushed.
     #[must_use]
-    pub fn with_pages(self, pages: BuildPages) -> Self {
-        Self { pages, ..self }
+    pub fn with_docs_url(self, docs_url: Option<Url>) -> Self {
+        Self { docs_url, ..self }
     }
 
     /// Sends warnings to Lando as well, if given.
@@ -200,8 +201,8 @@ impl Publisher {
             }
             None => return Err(PublishError::UnknownTarget(target.clone())),
         };
-        let page = self.pages.why(target);
-        let calls = calls_for(target, &message.update, page.as_deref());
+        let page = self.docs_url.as_ref().map(Url::as_str);
+        let calls = calls_for(target, &message.update, page);
         if status.has_ended() {
             if record.claimed_at.is_some() && !matches!(message.update, BuildUpdate::Pushed(_)) {
                 for call in calls {

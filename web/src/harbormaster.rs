@@ -16,7 +16,6 @@ use axum::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use build::{BuildRequest, Phid, PhidError, Source};
 use bus::{Backoff, BusError, EnqueueOutcome};
-use phabricator::BuildPages;
 use runtime::error_chain;
 use secrecy::SecretString;
 use tracing::{info, warn};
@@ -96,7 +95,7 @@ pub(crate) async fn accept(
                 request.diff_id,
                 request.revision_id
             );
-            queued(&settings.pages, &request).into_response()
+            queued(&request).into_response()
         }
         Err(error) => {
             warn!(
@@ -112,18 +111,17 @@ pub(crate) async fn accept(
 
 /// The response for a stored build. Harbormaster shows it in the build's log, to everybody who sees the build, so it holds
 /// nothing but the parameters of the request. It begins with "Build queued".
-fn queued(pages: &BuildPages, request: &BuildRequest) -> String {
+fn queued(request: &BuildRequest) -> String {
     let BuildRequest {
         target,
         diff_id,
         revision_id,
         ..
     } = request;
-    let follow = match pages.build(target) {
-        Some(page) => format!("Follow it at {page}"),
-        None => "Its operators follow it with `events builds show`, and its outcome will be shown on this build.".to_owned(),
-    };
-    format!("Build queued: {target}, diff {diff_id} of D{revision_id}.\n{follow}\n")
+    format!(
+        "Build queued: {target}, diff {diff_id} of D{revision_id}.\n\
+         Its operators follow it with `events builds show`, and its outcome will be shown on this build.\n"
+    )
 }
 
 /// Stores the build, with attempts for [`STORE_TIMEOUT`]: the request is not repeated, and a Redis that restarts is back

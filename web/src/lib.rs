@@ -21,7 +21,6 @@ use axum::{
 };
 use build::BuildLog;
 use bus::{Admin, Producer};
-use phabricator::BuildPages;
 use secrecy::SecretString;
 use std::time::Duration;
 use tower_http::{
@@ -48,8 +47,6 @@ pub struct WebSettings {
     pub producer: Producer,
     /// Records accepted builds.
     pub log: BuildLog,
-    /// The addresses of pages about builds.
-    pub pages: BuildPages,
     /// The secret that a client of `/codereview/new` must send. Without it, any client may request builds.
     pub secret: Option<SecretString>,
     /// The version that `/__version__` shows.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::{
-    BuildKeys, Faults, PagesKeys,
+    BuildKeys, Faults,
     document::{Document, child},
     mercurial::MercurialKeys,
     notify::NotifierKeys,
@@ -35,7 +35,6 @@ impl Table {
             Self::Builds => vec![
                 of::<BuildKeys>(),
                 of::<MercurialKeys>(),
-                of::<PagesKeys>(),
                 of::<WebKeys>(),
                 of::<RecordsKeys>(),
             ],

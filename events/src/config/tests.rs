@@ -58,8 +58,8 @@ fn a_file_of_the_original_is_read_and_events_overrides_common() {
         warnings,
         [
             "line 3: common.SENTRY_DSN: is not a DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
-            "line 9: events.public_url: is not set, nor is docs_url: a build that ends without a push has no link to the \
-             reason, which Phorge hides on the revision",
+            "line 9: events.docs_url: is not set: a build that ends without a push has no link to the reason, which Phorge \
+             hides on the revision",
             "line 9: events.webhook_secret: is not set: whoever reaches the port can start builds",
             "line 18: events.repositories[0].checkout: means nothing any more: clones have no working copy",
             "line 19: events.repositories[0].batch_size: means nothing any more: clones have no working copy",
@@ -106,28 +106,26 @@ fn restricted_revisions_and_pages_of_builds_are_as_configured() {
     let read = |more: &str| Config::parse(&format!("{GOOD}{more}"));
     let config = read("").0.expect("it is right");
     assert_eq!(
-        (config.view_policies, config.pages),
-        (ViewPolicies::also(&[]), BuildPages::default())
+        (config.view_policies, config.docs_url),
+        (ViewPolicies::also(&[]), None)
     );
-    let has_no_link = |more: &str| {
-        read(more)
-            .1
-            .to_string()
-            .contains("public_url: is not set, nor is docs_url")
-    };
-    assert!(has_no_link(""));
-    assert!(!has_no_link("  docs_url: https://docs.example.com\n"));
-    assert!(!has_no_link("  public_url: https://events.example.com\n"));
+    let warns = |more: &str, of: &str| read(more).1.to_string().contains(of);
+    let (no_link, no_page) = ("docs_url: is not set", "public_url: has no effect yet");
+    assert!(warns("", no_link) && !warns("", no_page));
+    assert!(!warns("  docs_url: https://docs.example.com\n", no_link));
+    // No page of a build is served.
+    let public_url = "  public_url: https://events.example.com\n";
+    assert!(warns(public_url, no_link) && warns(public_url, no_page));
     let config =
-        read("  public_policies: [PHID-PLCY-staff]\n  public_url: https://events.example.com\n").0;
+        read("  public_policies: [PHID-PLCY-staff]\n  docs_url: https://docs.example.com\n").0;
     let config = config.expect("it is right");
     assert_eq!(
         config.view_policies,
         ViewPolicies::also(&["PHID-PLCY-staff".to_owned()])
     );
     assert_eq!(
-        config.pages.public_url.map(String::from).as_deref(),
-        Some("https://events.example.com/")
+        config.docs_url.map(String::from).as_deref(),
+        Some("https://docs.example.com/")
     );
     let config = read("  restricted_revisions: build\n")
         .0
@@ -182,7 +180,7 @@ error: line 12: events.repositories[1].clone_slots: expected a whole number from
 error: line 15: events.repositories[2]: expected a map, found a number
 error: line 16: events.user_blacklist: expected a list of texts, found another text
 error: line 17: events.build_expiry: expected a duration such as 24h or 90m, found a number
-warning: line 1: events.public_url: is not set, nor is docs_url: a build that ends without a push has no link to the reason, which Phorge hides on the revision
+warning: line 1: events.docs_url: is not set: a build that ends without a push has no link to the reason, which Phorge hides on the revision
 warning: line 1: events.webhook_secret: is not set: whoever reaches the port can start builds
 warning: line 5: events.PHABRICATOR.api_keys: unknown key, did you mean api_key?
 warning: line 18: events.skipable_files: unknown key, did you mean skippable_files?";

@@ -2,26 +2,17 @@
 
 use std::time::Duration;
 
-use phabricator::BuildPages;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
-use url::Url;
 
-use super::{
-    Config, Faults, records,
-    schema::Keys,
-    secrets,
-    values::{Secret, Written},
-};
+use super::{Config, Faults, records, schema::Keys, secrets, values::Secret};
 
 /// What the web server needs of a configuration. It has no secret of the worker's.
 #[derive(Clone)]
 pub struct WebConfig {
     /// The secret of the webhook, which Harbormaster sends.
     pub webhook_secret: Option<SecretString>,
-    /// Where people read of builds.
-    pub pages: BuildPages,
     /// What a client of the API must know. Without it there is no API.
     pub api_token: Option<SecretString>,
     /// How long what is known of a build is kept after its last change.
@@ -47,7 +38,6 @@ impl From<&Config> for WebConfig {
     fn from(config: &Config) -> Self {
         Self {
             webhook_secret: config.webhook_secret.clone(),
-            pages: config.pages.clone(),
             api_token: config.api_token.clone(),
             build_retention: config.build_retention,
             redis_namespace: config.redis_namespace.clone(),
@@ -56,10 +46,6 @@ impl From<&Config> for WebConfig {
     }
 }
 
-/// Consequence for builds without a page.
-const NO_LINK: &str = "is not set, nor is docs_url: a build that ends without a push has no link to the reason, which Phorge \
-                       hides on the revision";
-
 /// The keys of the web server alone.
 #[derive(Default, Deserialize, JsonSchema)]
 pub(super) struct WebKeys {
@@ -67,30 +53,6 @@ pub(super) struct WebKeys {
     webhook_secret: Option<Secret>,
     /// The token that a client of the [API](api.md#the-api) must send; without it there is no API.
     api_token: Option<Secret>,
-}
-
-/// The keys of every role that has to do with builds.
-#[derive(Default, Deserialize, JsonSchema)]
-pub(super) struct PagesKeys {
-    /// A base address: authors get a link to `<public_url>/builds/<target>`, see [links](../use/builds.md#the-link-for-authors).
-    /// The web server does not serve that page yet.
-    public_url: Option<Written<Url>>,
-    /// Without `public_url`: a page for authors that explains how builds end, such as your copy of
-    /// [builds.md](../use/builds.md).
-    docs_url: Option<Written<Url>>,
-}
-
-/// Where people read of builds.
-pub(super) fn pages(keys: &Keys<'_>) -> BuildPages {
-    let read: PagesKeys = keys.read();
-    let pages = BuildPages {
-        public_url: read.public_url.map(|url| url.0),
-        docs_url: read.docs_url.map(|url| url.0),
-    };
-    if pages == BuildPages::default() {
-        keys.at("").advise("public_url", NO_LINK);
-    }
-    pages
 }
 
 /// Reads the web server's keys.
@@ -110,7 +72,6 @@ pub(super) fn read(keys: &Keys<'_>) -> WebConfig {
     let records = records::read(keys);
     WebConfig {
         webhook_secret,
-        pages: pages(keys),
         api_token,
         build_retention: records.build_retention,
         redis_namespace: records.redis_namespace,

@@ -103,7 +103,7 @@ pub(super) fn install(
     let slots = worker.clone_slots();
     let workflow = Workflow::new(eligibility, WorkflowSettings::default(), log.clone());
     let publisher = Publisher::new(conduit.clone(), config.phabricator.publish, log)
-        .with_pages(config.pages.clone())
+        .with_docs_url(config.docs_url.clone())
         .with_lando(lando::warnings(config));
     app.service(worker.clone_manager());
     app.service(names.resolver.refresher(conduit.clone(), app.clock.clone()));

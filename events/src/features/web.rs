@@ -20,7 +20,6 @@ pub async fn web(
     let log = build_log(config.build_retention);
     let settings = WebSettings {
         admin: admin(bus.clone(), log.clone()),
-        pages: config.pages.clone(),
         api_token: config.api_token.clone(),
         producer: Producer::new(bus, clock),
         log,

@@ -8,7 +8,7 @@ use testkit::phabricator::{NewDiff, NewRevision, RevisionStatus};
 
 use crate::{
     stage::{
-        PUBLIC_URL, Stage, ended_elsewhere, neutral, not_said, patch_failed, private, pushed,
+        DOCS_URL, Stage, ended_elsewhere, neutral, not_said, patch_failed, private, pushed,
         pushed_with,
     },
     world::World,
@@ -25,7 +25,7 @@ async fn builds_that_are_ineligible_at_the_start_end_with_their_cause() {
     let world = World::with_redis().await;
     let mallory = world.phabricator.add_user("mallory", "Mallory Example");
     world.configure("  user_blacklist: [mallory]\n  skippable_files: [generated.txt]\n");
-    world.configure(&format!("  public_url: {PUBLIC_URL}\n"));
+    world.configure(&format!("  docs_url: {DOCS_URL}\n"));
     let mut stage = Stage::new(world, &[], None).await;
     let phabricator = &stage.world.phabricator;
     let elsewhere = phabricator.add_repository("elsewhere");

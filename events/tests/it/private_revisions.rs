@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use testkit::phabricator::{BuildVariables, CreatedRevision, NewDiff, NewRevision};
 
 use crate::{
-    stage::{PUBLIC_URL, Stage, adds, private},
+    stage::{DOCS_URL, Stage, adds, private},
     world::World,
 };
 
@@ -27,7 +27,7 @@ type Leak = (String, String);
 async fn stage() -> Stage {
     let world = World::with_redis().await;
     world.configure(&format!(
-        "  webhook_secret: {WEBHOOK_SECRET}\n  public_url: {PUBLIC_URL}\n"
+        "  webhook_secret: {WEBHOOK_SECRET}\n  docs_url: {DOCS_URL}\n"
     ));
     // Dumps show their bytes as they are.
     world

@@ -87,12 +87,7 @@ impl Stage {
             .unwrap();
         self.world.phabricator.answered(&build.target, status);
         // Everybody who sees the build reads the body in its log: it has what Harbormaster sent, and no more.
-        let follow = match self.has_pages() {
-            true => format!("Follow it at {}", page(&build)),
-            false => {
-                "Its operators follow it with `events builds show`, and its outcome will be shown on this build.".to_owned()
-            }
-        };
+        let follow = "Its operators follow it with `events builds show`, and its outcome will be shown on this build.";
         let queued = format!(
             "Build queued: {}, diff {} of D{}.\n{follow}\n",
             build.target, build.diff_id, build.revision_id
@@ -101,11 +96,11 @@ impl Stage {
         build
     }
 
-    /// Whether builds have pages.
-    fn has_pages(&self) -> bool {
+    /// Whether builds link to the documentation.
+    fn has_docs(&self) -> bool {
         std::fs::read_to_string(self.world.path("config.yml"))
             .unwrap()
-            .contains(PUBLIC_URL)
+            .contains(DOCS_URL)
     }
 
     pub async fn record(&self, build: &BuildVariables) -> BuildRecord {
@@ -236,8 +231,8 @@ impl Stage {
                     .collect()
             };
             links.extend(of_key("treeherder"));
-            let explained = self.has_pages() && ending.outcome != BuildOutcome::Pushed;
-            let why: Vec<String> = explained.then(|| page(build)).into_iter().collect();
+            let explained = self.has_docs() && ending.outcome != BuildOutcome::Pushed;
+            let why: Vec<&str> = explained.then_some(DOCS_URL).into_iter().collect();
             assert_eq!(of_key("code-review-why"), why, "{about}");
         }
         let link = |head| format!("https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}");
@@ -286,13 +281,8 @@ impl Stage {
     }
 }
 
-/// Where the deployment is reached, when it has pages.
-pub const PUBLIC_URL: &str = "https://events.example.com";
-
-/// The page of a build.
-fn page(build: &BuildVariables) -> String {
-    format!("{PUBLIC_URL}/builds/{}", build.target)
-}
+/// The page that explains how builds end, when the deployment has one.
+pub const DOCS_URL: &str = "https://docs.example.com/builds";
 
 /// How a build is to have ended.
 #[derive(Debug)]

@@ -7,7 +7,6 @@ use build::{
     BaseChoice, BaseReason, BuildEventKind, BuildUpdate, InfraFailure, PatchFailure, Pushed,
     SkipReason,
 };
-use phabricator::BuildPages;
 use runtime::Clock;
 use serde_json::json;
 use testkit::phabricator::{Artifact, Fault, TargetStatus};
@@ -341,12 +340,9 @@ async fn first_decided_end_is_published() {
 }
 
 #[tokio::test]
-async fn each_end_without_a_push_links_to_its_page_before_the_target_ends() {
-    let pages = BuildPages {
-        public_url: Some("https://events.example.com".parse().unwrap()),
-        docs_url: None,
-    };
-    let world = World::new().await.with_pages(pages);
+async fn each_end_without_a_push_links_to_the_documentation_before_the_target_ends() {
+    let docs_url = "https://docs.example.com/builds#ends";
+    let world = World::new().await.with_docs_url(docs_url);
     let neutral = BuildUpdate::skipped(SkipReason::Expired, "Expired.");
     for update in [patch_failed(), broken(), neutral, BuildUpdate::Private] {
         let request = world.build(&world.create("the secret title")).await;
@@ -357,7 +353,7 @@ async fn each_end_without_a_push_links_to_its_page_before_the_target_ends() {
             .fail_next("harbormaster.sendmessage", 1, &Fault::Status(503));
         world.publish(&request, &update).await;
         let page = json!({
-            "uri": format!("https://events.example.com/builds/{}", request.target),
+            "uri": docs_url,
             "name": "Why this was not built",
             "ui.external": true,
         });

@@ -10,7 +10,7 @@ use bus::{Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Pr
 use http_client::{HttpError, Limits, Response};
 use jiff::Timestamp;
 use phabricator::{
-    Auditor, BuildPages, Conduit, ConfiguredNames, Eligibility, NameResolver, Publisher,
+    Auditor, Conduit, ConfiguredNames, Eligibility, NameResolver, Publisher,
     ViewPolicies, Workflow, WorkflowSettings,
 };
 use runtime::{Clock, ManualClock};
@@ -166,8 +166,10 @@ impl World {
     }
 
     /// The same, where builds have pages.
-    pub(crate) fn with_pages(self, pages: BuildPages) -> Self {
-        let publisher = Publisher::new(conduit(&self.fake), true, build_log()).with_pages(pages);
+    pub(crate) fn with_docs_url(self, docs_url: &str) -> Self {
+        let docs_url = Some(docs_url.parse().unwrap());
+        let publisher = Publisher::new(conduit(&self.fake), true, build_log());
+        let publisher = publisher.with_docs_url(docs_url);
         let publisher = Consumer::new(self.bus.clone(), self.clock.clone(), PUBLISH, publisher);
         Self { publisher, ..self }
     }

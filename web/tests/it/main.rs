@@ -17,7 +17,6 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use build::{BuildLog, BuildQueues, BuildRequest};
 use bus::{Admin, Bus, MemoryBus, Message, Policy, Producer, Queue};
-use phabricator::BuildPages;
 use runtime::{Service, Shutdown, SystemClock};
 use secrecy::SecretString;
 use tokio::{
@@ -165,7 +164,6 @@ fn settings(bus: Arc<dyn Bus>) -> WebSettings {
     WebSettings {
         producer: Producer::new(bus.clone(), Arc::new(SystemClock)),
         log: log(LOAD),
-        pages: BuildPages::default(),
         secret: None,
         version: Version::load(None).unwrap(),
         admin: Admin::new(bus, &[LOAD.spec(), api::PARTITIONED.spec()]),
@@ -198,9 +196,11 @@ async fn recorded_request_of_harbormaster_is_stored() {
     {
         let (status, text) = world.raw(request).await;
         assert_eq!(status, 200);
-        assert!(
-            text.starts_with(&format!("Build queued: {target}, diff 3 of D1.\n")),
-            "{text}"
+        // The log of the build shows it to its author.
+        let follow = "Its operators follow it with `events builds show`, and its outcome will be shown on this build.";
+        assert_eq!(
+            text,
+            format!("Build queued: {target}, diff 3 of D1.\n{follow}\n")
         );
     }
     let stored = world.stored().await;
@@ -216,24 +216,6 @@ async fn recorded_request_of_harbormaster_is_stored() {
         stored[0].repository.as_str(),
         "PHID-REPO-gheyr7w2d2ab3qg236ha"
     );
-}
-
-#[tokio::test]
-async fn response_holds_the_address_of_the_build_and_nothing_else() {
-    let public_url = Some("https://events.example.com/".parse().unwrap());
-    let pages = BuildPages {
-        public_url,
-        docs_url: Some("https://docs.example.com".parse().unwrap()),
-    };
-    let world = World::serve(WebSettings {
-        pages,
-        ..settings(memory())
-    })
-    .await;
-    let text = format!(
-        "Build queued: {TARGET}, diff 3 of D1.\nFollow it at https://events.example.com/builds/{TARGET}\n"
-    );
-    assert_eq!(world.post(GOOD).await, (200, text));
 }
 
 #[tokio::test]

@@ -28,8 +28,6 @@ fn the_web_server_requires_and_keeps_its_own_keys_alone() {
         warnings,
         [
             "line 3: common.SENTRY_DSN: is not a DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
-            "line 9: events.public_url: is not set, nor is docs_url: a build that ends without a push has no link to the \
-             reason, which Phorge hides on the revision",
             "line 9: events.webhook_secret: is not set: whoever reaches the port can start builds",
             "line 22: events.api_tokn: unknown key, did you mean api_token?",
         ]
