@@ -79,7 +79,7 @@ pub struct Checked {
 #[derive(Debug, Error)]
 pub enum ChannelError {
     /// The peer rejects this notification permanently, or it cannot be rendered.
-    #[error("{channel} refused it: {problem}")]
+    #[error("{channel} refused the notification: {problem}")]
     Refused {
         /// The channel.
         channel: &'static str,

@@ -306,7 +306,12 @@ mod tests {
                 DAYS(30),
                 "set notify.sns.arn to where it is",
             ),
-            (400, "MessageRejected", Retry::Never, "sns refused it"),
+            (
+                400,
+                "MessageRejected",
+                Retry::Never,
+                "sns refused the notification",
+            ),
             (500, "InternalFailure", Retry::Backoff, "sns failed"),
         ] {
             let error = judged(status, &[], &xml(code, "Because."));

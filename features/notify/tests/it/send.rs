@@ -163,8 +163,9 @@ async fn refused_notification_becomes_dead_letter_at_once() {
         problem: "too large".to_owned(),
     });
     world.happens(&task, Status::TaskFailed).await;
-    let expected =
-        format!("cannot notify {ANN} of task-failed of task {task}: post refused it: too large");
+    let expected = format!(
+        "cannot notify {ANN} of task-failed of task {task}: post refused the notification: too large"
+    );
     assert_eq!(world.dead(&NOTIFICATIONS).await, [expected]);
 }
 

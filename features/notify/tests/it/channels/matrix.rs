@@ -352,7 +352,7 @@ async fn responses_are_classified() {
             413,
             error("M_TOO_LARGE"),
             Retry::Never,
-            "matrix refused it: 127.0.0.1 answered a message",
+            "matrix refused the notification: 127.0.0.1 answered a message",
         ),
         (
             400,

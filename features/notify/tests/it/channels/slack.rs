@@ -190,7 +190,7 @@ async fn responses_are_classified() {
         (
             Fault::Invalid,
             Retry::Never,
-            "slack refused it: 127.0.0.1 answered the post with http status 400: invalid_payload: look at the template \
+            "slack refused the notification: 127.0.0.1 answered the post with http status 400: invalid_payload: look at the template \
              slack.mrkdwn",
         ),
         (

@@ -104,12 +104,17 @@ async fn refused_sender_or_text_mutes_no_recipient() {
             Retry::Never,
             "answered the mail with 554 5.7.1 this is spam",
         ),
-        ("DATA", "552 5.3.4 too big", Retry::Never, "smtp refused it"),
+        (
+            "DATA",
+            "552 5.3.4 too big",
+            Retry::Never,
+            "smtp refused the notification",
+        ),
         (
             ANN,
             "550 5.7.1 relaying denied",
             Retry::Never,
-            "smtp refused it",
+            "smtp refused the notification",
         ),
         (
             ANN,
