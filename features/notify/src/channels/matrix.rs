@@ -1,19 +1,19 @@
-//! `matrix`: a notice in a room, by the client-server API: <https://spec.matrix.org/v1.16/client-server-api/>.
+//! `matrix`: a notice in a room, through the client-server API: <https://spec.matrix.org/v1.16/client-server-api/>.
 //!
-//! The recipients are a section's `channels` that are rooms (`!id:server`, `#alias:server`); where it names none, the room of
-//! the settings. Its other `channels` are IRC's.
+//! The recipients are the rooms among a section's `channels` (`!id:server`, `#alias:server`). If there is none, the
+//! recipient is the room of the settings. The other `channels` are those of IRC.
 //!
-//! # Exactly once
+//! # Repeated messages
 //!
-//! The name of the transaction in which a message is sent is made of the room and the notification. The homeserver answers
-//! a name that it has seen from the same access token with the event that it made then, and makes no other: a sending that
-//! is repeated, since nobody saw its answer, shows nothing new. Homeservers remember for a while only, which is longer than
-//! a repeat takes.
+//! The id of a message's transaction is a hash of the room and the notification. When the same access token sends a
+//! transaction id again, the homeserver returns the event of the first request, and creates no second one. So a message
+//! whose response was lost is sent again, and shown once. Homeservers keep transaction ids for a limited time, which is
+//! longer than the time until an attempt is repeated.
 //!
 //! # Rooms
 //!
-//! An alias is resolved when it is first used, and remembered until its room takes nothing any more. To a room where we
-//! are not a member we send once more after joining, where the room lets us. Messages are not encrypted.
+//! An alias is resolved when it is first used, and cached until its room refuses a message. If our account is not in a
+//! room, it joins the room and sends the message again. Messages are not encrypted.
 
 mod room;
 
@@ -46,9 +46,9 @@ const HTML: &str = "matrix.html";
 const MAX_TEXT: usize = 12_000;
 /// The longest HTML, in bytes. A longer one is left out: it cannot be cut.
 const MAX_HTML: usize = 16_000;
-/// How many aliases are remembered.
+/// The maximum number of cached aliases.
 const MAX_ALIASES: usize = 1000;
-/// What has to be set as `room`.
+/// The valid values of `room`, for errors.
 const ROOM: &str = "the id (!…:server) or an alias (#…:server) of a room";
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -96,24 +96,24 @@ struct Matrix {
     room: Option<String>,
     http: reqwest::Client,
     templates: Arc<Templates>,
-    /// The rooms of aliases.
+    /// The ids of rooms, by alias.
     aliases: Mutex<HashMap<String, String>>,
 }
 
-/// An unsuccessful answer.
-enum Denied {
-    /// What it means whatever was asked for.
-    Plainly(ChannelError),
-    /// What it means depends on what was asked for.
-    With {
+/// The failure of a request.
+enum Rejection {
+    /// It has the same meaning for each request.
+    Any(ChannelError),
+    /// Its meaning depends on the request.
+    Coded {
         code: Option<String>,
         problem: String,
     },
 }
 
-/// The answer of a homeserver. Another server may answer without any of these fields.
+/// The body of a homeserver's response. That of another server may have none of these fields.
 #[derive(Default, Deserialize)]
-struct Said {
+struct Body {
     errcode: Option<String>,
     error: Option<String>,
     retry_after_ms: Option<u64>,
@@ -145,7 +145,7 @@ impl Channel for Matrix {
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {
         let content = self.content(notification)?;
-        let sent = self.tell(notification, recipient, &content).await;
+        let sent = self.send_to_room(notification, recipient, &content).await;
         if matches!(sent, Err(ChannelError::HardBounce { .. })) {
             self.aliases().remove(recipient);
         }
@@ -153,16 +153,16 @@ impl Channel for Matrix {
     }
 
     async fn check(&self) -> Result<Checked, ChannelError> {
-        let answer = self
+        let response = self
             .call(
                 Method::GET,
                 &["account", "whoami"],
                 None,
-                "the question who we are",
+                "a request for our account",
             )
             .await;
-        let said = answer.map_err(Denied::refused)?;
-        let user = said.user_id.ok_or_else(|| self.senseless("user_id"))?;
+        let body = response.map_err(Rejection::refused)?;
+        let user = body.user_id.ok_or_else(|| self.missing_field("user_id"))?;
         Ok(Checked {
             found: Some(format!(
                 "{} accepts the token, our account is {}",
@@ -170,7 +170,7 @@ impl Channel for Matrix {
                 one_line(&user, 255)
             )),
             by_hand: Some(
-                "whether our account may join rooms and write there, which people there would see"
+                "whether our account may join rooms and send messages there: a trial would be seen there"
                     .to_owned(),
             ),
         })
@@ -178,7 +178,7 @@ impl Channel for Matrix {
 }
 
 impl Matrix {
-    async fn tell(
+    async fn send_to_room(
         &self,
         notification: &Notification,
         recipient: &str,
@@ -189,17 +189,18 @@ impl Matrix {
             .put(&room, &transaction(notification, &room), content)
             .await
         {
-            Err(Denied::With { code, .. }) if code.as_deref() == Some("M_FORBIDDEN") => {}
-            other => return other.map_err(Denied::refused),
+            Err(Rejection::Coded { code, .. }) if code.as_deref() == Some("M_FORBIDDEN") => {}
+            other => return other.map_err(Rejection::refused),
         }
         let room = self.join(recipient).await?.unwrap_or(room);
-        // We are in the room. Whether it refuses our account or this text, nobody says, so nobody is muted for it.
+        // Our account is in the room. The response does not tell whether the room refuses our account or this text, so
+        // the room is not muted.
         self.put(&room, &transaction(notification, &room), content)
             .await
-            .map_err(|denied| {
-                denied.advised(
+            .map_err(|rejection| {
+                rejection.with_advice(
                     "M_FORBIDDEN",
-                    "let our account write there, or look at the server's filters",
+                    "allow our account to send messages there, or check the server's filters",
                 )
             })
     }
@@ -212,58 +213,58 @@ impl Matrix {
         if let Some(room) = self.aliases().get(recipient) {
             return Ok(room.clone());
         }
-        let answer = self
+        let response = self
             .call(
                 Method::GET,
                 &["directory", "room", recipient],
                 None,
-                "the question for an alias",
+                "a request to resolve an alias",
             )
             .await;
-        let said = answer.map_err(|denied| {
+        let body = response.map_err(|rejection| {
             let unknown = |code: &str| matches!(code, "M_NOT_FOUND" | "M_INVALID_PARAM");
-            denied.bounced(
+            rejection.hard_bounce(
                 recipient,
                 "give a room this alias, or name another one",
                 unknown,
             )
         })?;
-        let room = said.room().ok_or_else(|| self.senseless("room_id"))?;
-        self.remember(recipient, &room);
+        let room = body.room().ok_or_else(|| self.missing_field("room_id"))?;
+        self.cache_alias(recipient, &room);
         Ok(room)
     }
 
-    fn remember(&self, alias: &str, room: &str) {
+    fn cache_alias(&self, alias: &str, room: &str) {
         let mut aliases = self.aliases();
         if aliases.len() >= MAX_ALIASES {
-            // Tasks that name more aliases than that have them requested again.
+            // Each alias is resolved again when it is next used.
             aliases.clear();
         }
         aliases.insert(alias.to_owned(), room.to_owned());
     }
 
-    async fn put(&self, room: &str, transaction: &str, content: &Value) -> Result<(), Denied> {
+    async fn put(&self, room: &str, transaction: &str, content: &Value) -> Result<(), Rejection> {
         let path = ["rooms", room, "send", "m.room.message", transaction];
-        let said = self
+        let body = self
             .call(Method::PUT, &path, Some(content), "a message")
             .await?;
-        said.event_id
+        body.event_id
             .map(|_| ())
-            .ok_or_else(|| Denied::Plainly(self.senseless("event_id")))
+            .ok_or_else(|| Rejection::Any(self.missing_field("event_id")))
     }
 
-    /// Joins the room of this name, and gives its id: an alias may have got another room than the one that is remembered.
+    /// Joins a room, and returns its id. An alias may name another room by now than the cached one.
     async fn join(&self, recipient: &str) -> Result<Option<String>, ChannelError> {
         let joined = self
             .call(
                 Method::POST,
                 &["join", recipient],
                 Some(&json!({})),
-                "our wish to join a room",
+                "a request to join a room",
             )
             .await;
-        let said = joined.map_err(|denied| {
-            let shut = |code: &str| {
+        let body = joined.map_err(|rejection| {
+            let closed = |code: &str| {
                 matches!(
                     code,
                     "M_FORBIDDEN"
@@ -272,23 +273,23 @@ impl Matrix {
                         | "M_INCOMPATIBLE_ROOM_VERSION"
                 )
             };
-            denied.bounced(recipient, "invite our account into the room", shut)
+            rejection.hard_bounce(recipient, "invite our account into the room", closed)
         })?;
-        let room = said.room();
+        let room = body.room();
         if let Some(room) = room.as_deref().filter(|_| is_alias(recipient)) {
-            self.remember(recipient, room);
+            self.cache_alias(recipient, room);
         }
         Ok(room)
     }
 
-    /// Calls the homeserver. `what` is what it answers, in words.
+    /// Sends a request to the homeserver. `what` names the request in errors.
     async fn call(
         &self,
         method: Method,
         path: &[&str],
         body: Option<&Value>,
         what: &str,
-    ) -> Result<Said, Denied> {
+    ) -> Result<Body, Rejection> {
         let mut url = self.homeserver.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments
@@ -304,31 +305,30 @@ impl Matrix {
             request = request.json(body);
         }
         let host = self.host();
-        let answer = http::ask(NAME, &format!("{what} to {host}"), request)
+        let response = http::ask(NAME, &format!("{what} to {host}"), request)
             .await
-            .map_err(Denied::Plainly)?;
-        let said: Said = answer.json().unwrap_or_default();
-        if answer.status.is_success() {
-            return Ok(said);
+            .map_err(Rejection::Any)?;
+        let body: Body = response.json().unwrap_or_default();
+        if response.status.is_success() {
+            return Ok(body);
         }
-        let code = said.errcode.as_deref().map(|code| one_line(code, 60));
-        let words = match &code {
+        let code = body.errcode.as_deref().map(|code| one_line(code, 60));
+        let reason = match &code {
             Some(code) => {
-                let error = said.error.as_deref().unwrap_or_default();
+                let error = body.error.as_deref().unwrap_or_default();
                 format!("{code}: {}", http_client::redact(error, [&self.token], 200))
             }
-            None => {
-                "it does not speak as a homeserver does, set notify.matrix.homeserver to the address of one".to_owned()
-            }
+            None => "it is not a homeserver: set notify.matrix.homeserver to the address of one"
+                .to_owned(),
         };
         let problem = format!(
-            "{host} answered {what} with http status {}: {words}",
-            answer.status.as_u16()
+            "{host} answered {what} with http status {}: {reason}",
+            response.status.as_u16()
         );
-        Err(match (answer.status, code.as_deref()) {
-            (StatusCode::TOO_MANY_REQUESTS, _) if said.retry_after_ms.is_some() => {
-                let retry_after = said.retry_after_ms.map(Duration::from_millis);
-                Denied::Plainly(ChannelError::Busy {
+        Err(match (response.status, code.as_deref()) {
+            (StatusCode::TOO_MANY_REQUESTS, _) if body.retry_after_ms.is_some() => {
+                let retry_after = body.retry_after_ms.map(Duration::from_millis);
+                Rejection::Any(ChannelError::Busy {
                     channel: NAME,
                     retry_after,
                     problem,
@@ -344,19 +344,19 @@ impl Matrix {
                 let problem = format!(
                     "{problem}: set notify.matrix.access_token to a token of an account that may log in"
                 );
-                Denied::Plainly(ChannelError::Credentials {
+                Rejection::Any(ChannelError::Credentials {
                     channel: NAME,
                     problem,
                 })
             }
-            _ => match http::passing(&answer, NAME, &problem) {
-                Some(error) => Denied::Plainly(error),
-                None => Denied::With { code, problem },
+            _ => match http::passing(&response, NAME, &problem) {
+                Some(error) => Rejection::Any(error),
+                None => Rejection::Coded { code, problem },
             },
         })
     }
 
-    /// What is sent. No one is mentioned, whatever names the texts hold.
+    /// The content of the event. It mentions nobody, whatever names the texts contain.
     fn content(&self, notification: &Notification) -> Result<Value, ChannelError> {
         let text = self.templates.render(NAME, TEXT, notification)?;
         let html = self.templates.render(NAME, HTML, notification)?;
@@ -369,7 +369,7 @@ impl Matrix {
         Ok(content)
     }
 
-    fn senseless(&self, field: &str) -> ChannelError {
+    fn missing_field(&self, field: &str) -> ChannelError {
         let problem = format!(
             "{} answered with success and no {field}: set notify.matrix.homeserver to the address of a homeserver",
             self.host()
@@ -389,31 +389,31 @@ impl Matrix {
     }
 }
 
-impl Said {
-    /// The id of a room.
+impl Body {
+    /// The room id in it, if it is valid.
     fn room(self) -> Option<String> {
         self.room_id.filter(|id| is_room(id) && !is_alias(id))
     }
 }
 
-impl Denied {
+impl Rejection {
     fn refused(self) -> ChannelError {
         match self {
-            Self::Plainly(error) => error,
-            Self::With { problem, .. } => ChannelError::Refused {
+            Self::Any(error) => error,
+            Self::Coded { problem, .. } => ChannelError::Refused {
                 channel: NAME,
                 problem,
             },
         }
     }
 
-    /// The same, with an advice for this code.
-    fn advised(self, code: &str, advice: &str) -> ChannelError {
+    /// The error of [`Self::refused`], with `advice` if the homeserver sent this code.
+    fn with_advice(self, code: &str, advice: &str) -> ChannelError {
         match self {
-            Self::With {
-                code: Some(told),
+            Self::Coded {
+                code: Some(sent),
                 problem,
-            } if told == code => ChannelError::Refused {
+            } if sent == code => ChannelError::Refused {
                 channel: NAME,
                 problem: format!("{problem}: {advice}"),
             },
@@ -421,13 +421,18 @@ impl Denied {
         }
     }
 
-    /// That `recipient` cannot be reached, where the homeserver says so with a code that `means` it.
-    fn bounced(self, recipient: &str, advice: &str, means: impl Fn(&str) -> bool) -> ChannelError {
+    /// A hard bounce of `recipient`, if the homeserver sent a code for which `is_bounce` holds.
+    fn hard_bounce(
+        self,
+        recipient: &str,
+        advice: &str,
+        is_bounce: impl Fn(&str) -> bool,
+    ) -> ChannelError {
         match self {
-            Self::With {
+            Self::Coded {
                 code: Some(code),
                 problem,
-            } if means(&code) => ChannelError::HardBounce {
+            } if is_bounce(&code) => ChannelError::HardBounce {
                 channel: NAME,
                 recipient: recipient.to_owned(),
                 problem: format!("{problem}: {advice}"),
@@ -437,8 +442,8 @@ impl Denied {
     }
 }
 
-/// The name of the transaction in which this notification is sent to this room. Two digests of the same task have other
-/// lines.
+/// The id of the transaction that sends this notification to this room. It includes the lines of a digest: a task may have
+/// several digests.
 fn transaction(notification: &Notification, room: &str) -> String {
     let key = notification.key();
     let lines = notification

@@ -1,8 +1,8 @@
-//! How rooms are named: <https://spec.matrix.org/v1.16/appendices/#identifier-grammar>.
+//! Names of rooms: <https://spec.matrix.org/v1.16/appendices/#identifier-grammar>.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The longest name, in bytes, with its sigil and its server.
+/// The maximum length of a name in bytes, with its sigil and its server.
 const MAX_NAME: usize = 255;
 
 /// Whether it is the id of a room (`!opaque:server`; `!opaque` in rooms of version 12 and later) or an alias
@@ -30,7 +30,7 @@ pub(in crate::channels) fn is_room(name: &str) -> bool {
     })
 }
 
-/// Whether it is an alias, of which the homeserver knows the room.
+/// Whether it is an alias, which the homeserver resolves to a room.
 pub(super) fn is_alias(name: &str) -> bool {
     name.starts_with('#')
 }

@@ -1,4 +1,4 @@
-//! The channel to Matrix against a homeserver.
+//! `matrix` against a fake homeserver.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{checked, notification, open};
 use crate::peers::{
     closed,
-    matrix::{Door, Homeserver, TOKEN},
+    matrix::{Access, Homeserver, TOKEN},
 };
 
 const ROOM: &str = "!a/b%20c:example.org";
@@ -46,7 +46,7 @@ async fn send(
 /// A homeserver with our room, and the channel to it.
 async fn world() -> (Homeserver, Channels) {
     let home = Homeserver::start().await;
-    home.room(ROOM, Door::Member);
+    home.room(ROOM, Access::Member);
     let channels = opened(&home.url).await;
     (home, channels)
 }
@@ -149,10 +149,10 @@ async fn long_message_fits_into_matrix_event() {
 #[tokio::test]
 async fn repeated_sending_is_idempotent() {
     let (home, channels) = world().await;
-    home.mumble(true);
+    home.lose_responses(true);
     let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
     assert_eq!(error.retry(), Retry::Backoff, "{error}");
-    home.mumble(false);
+    home.lose_responses(false);
     let reopened = opened(&home.url).await;
     for channels in [&channels, &reopened] {
         send(channels, &to(&[]), ROOM).await.unwrap();
@@ -179,7 +179,7 @@ async fn repeated_sending_is_idempotent() {
 #[tokio::test]
 async fn every_room_gets_the_same_text() {
     let (home, channels) = world().await;
-    home.room("!other:example.org", Door::Member);
+    home.room("!other:example.org", Access::Member);
     for room in [ROOM, "!other:example.org"] {
         send(&channels, &to(&[]), room).await.unwrap();
     }
@@ -226,7 +226,7 @@ async fn alias_is_resolved_once() {
     send(&channels, &digest(1, "a"), ALIAS).await.unwrap();
     send(&channels, &to(&[]), ROOM).await.unwrap();
     assert_eq!(
-        (home.events(ROOM).len(), home.asked()),
+        (home.events(ROOM).len(), home.resolutions()),
         (2, 1),
         "by its alias or its id, it is the same room"
     );
@@ -237,25 +237,25 @@ async fn moved_alias_is_resolved_again() {
     let (home, channels) = world().await;
     home.alias(ALIAS, ROOM);
     send(&channels, &to(&[]), ALIAS).await.unwrap();
-    home.room(ROOM, Door::Closed);
-    home.room("!new:example.org", Door::Open);
+    home.room(ROOM, Access::InviteOnly);
+    home.room("!new:example.org", Access::Public);
     home.alias(ALIAS, "!new:example.org");
     for lines in 1..3 {
         send(&channels, &digest(lines, "a"), ALIAS).await.unwrap();
     }
     assert_eq!(
-        (home.events("!new:example.org").len(), home.asked()),
+        (home.events("!new:example.org").len(), home.resolutions()),
         (2, 1),
         "joining it says which room it is"
     );
 
-    home.room("!new:example.org", Door::Closed);
+    home.room("!new:example.org", Access::InviteOnly);
     send(&channels, &to(&[]), ALIAS).await.unwrap_err();
-    home.room("!newest:example.org", Door::Member);
+    home.room("!newest:example.org", Access::Member);
     home.alias(ALIAS, "!newest:example.org");
     send(&channels, &to(&[]), ALIAS).await.unwrap();
     assert_eq!(
-        (home.events("!newest:example.org").len(), home.asked()),
+        (home.events("!newest:example.org").len(), home.resolutions()),
         (1, 2),
         "what took nothing is asked for again"
     );
@@ -264,7 +264,7 @@ async fn moved_alias_is_resolved_again() {
 #[tokio::test]
 async fn room_open_to_us_is_joined() {
     let (home, channels) = world().await;
-    home.room("!open:example.org", Door::Open);
+    home.room("!open:example.org", Access::Public);
     home.alias(ALIAS, "!open:example.org");
     send(&channels, &to(&[]), ALIAS).await.unwrap();
     assert_eq!(home.events("!open:example.org").len(), 1);
@@ -273,7 +273,7 @@ async fn room_open_to_us_is_joined() {
 #[tokio::test]
 async fn unreachable_room_is_hard_bounce() {
     let (home, channels) = world().await;
-    home.room("!closed:example.org", Door::Closed);
+    home.room("!closed:example.org", Access::InviteOnly);
     for (room, words) in [
         (
             "!closed:example.org",
@@ -296,15 +296,15 @@ async fn unreachable_room_is_hard_bounce() {
     }
 }
 
-/// Who muted the room for it would keep it from everybody else.
+/// A mute of the room would concern all other tasks.
 #[tokio::test]
 async fn refused_message_mutes_no_room() {
     let (home, channels) = world().await;
-    home.room("!quiet:example.org", Door::Quiet);
+    home.room("!quiet:example.org", Access::ReadOnly);
     for (room, words) in [
         (
             "!quiet:example.org",
-            "M_FORBIDDEN: You don't have permission to post that to the room.: let our account write",
+            "M_FORBIDDEN: You don't have permission to post that to the room.: allow our account to send",
         ),
         (
             "!none:example.org",

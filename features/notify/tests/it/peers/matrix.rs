@@ -1,4 +1,4 @@
-//! A homeserver: tokens, rooms with their members, aliases, and the transactions that it has seen.
+//! A fake homeserver with tokens, rooms, members, aliases and transactions.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,24 +19,24 @@ use serde_json::{Value, json};
 use super::serve;
 
 pub(crate) const TOKEN: &str = "syt_hunter2";
-/// Whose token that is.
+/// The user of [`TOKEN`].
 const USER: &str = "@events:example.org";
 
-/// Who may do what in a room.
+/// The rights of our user in a room.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
-    /// We are in.
+pub(crate) enum Access {
+    /// Our user is a member.
     Member,
-    /// Whoever wants to may join.
-    Open,
-    /// Only the invited may join.
-    Closed,
-    /// Whoever wants to may join, and only some may write.
-    Quiet,
+    /// Everybody may join.
+    Public,
+    /// Only invited users may join.
+    InviteOnly,
+    /// Everybody may join, and our user may not send.
+    ReadOnly,
 }
 
 struct Room {
-    door: Door,
+    access: Access,
     members: HashSet<String>,
     events: Vec<Value>,
 }
@@ -46,14 +46,14 @@ pub(crate) struct Home {
     tokens: HashMap<String, String>,
     rooms: HashMap<String, Room>,
     aliases: HashMap<String, String>,
-    /// The events that transactions made, by token, room and name.
+    /// The events of transactions, by token, room and id.
     transactions: HashMap<[String; 3], String>,
-    /// How often an alias was asked for.
-    asked: usize,
-    /// What is answered to the next requests instead.
+    /// The number of requests to resolve an alias.
+    resolutions: usize,
+    /// The responses to the next requests, instead of the usual ones.
     faults: Vec<(u16, Value)>,
-    /// Whether the next messages are taken without an answer that can be read.
-    mumbles: bool,
+    /// Whether messages are accepted, and the response is an error.
+    loses_responses: bool,
 }
 
 #[derive(Clone)]
@@ -80,8 +80,8 @@ impl Homeserver {
         self.home.lock()
     }
 
-    pub(crate) fn room(&self, id: &str, door: Door) {
-        let members = if door == Door::Member {
+    pub(crate) fn room(&self, id: &str, access: Access) {
+        let members = if access == Access::Member {
             HashSet::from([USER.to_owned()])
         } else {
             HashSet::new()
@@ -89,7 +89,7 @@ impl Homeserver {
         self.home().rooms.insert(
             id.to_owned(),
             Room {
-                door,
+                access,
                 members,
                 events: Vec::new(),
             },
@@ -110,25 +110,25 @@ impl Homeserver {
         self.home().faults.push((status, body));
     }
 
-    /// From now on messages are taken, and nobody learns it.
-    pub(crate) fn mumble(&self, mumbles: bool) {
-        self.home().mumbles = mumbles;
+    /// Accepts messages from now on, and responds with an error.
+    pub(crate) fn lose_responses(&self, lost: bool) {
+        self.home().loses_responses = lost;
     }
 
-    /// How often an alias was asked for.
-    pub(crate) fn asked(&self) -> usize {
-        self.home().asked
+    /// The number of requests to resolve an alias.
+    pub(crate) fn resolutions(&self) -> usize {
+        self.home().resolutions
     }
 
-    /// What people can read in a room.
+    /// The events of a room.
     pub(crate) fn events(&self, room: &str) -> Vec<Value> {
         self.home().rooms[room].events.clone()
     }
 }
 
 impl Home {
-    /// Who asks, or what the answer is if that is nobody, or is not to be answered.
-    fn enter(&mut self, headers: &HeaderMap) -> Result<(String, String), Box<Response>> {
+    /// The token and the user of a request, or an error response.
+    fn authenticate(&mut self, headers: &HeaderMap) -> Result<(String, String), Box<Response>> {
         if let Some((status, body)) = self.faults.pop() {
             return Err(Box::new(
                 (StatusCode::from_u16(status).unwrap(), Json(body)).into_response(),
@@ -169,10 +169,10 @@ async fn resolve(
     headers: HeaderMap,
 ) -> Response {
     let mut home = home.lock();
-    if let Err(answer) = home.enter(&headers) {
+    if let Err(answer) = home.authenticate(&headers) {
         return *answer;
     }
-    home.asked += 1;
+    home.resolutions += 1;
     match home.aliases.get(&alias) {
         Some(room) => Json(json!({ "room_id": room, "servers": ["example.org"] })).into_response(),
         None => denied(
@@ -184,7 +184,7 @@ async fn resolve(
 }
 
 async fn whoami(State(home): State<Arc<Mutex<Home>>>, headers: HeaderMap) -> Response {
-    match home.lock().enter(&headers) {
+    match home.lock().authenticate(&headers) {
         Ok((_, user)) => Json(json!({ "user_id": user, "device_id": "DEVICE" })).into_response(),
         Err(answer) => *answer,
     }
@@ -196,7 +196,7 @@ async fn join(
     headers: HeaderMap,
 ) -> Response {
     let mut home = home.lock();
-    let user = match home.enter(&headers) {
+    let user = match home.authenticate(&headers) {
         Ok((_, user)) => user,
         Err(answer) => return *answer,
     };
@@ -207,7 +207,7 @@ async fn join(
             "M_UNKNOWN",
             "Can't join remote room because no servers that are in the room are known.",
         ),
-        Some(room) if room.door == Door::Closed => {
+        Some(room) if room.access == Access::InviteOnly => {
             denied(403, "M_FORBIDDEN", "You are not invited to this room.")
         }
         Some(room) => {
@@ -224,7 +224,7 @@ async fn send(
     Json(content): Json<Value>,
 ) -> Response {
     let mut home = home.lock();
-    let (token, user) = match home.enter(&headers) {
+    let (token, user) = match home.authenticate(&headers) {
         Ok(known) => known,
         Err(answer) => return *answer,
     };
@@ -240,7 +240,7 @@ async fn send(
         else {
             return denied(403, "M_FORBIDDEN", &format!("User {user} not in room {id}"));
         };
-        if room.door == Door::Quiet {
+        if room.access == Access::ReadOnly {
             return denied(
                 403,
                 "M_FORBIDDEN",
@@ -251,7 +251,7 @@ async fn send(
         let event = format!("${}", home.transactions.len());
         home.transactions.insert(transaction.clone(), event);
     }
-    if home.mumbles {
+    if home.loses_responses {
         return StatusCode::BAD_GATEWAY.into_response();
     }
     Json(json!({ "event_id": home.transactions[&transaction] })).into_response()
