@@ -1,17 +1,20 @@
-//! `smtp`: mails that are handed over to a relay.
+//! `smtp`: mails that are sent to a relay.
 //!
-//! # How the relay is reached
+//! # Connections
 //!
-//! `tls` says how a connection is kept secret: `starttls` begins in plain text and goes no further unless the relay takes
-//! up TLS; `tls` is TLS from the first byte, and what port 465 stands for; `none` is for a relay on the same machine or in
-//! the same cluster, and no password is ever sent that way to another machine. The relay's certificate has to be for
-//! `host`, and of an authority that this machine trusts, or of that in `ca_file`. There is a login where `password` is set:
-//! with the name `login`, or with the address `email`.
+//! `tls` sets the encryption of a connection:
+//! * `starttls` begins in plain text, and sends no mail unless the relay accepts STARTTLS;
+//! * `tls` uses TLS from the first byte, and is the default for port 465;
+//! * `none` is for a relay on the same machine or in the same cluster. The channel sends a password without TLS to this
+//!   machine only.
 //!
-//! Connections are kept for the next mail. One is used again only when the relay has answered all that was said on it,
-//! and forgets on request what a mail before left there: a mail that was broken off cannot get into another.
+//! The relay's certificate must be for `host`, and be signed by the authority in `ca_file`, or by one that this machine
+//! trusts. With `password`, the channel logs in as `login`, or as the address `email`.
+//!
+//! Connections are reused. A connection is reused only if the relay has replied to every command on it, and accepts RSET:
+//! so no part of an interrupted mail gets into the next one.
 
-mod answers;
+mod replies;
 
 use std::{
     path::Path,
@@ -35,7 +38,7 @@ use lettre::transport::smtp::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use self::answers::{Fault, Stage};
+use self::replies::{Fault, Stage};
 use super::is_this_machine;
 use crate::{
     Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
@@ -45,13 +48,13 @@ use crate::{
 };
 
 const NAME: &str = "smtp";
-/// How long a mail may take, with all that is needed for it.
-const PATIENCE: Duration = Duration::from_secs(50);
-/// How long each address of the relay may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How long the relay may take to say that a connection can be used again, and to hear that we leave.
-const COURTESY: Duration = Duration::from_secs(5);
-/// The most connections: relays count them.
+/// The time limit of a mail, with its connection.
+const SEND_TIMEOUT: Duration = Duration::from_secs(50);
+/// The time limit of a connection, for each address of the relay.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of RSET and of QUIT.
+const RESET_TIMEOUT: Duration = Duration::from_secs(5);
+/// The maximum number of connections: relays limit it.
 const CONNECTIONS: usize = 4;
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -73,7 +76,7 @@ pub(super) const REGISTRATION: Registration = Registration {
 };
 
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
-    // It began as a switch: with our HTML, or plain text alone.
+    // The predecessor's values are a switch: HTML too, or text alone.
     let template = settings.optional_text("template");
     let switch = template.as_deref().and_then(flag);
     let templates = match template.filter(|_| switch.is_none()) {
@@ -86,13 +89,13 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
         writer = writer.without_html();
     }
     let relay = Relay::open(settings, &writer)?;
-    let place = relay.place();
+    let address = relay.address();
     let relay = Pool::builder(relay)
         .max_size(CONNECTIONS)
         .timeouts(Timeouts {
             wait: None,
             create: None,
-            recycle: Some(COURTESY),
+            recycle: Some(RESET_TIMEOUT),
         })
         .runtime(Runtime::Tokio1)
         .build()
@@ -100,7 +103,7 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     Ok(Box::new(Smtp {
         writer,
         relay,
-        place,
+        address,
     }))
 }
 
@@ -114,8 +117,8 @@ fn needs(problem: String) -> SettingsError {
 struct Smtp {
     writer: MailWriter,
     relay: Pool<Relay>,
-    /// Host and port, for those who read of faults.
-    place: String,
+    /// Host and port, for errors.
+    address: String,
 }
 
 #[async_trait]
@@ -130,10 +133,11 @@ impl Channel for Smtp {
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {
         let mail = self.writer.write(notification, recipient)?;
-        let is_given = AtomicBool::new(false);
-        let handed_over = tokio::time::timeout(PATIENCE, self.hand_over(mail, &is_given)).await;
-        let handed_over = handed_over.unwrap_or_else(|_| {
-            let stage = if is_given.load(Ordering::Relaxed) {
+        let is_in_content = AtomicBool::new(false);
+        let sending = self.send_mail(mail, &is_in_content);
+        let sent = tokio::time::timeout(SEND_TIMEOUT, sending).await;
+        let sent = sent.unwrap_or_else(|_| {
+            let stage = if is_in_content.load(Ordering::Relaxed) {
                 Stage::Content
             } else {
                 Stage::Recipient
@@ -141,28 +145,28 @@ impl Channel for Smtp {
             Err(Fault::new(
                 stage,
                 format!(
-                    "it did not take the mail within {} seconds",
-                    PATIENCE.as_secs()
+                    "it did not accept the mail within {} s",
+                    SEND_TIMEOUT.as_secs()
                 ),
             ))
         });
-        handed_over.map_err(|fault| answers::judge(&fault, &self.place, recipient))
+        sent.map_err(|fault| replies::channel_error(&fault, &self.address, recipient))
     }
 
     async fn check(&self) -> Result<Checked, ChannelError> {
-        let connected = tokio::time::timeout(PATIENCE, self.connect())
+        let connected = tokio::time::timeout(SEND_TIMEOUT, self.connect())
             .await
             .unwrap_or_else(|_| {
                 Err(Fault::new(
                     Stage::Connect,
-                    format!("it did not answer within {} seconds", PATIENCE.as_secs()),
+                    format!("it did not respond within {} s", SEND_TIMEOUT.as_secs()),
                 ))
             });
-        // Nobody is the recipient of nothing.
-        drop(connected.map_err(|fault| answers::judge(&fault, &self.place, "nobody"))?);
+        // No mail is sent, so there is no recipient.
+        drop(connected.map_err(|fault| replies::channel_error(&fault, &self.address, "nobody"))?);
         let found = format!(
             "{} accepts a connection, and our login where one is set",
-            self.place
+            self.address
         );
         let by_hand = format!(
             "whether it takes mails from {}, and its allowed recipients",
@@ -176,8 +180,8 @@ impl Channel for Smtp {
 
     async fn close(&self) {
         for mut session in self.relay.retain(|_, _| false).removed {
-            // One that does not hear it will notice.
-            let _ = tokio::time::timeout(COURTESY, session.connection.quit()).await;
+            // Without QUIT, the relay notices the end of the connection.
+            let _ = tokio::time::timeout(RESET_TIMEOUT, session.connection.quit()).await;
         }
         self.relay.close();
     }
@@ -191,26 +195,26 @@ impl Smtp {
         })
     }
 
-    async fn hand_over(&self, mail: Mail, is_given: &AtomicBool) -> Result<(), Fault> {
+    async fn send_mail(&self, mail: Mail, is_in_content: &AtomicBool) -> Result<(), Fault> {
         let mut session = self.connect().await?;
-        session.settled = false;
-        let handed_over = session.hand_over(mail, is_given).await;
-        // An explicit refusal settles the session: nothing is in doubt.
-        session.settled = handed_over.as_ref().err().is_none_or(Fault::is_answer);
-        handed_over
+        session.is_idle = false;
+        let sent = session.send_mail(mail, is_in_content).await;
+        // After an explicit refusal, the state of the session is known.
+        session.is_idle = sent.as_ref().err().is_none_or(Fault::is_reply);
+        sent
     }
 }
 
 /// A connection to the relay.
 struct Session {
     connection: AsyncSmtpConnection,
-    /// Whether every command was answered. Not while a mail is handed over, which may be dropped at any time.
-    settled: bool,
+    /// Whether the relay has replied to every command. False while a mail is sent, since its future may be dropped.
+    is_idle: bool,
 }
 
 impl Session {
-    /// Hands a mail over. `is_given` says whether the relay may have all of it.
-    async fn hand_over(&mut self, mail: Mail, is_given: &AtomicBool) -> Result<(), Fault> {
+    /// Sends a mail. Sets `is_in_content` when the relay may have received all of it.
+    async fn send_mail(&mut self, mail: Mail, is_in_content: &AtomicBool) -> Result<(), Fault> {
         let connection = &mut self.connection;
         let (from, to) = (
             MailFrom::new(Some(mail.from), Vec::new()),
@@ -228,7 +232,7 @@ impl Session {
             .command(Data)
             .await
             .map_err(|error| Fault::new(Stage::Content, error))?;
-        is_given.store(true, Ordering::Relaxed);
+        is_in_content.store(true, Ordering::Relaxed);
         connection
             .message(&mail.bytes)
             .await
@@ -237,14 +241,14 @@ impl Session {
     }
 }
 
-/// How connections are kept secret.
+/// The encryption of connections.
 enum Security {
     Starttls(TlsParameters),
     Tls(TlsParameters),
     None,
 }
 
-/// Where the mails go. Makes connections.
+/// The relay. Makes connections to it.
 struct Relay {
     host: String,
     port: u16,
@@ -274,10 +278,7 @@ impl Relay {
             "starttls" => (Security::Starttls(trust(settings, &host)?), 587),
             "tls" => (Security::Tls(trust(settings, &host)?), 465),
             "none" if login.is_some() && !is_this_machine(&host) => {
-                return Err(settings.invalid(
-                    "tls",
-                    "starttls or tls, which it has to be where a password is sent",
-                ));
+                return Err(settings.invalid("tls", "starttls or tls, which a password needs"));
             }
             "none" => (Security::None, 25),
             _ => return Err(settings.invalid("tls", "starttls, tls or none")),
@@ -292,21 +293,16 @@ impl Relay {
         })
     }
 
-    fn place(&self) -> String {
+    fn address(&self) -> String {
         format!("{}:{}", one_line(&self.host, 100), self.port)
     }
 }
 
-/// Which certificates are trusted: those for `host`, of the authority in `ca_file` or of those that the machine trusts.
+/// TLS with certificates for `host`, of the authority in `ca_file`, or of those that the machine trusts.
 fn trust(settings: &Settings, host: &str) -> Result<TlsParameters, SettingsError> {
     let mut parameters = TlsParameters::builder(host.to_owned());
     if let Some(file) = settings.optional_text("ca_file") {
-        let invalid = || {
-            settings.invalid(
-                "ca_file",
-                "a file that can be read and holds certificates (PEM)",
-            )
-        };
+        let invalid = || settings.invalid("ca_file", "a readable file with certificates (PEM)");
         let pem = std::fs::read_to_string(&file).map_err(|_| invalid())?;
         if !pem.contains("-----BEGIN CERTIFICATE-----") {
             return Err(invalid());
@@ -329,37 +325,44 @@ impl Manager for Relay {
     type Error = Fault;
 
     async fn create(&self) -> Result<Session, Fault> {
-        let at_once = if let Security::Tls(parameters) = &self.security {
+        let implicit_tls = if let Security::Tls(parameters) = &self.security {
             Some(parameters.clone())
         } else {
             None
         };
-        let place = (self.host.as_str(), self.port);
-        let mut connection =
-            AsyncSmtpConnection::connect_tokio1(place, Some(CONNECT), &self.hello, at_once, None)
-                .await
-                .map_err(|error| Fault::new(Stage::Connect, error))?;
+        let address = (self.host.as_str(), self.port);
+        let mut connection = AsyncSmtpConnection::connect_tokio1(
+            address,
+            Some(CONNECT_TIMEOUT),
+            &self.hello,
+            implicit_tls,
+            None,
+        )
+        .await
+        .map_err(|error| Fault::new(Stage::Connect, error))?;
         if let Security::Starttls(parameters) = &self.security {
-            let begun = connection.starttls(parameters.clone(), &self.hello).await;
-            begun.map_err(|error| Fault::new(Stage::Starttls, error))?;
+            let encrypted = connection.starttls(parameters.clone(), &self.hello).await;
+            encrypted.map_err(|error| Fault::new(Stage::Starttls, error))?;
         }
         if let Some((login, password)) = &self.login {
             let credentials = Credentials::new(login.clone(), password.expose_secret().to_owned());
-            let admitted = connection.auth(DEFAULT_MECHANISMS, &credentials).await;
-            admitted.map_err(|error| Fault::new(Stage::Login, error))?;
+            let logged_in = connection.auth(DEFAULT_MECHANISMS, &credentials).await;
+            logged_in.map_err(|error| Fault::new(Stage::Login, error))?;
         }
         Ok(Session {
             connection,
-            settled: true,
+            is_idle: true,
         })
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<Fault> {
-        if !session.settled || session.connection.has_broken() {
-            return Err(RecycleError::message("a mail was broken off there"));
+        if !session.is_idle || session.connection.has_broken() {
+            return Err(RecycleError::message(
+                "a mail was interrupted on this connection",
+            ));
         }
-        let forgotten = session.connection.command(Rset).await;
-        forgotten
+        let reset = session.connection.command(Rset).await;
+        reset
             .map(drop)
             .map_err(|error| Fault::new(Stage::Connect, error).into())
     }

@@ -28,7 +28,7 @@ fn to(emails: &[&str]) -> Notification {
     )
 }
 
-/// The channel, logged in at `server`, with this set differently.
+/// The channel with a login at `server`, and with these settings changed.
 async fn at(
     server: &SmtpServer,
     changed: &[(&'static str, &str)],
@@ -51,7 +51,7 @@ fn channel(channels: &Channels) -> &dyn Channel {
     channels.get("smtp").unwrap()
 }
 
-/// What comes of a mail to Ann.
+/// The result of a mail to Ann.
 async fn sent(channels: &Channels) -> Result<(), ChannelError> {
     channel(channels).send(&to(&[ANN]), ANN).await
 }

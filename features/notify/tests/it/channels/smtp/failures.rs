@@ -174,7 +174,7 @@ async fn relay_that_never_confirms_gets_bounded_attempts() {
     }
     let dead = world.dead(&NOTIFICATIONS).await;
     assert!(
-        dead[0].contains("broke off when it was given the mail, which it may have taken"),
+        dead[0].contains("failed during the mail, which it may have accepted"),
         "{dead:?}"
     );
     let mails = server.mails(5).await;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The seed knows no other settings, and such a relay is one of another kind.
+/// The predecessor has these settings alone. A relay without STARTTLS gets no login and no mail.
 #[tokio::test]
 async fn environment_alone_configures_channel_without_plaintext_fallback() {
     let server = SmtpServer::start("plain").await;
@@ -146,7 +146,7 @@ async fn impossible_settings_are_reported_at_start() {
         ),
         (
             ("ca_file", "/nowhere"),
-            "notify.smtp.ca_file is not a file that can be read",
+            "notify.smtp.ca_file is not a readable file with certificates",
         ),
         (
             ("template", "/nowhere"),
@@ -168,7 +168,7 @@ async fn impossible_settings_are_reported_at_start() {
     let bare = [basis[0], basis[1], ("tls", "none"), ("password", "hunter2")];
     let error = open("smtp", &bare).await.err().unwrap().to_string();
     assert!(
-        error.contains("starttls or tls, which it has to be where a password is sent"),
+        error.contains("starttls or tls, which a password needs"),
         "{error}"
     );
 }

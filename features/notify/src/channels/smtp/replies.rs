@@ -1,8 +1,7 @@
-//! What the answers of a relay mean.
+//! The meaning of a relay's replies.
 //!
-//! The same number means one thing for a recipient and another for a sender or a text, so it counts what was asked. Where a
-//! relay says more in an enhanced status (RFC 3463), that decides: a recipient who is refused by a rule (`5.7.1`, relaying
-//! denied) exists all the same.
+//! The same code has one meaning for a recipient and another for a sender or a mail, so the command counts. If a reply has
+//! an enhanced status (RFC 3463), that decides: a recipient that is refused by a rule (`5.7.1`, relaying denied) exists.
 
 use lettre::transport::smtp;
 use thiserror::Error;
@@ -10,35 +9,35 @@ use thiserror::Error;
 use super::NAME;
 use crate::{ChannelError, text::one_line};
 
-/// The longest answer that is quoted, in bytes.
-const MAX_ANSWER: usize = 300;
+/// The maximum length of a quoted reply, in bytes.
+const MAX_REPLY: usize = 300;
 
-/// What was asked when it went wrong.
+/// The step of a mail that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// For a connection.
+    /// The connection, and EHLO.
     Connect,
-    /// To take up TLS.
+    /// STARTTLS.
     Starttls,
-    /// To believe that we are who we are.
+    /// AUTH.
     Login,
-    /// Whether we may send from our address.
+    /// MAIL FROM.
     Sender,
-    /// Whether the recipient takes mails.
+    /// RCPT TO.
     Recipient,
-    /// To take the mail.
+    /// DATA.
     Content,
 }
 
-/// Why a mail was not taken.
+/// The failure of a mail.
 #[derive(Debug, Error)]
 #[error("{text}")]
 pub(super) struct Fault {
     stage: Stage,
-    /// The number of the answer, if there was one.
+    /// The code of the reply, if there was one.
     code: Option<u16>,
-    /// Whether nothing was asked, since the relay does not offer it.
-    unasked: bool,
+    /// Whether no command was sent, since the relay does not offer it.
+    is_not_offered: bool,
     text: String,
 }
 
@@ -47,25 +46,25 @@ impl Fault {
         let error = error.into();
         let smtp = error.downcast_ref::<smtp::Error>();
         let code = smtp.and_then(smtp::Error::status).map(u16::from);
-        // The error itself says its source as well.
+        // The text of the error contains that of its source.
         let source = smtp
             .and_then(std::error::Error::source)
             .unwrap_or(error.as_ref());
-        let text = one_line(&runtime::error_chain(source), MAX_ANSWER);
+        let text = one_line(&runtime::error_chain(source), MAX_REPLY);
         Self {
             stage,
             code,
-            unasked: smtp.is_some_and(smtp::Error::is_client),
+            is_not_offered: smtp.is_some_and(smtp::Error::is_client),
             text,
         }
     }
 
-    /// Whether the relay answered, and goes on listening.
-    pub(super) fn is_answer(&self) -> bool {
+    /// Whether the relay replied, and keeps the connection open.
+    pub(super) fn is_reply(&self) -> bool {
         self.code.is_some_and(|code| code != 421)
     }
 
-    /// The subject and the detail of the enhanced status that the answer begins with.
+    /// The subject and the detail of the enhanced status at the beginning of the reply.
     fn enhanced(&self) -> Option<(u16, u16)> {
         let mut numbers = self
             .text
@@ -85,12 +84,12 @@ impl Fault {
     }
 }
 
-/// What comes of a mail to `recipient` that the relay at `place` did not take.
-pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError {
+/// The error of a notification to `recipient` whose mail the relay at `address` did not accept.
+pub(super) fn channel_error(fault: &Fault, address: &str, recipient: &str) -> ChannelError {
     let Some(code) = fault.code else {
-        return unanswered(fault, place);
+        return without_reply(fault, address);
     };
-    let asked = match fault.stage {
+    let subject = match fault.stage {
         Stage::Connect => "a connection",
         Stage::Starttls => "starttls",
         Stage::Login => "the login",
@@ -98,7 +97,7 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
         Stage::Recipient => "the recipient",
         Stage::Content => "the mail",
     };
-    let problem = format!("{place} answered {asked} with {code} {}", fault.text);
+    let problem = format!("{address} answered {subject} with {code} {}", fault.text);
     let advised = |advice: &str| format!("{problem}: {advice}");
     let bounced = || ChannelError::HardBounce {
         channel: NAME,
@@ -114,7 +113,7 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
         (_, 530 | 534 | 535 | 538, _) | (Stage::Login, 500.., _) => ChannelError::Credentials {
             channel: NAME,
             problem: advised(
-                "set notify.smtp.login (or email) and notify.smtp.password to what it expects",
+                "set notify.smtp.login (or email) and notify.smtp.password to a valid login",
             ),
         },
         (Stage::Connect | Stage::Starttls | Stage::Login, ..500, _) => ChannelError::Busy {
@@ -125,7 +124,7 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
         (Stage::Connect | Stage::Starttls, ..) => ChannelError::Unreachable {
             channel: NAME,
             problem: advised(
-                "set notify.smtp.host and notify.smtp.port to a relay that takes our mails",
+                "set notify.smtp.host and notify.smtp.port to a relay that accepts our mails",
             ),
         },
         (_, ..500, _) => ChannelError::Failed {
@@ -136,7 +135,7 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
             channel: NAME,
             problem: advised("set notify.smtp.email to an address that may be sent from"),
         },
-        // A full mailbox, whatever number it has, and if it is seen only when the mail is there.
+        // A full mailbox, with any code, also if the relay notices it only after the mail.
         (Stage::Recipient | Stage::Content, _, Some((2, 2))) | (Stage::Recipient, 552, _) => {
             ChannelError::Failed {
                 channel: NAME,
@@ -145,7 +144,7 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
         }
         // The mailbox does not exist, or is closed.
         (Stage::Recipient | Stage::Content, _, Some((1, 1..=6 | 10) | (2, 1))) => bounced(),
-        // Relays check the sender when they are given the recipient.
+        // Relays check the sender after RCPT TO.
         (Stage::Recipient, _, Some((1, 7 | 8))) => ChannelError::Credentials {
             channel: NAME,
             problem: advised("set notify.smtp.email to an address that may be sent from"),
@@ -153,7 +152,7 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
         (Stage::Recipient, _, Some((7, _))) => ChannelError::Refused {
             channel: NAME,
             problem: advised(
-                "if it relays nothing for us, let it, or set notify.smtp.password for a login",
+                "allow relaying for our address there, or set notify.smtp.password if it needs a login",
             ),
         },
         // The arms above handle the enhanced statuses that are about the recipient: the others are not.
@@ -165,42 +164,42 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
     }
 }
 
-/// Nothing came back, or nothing that could be understood.
-fn unanswered(fault: &Fault, place: &str) -> ChannelError {
+/// The error of a mail without a reply, or with one that cannot be parsed.
+fn without_reply(fault: &Fault, address: &str) -> ChannelError {
     let text = &fault.text;
     let unreachable = |problem| ChannelError::Unreachable {
         channel: NAME,
         problem,
     };
     match fault.stage {
-        Stage::Login if fault.unasked => ChannelError::Credentials {
+        Stage::Login if fault.is_not_offered => ChannelError::Credentials {
             channel: NAME,
             problem: format!(
-                "{place} offers no login with a password: remove notify.smtp.password, or enable it there"
+                "{address} offers no login with a password: remove notify.smtp.password, or enable it there"
             ),
         },
-        Stage::Starttls if fault.unasked => unreachable(format!(
-            "{place} offers no STARTTLS, and nothing is sent in plain text: set notify.smtp.tls and notify.smtp.port \
+        Stage::Starttls if fault.is_not_offered => unreachable(format!(
+            "{address} offers no STARTTLS, and nothing is sent in plain text: set notify.smtp.tls and notify.smtp.port \
              to what it offers"
         )),
         Stage::Connect | Stage::Starttls if text.contains("invalid peer certificate") => {
             unreachable(format!(
-                "{place} is not trusted, {text}: set notify.smtp.ca_file to the certificate (PEM) of its authority, and \
+                "{address} is not trusted, {text}: set notify.smtp.ca_file to the certificate (PEM) of its authority, and \
              notify.smtp.host to the name that its certificate is for"
             ))
         }
         Stage::Connect | Stage::Starttls => unreachable(format!(
-            "connect to {place}: {text}: check notify.smtp.host, notify.smtp.port and notify.smtp.tls"
+            "cannot connect to {address}: {text}: check notify.smtp.host, notify.smtp.port and notify.smtp.tls"
         )),
-        // It may have taken the mail. One that always does and never says so must not be given it for a whole day.
+        // The relay may have accepted the mail, so this counts as an attempt: a deferral would repeat the mail for a day.
         Stage::Content => ChannelError::Failed {
             channel: NAME,
             problem: format!(
-                "{place} broke off when it was given the mail, which it may have taken: {text}"
+                "the connection to {address} failed during the mail, which it may have accepted: {text}"
             ),
         },
         Stage::Sender | Stage::Recipient | Stage::Login => {
-            unreachable(format!("{place} broke off: {text}"))
+            unreachable(format!("the connection to {address} failed: {text}"))
         }
     }
 }
@@ -209,18 +208,18 @@ fn unanswered(fault: &Fault, place: &str) -> ChannelError {
 mod tests {
     use super::*;
 
-    fn judged(stage: Stage, code: u16, text: &str) -> ChannelError {
+    fn error_of(stage: Stage, code: u16, text: &str) -> ChannelError {
         let fault = Fault {
             stage,
             code: Some(code),
-            unasked: false,
+            is_not_offered: false,
             text: text.to_owned(),
         };
-        judge(&fault, "relay:25", "ann@example.com")
+        channel_error(&fault, "relay:25", "ann@example.com")
     }
 
     #[test]
-    fn answer_is_attributed_to_its_command() {
+    fn reply_is_classified_by_its_command() {
         use Stage::{Connect, Content, Login, Recipient, Sender};
         for (stage, code, text, expected) in [
             (Connect, 421, "too many connections", "Busy"),
@@ -278,7 +277,7 @@ mod tests {
             (Content, 550, "5.1.1 unknown after all", "HardBounce"),
             (Content, 451, "later", "Failed"),
         ] {
-            let error = judged(stage, code, text);
+            let error = error_of(stage, code, text);
             assert!(
                 format!("{error:?}").starts_with(expected),
                 "{stage:?} {code} {text}: {error:?}"
@@ -291,10 +290,10 @@ mod tests {
         let fault = |code| Fault {
             stage: Stage::Recipient,
             code,
-            unasked: false,
+            is_not_offered: false,
             text: String::new(),
         };
-        assert!(fault(Some(550)).is_answer());
-        assert!(!fault(Some(421)).is_answer() && !fault(None).is_answer());
+        assert!(fault(Some(550)).is_reply());
+        assert!(!fault(Some(421)).is_reply() && !fault(None).is_reply());
     }
 }
