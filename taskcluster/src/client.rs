@@ -158,7 +158,7 @@ impl Taskcluster {
             Err(TaskclusterError::Credentials { .. }) if self.refused.should_log(()) => {
                 error!(
                     host = self.root.host_str(),
-                    "taskcluster does not accept the credentials: what needs it is deferred until they are valid again"
+                    "taskcluster does not accept the credentials; messages that need it are deferred until they are valid"
                 )
             }
             Err(TaskclusterError::Scopes { call, message })
@@ -168,13 +168,13 @@ impl Taskcluster {
                     host = self.root.host_str(),
                     call,
                     message,
-                    "taskcluster's client lacks scopes: what needs them is deferred until it has them"
+                    "taskcluster's client lacks scopes; messages that need them are deferred until it has them"
                 )
             }
             Err(error) if error.is_outage() && self.away.should_log(()) => warn!(
                 host = self.root.host_str(),
                 error = error_chain(error),
-                "taskcluster does not answer: what needs it waits until it does"
+                "taskcluster does not answer; messages that need it are deferred until it does"
             ),
             Ok(_) => {
                 if self.refused.recovered() {

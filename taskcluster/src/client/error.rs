@@ -13,7 +13,7 @@ const CREDENTIALS_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug, Error)]
 pub enum TaskclusterError {
     /// What was asked is wrong (400).
-    #[error("taskcluster refused {call} as wrong: {code}: {message}")]
+    #[error("taskcluster refused {call} as invalid: {code}: {message}")]
     Input {
         /// Service and method, such as `hooks.triggerHook`.
         call: &'static str,
@@ -41,15 +41,15 @@ pub enum TaskclusterError {
         message: String,
     },
     /// There is no such task, hook, artifact, … (404).
-    #[error("taskcluster knows nothing of what {call} asks for: {message}")]
+    #[error("taskcluster does not find what {call} names: {message}")]
     NotFound {
         /// Service and method.
         call: &'static str,
         /// Taskcluster's words.
         message: String,
     },
-    /// The id is taken by something else (409). An identical repeat is not a conflict.
-    #[error("taskcluster refused {call}, the id is taken by something else: {message}")]
+    /// Another object has the id (409). An identical repeat is not a conflict.
+    #[error("taskcluster refused {call}, since another object has the id: {message}")]
     Conflict {
         /// Service and method.
         call: &'static str,
@@ -60,7 +60,7 @@ pub enum TaskclusterError {
     #[error("taskcluster sends no mail to this address: it is on the denylist")]
     DenylistedAddress,
     /// The task made an artifact that stands for an error (424).
-    #[error("the artifact stands for an error of its task: {reason}: {message}")]
+    #[error("the artifact is an error of its task: {reason}: {message}")]
     ErrorArtifact {
         /// Why there is no content, such as `file-missing-on-worker`.
         reason: String,
@@ -79,7 +79,7 @@ pub enum TaskclusterError {
     /// An artifact is at an address that is not fetched from: neither the deployment's own, nor `https` at a public
     /// address.
     #[error(
-        "{call} leads to {address}, which is not fetched from: only the deployment itself is, and https at public addresses"
+        "{call} leads to {address}, which is not allowed: only the deployment itself and https at public addresses are"
     )]
     Elsewhere {
         /// Service and method.

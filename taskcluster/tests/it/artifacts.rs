@@ -353,8 +353,7 @@ async fn error_artifact_is_reported() {
         .artifact_content(&id, "public/link", LIMIT)
         .await
         .unwrap_err();
-    let expected =
-        "the artifact stands for an error of its task: file-missing-on-worker: not found";
+    let expected = "the artifact is an error of its task: file-missing-on-worker: not found";
     assert_eq!(error.to_string(), expected);
 
     let error = stage

@@ -81,7 +81,7 @@ async fn payload_violating_schema_is_refused_permanently() {
         .await
         .unwrap_err();
     let expected =
-        "taskcluster refused hooks.triggerHook as wrong: InputError: data/A must be string";
+        "taskcluster refused hooks.triggerHook as invalid: InputError: data/A must be string";
     assert_eq!(error.to_string(), expected);
     assert_eq!(bus::Retryable::retry(&error), bus::Retry::Never);
 }

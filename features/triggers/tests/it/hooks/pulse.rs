@@ -224,7 +224,7 @@ async fn unknown_group_becomes_dead_letter() {
         .await;
     let reasons = world.dead(&PULSE).await;
     let expected =
-        format!("cannot read the tasks of group {RECORDED_GROUP}: taskcluster knows nothing");
+        format!("cannot read the tasks of group {RECORDED_GROUP}: taskcluster does not find what");
     assert!(reasons[0].starts_with(&expected), "{reasons:?}");
 }
 

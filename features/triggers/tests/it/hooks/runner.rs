@@ -263,8 +263,9 @@ async fn unknown_hook_becomes_dead_letter_and_can_be_requeued() {
     world.runner().step().await.unwrap();
     let reasons = world.dead(&HOOKS).await;
     assert!(
-        reasons[0]
-            .starts_with("cannot trigger hook project-releng/nope/bot: taskcluster knows nothing"),
+        reasons[0].starts_with(
+            "cannot trigger hook project-releng/nope/bot: taskcluster does not find what"
+        ),
         "{reasons:?}"
     );
 
@@ -303,7 +304,7 @@ async fn payload_refused_by_hook_becomes_dead_letter() {
     world.runner().step().await.unwrap();
     let reasons = world.dead(&HOOKS).await;
     assert!(
-        reasons[0].contains("/bot: taskcluster refused hooks.triggerHook as wrong: InputError"),
+        reasons[0].contains("/bot: taskcluster refused hooks.triggerHook as invalid: InputError"),
         "{reasons:?}"
     );
     assert!(

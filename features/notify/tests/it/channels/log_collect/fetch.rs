@@ -24,12 +24,12 @@ async fn unsafe_or_failing_log_is_refused_or_retried() {
         (
             Log::At("http://127.0.0.1:9/latest/meta-data"),
             Retry::Never,
-            "http://127.0.0.1, which is not fetched from",
+            "http://127.0.0.1, which is not allowed",
         ),
         (
             Log::At("file:///etc/passwd"),
             Retry::Never,
-            "not fetched from",
+            "which is not allowed",
         ),
         (
             Log::Encoded("br"),
@@ -69,7 +69,7 @@ async fn unsafe_or_failing_log_is_refused_or_retried() {
 async fn log_is_fetched_from_private_address_only_when_allowed() {
     let endpoint = "http://127.0.0.1:9";
     for (more, expected) in [
-        (&[][..], "https://127.0.0.1, which is not fetched from"),
+        (&[][..], "https://127.0.0.1, which is not allowed"),
         // Nobody listens there.
         (
             &[("allowed_networks", "127.0.0.0/8")][..],
