@@ -1,21 +1,23 @@
-//! `log_collect`: the logs of a task's runs, kept in a bucket of Amazon S3 or of a store that speaks like it.
+//! `log_collect`: the logs of a task's runs, in a bucket of Amazon S3 or of a compatible store.
 //!
-//! A log is named `<branch>/<product>-<version>/build<n>/<name>-<platform>-<taskId>-<runId>`, of what the task says of its
-//! build, and is stored packed with gzip (`Content-Encoding: gzip`), as plain text. The same log has the same name, so
-//! what is collected again replaces itself.
+//! The key of a log is `<branch>/<product>-<version>/build<n>/<name>-<platform>-<taskId>-<runId>`, from the task's name and
+//! build properties. The object is plain text, compressed with gzip (`Content-Encoding: gzip`). The same log has the same
+//! key, so a log that is collected again replaces itself.
 //!
-//! # A stream from one service to another
+//! # Streaming
 //!
-//! A log may be longer than the memory of this process, so it passes through in parts of 5 MiB: while one is sent the
-//! next is filled, and no log ever takes more than these two. What fits into one part is stored in one call. For
-//! a longer one the store gathers parts until the upload is completed; no reader sees it before. When
-//! anything fails on the way, the upload is aborted before the error is returned; when the sending is
-//! dropped, right after that, by a task of its own, which the end of the process waits for. A process that is killed
-//! cannot do so: a bucket is to have a lifecycle rule that ends incomplete uploads (`AbortIncompleteMultipartUpload`)
-//! after a day.
+//! A log may be longer than the memory of this process, so it is transferred in parts of 5 MiB. While one part is
+//! uploaded, the next one is read, and a log takes no more memory than these two. A log of one part is stored with one
+//! call. A longer one is a multipart upload, which readers see when it is complete.
+//!
+//! * When a transfer fails, the upload is aborted before the error is returned.
+//! * When the future of a sending is dropped, a task of its own aborts the upload, and the end of the process waits for
+//!   that task.
+//! * A killed process cannot abort an upload. So the bucket needs a lifecycle rule that aborts incomplete uploads after a
+//!   day (`AbortIncompleteMultipartUpload`).
 
+mod key;
 mod parts;
-mod place;
 mod store;
 
 use std::time::Duration;
@@ -36,9 +38,9 @@ use crate::{
 };
 
 const NAME: &str = "log_collect";
-/// How long the beginning of an answer may take.
+/// The time limit until the head of a response.
 const REQUEST: Duration = Duration::from_secs(30);
-/// Where the worker of a run leaves its log, and where it is when that is not there.
+/// The artifacts that may hold the log of a run. The first one that exists is collected.
 const LOGS: [&str; 2] = ["public/logs/live_backing.log", "public/logs/live.log"];
 
 static SERVICE: aws::Service = aws::Service {
@@ -106,7 +108,7 @@ impl Channel for LogCollect {
         NAME
     }
 
-    /// One for each log: each is collected, tried again and given up on its own.
+    /// One for each log: each is collected, retried and given up separately.
     fn recipients(&self, notification: &Notification) -> Vec<String> {
         notification
             .links
@@ -134,20 +136,20 @@ impl Channel for LogCollect {
         let Some(log) = self.log(&notification.task.id, run).await? else {
             warn!(
                 task = notification.task.id,
-                run, "its log is gone and cannot be collected"
+                run, "the log of the run no longer exists; not collected"
             );
             return Ok(());
         };
         let mut parts = LogParts::new(log)?;
-        let place = place::of(&notification.task, run);
+        let key = key::of(&notification.task, run);
         let first = parts.next().await?;
         if first.is_last {
-            return self.store.put(&place, first.bytes).await;
+            return self.store.put(&key, first.bytes).await;
         }
-        let upload = self.store.begin(&place).await?;
+        let upload = self.store.begin(&key).await?;
         match transfer(&upload, first, parts).await {
             Ok(()) => {
-                upload.keep();
+                upload.finish();
                 Ok(())
             }
             Err(error) => {
@@ -161,31 +163,31 @@ impl Channel for LogCollect {
         let by_hand =
             "whether our credentials give the right to s3:PutObject in the bucket".to_owned();
         Ok(Checked {
-            found: Some(self.store.ask().await?),
+            found: Some(self.store.check().await?),
             by_hand: Some(by_hand),
         })
     }
 
     async fn close(&self) {
-        self.store.leave().await;
+        self.store.close().await;
     }
 }
 
 impl LogCollect {
-    /// The log of a run, or nothing where it is gone.
+    /// The log of a run; `None` if it no longer exists.
     async fn log(&self, task_id: &str, run: u32) -> Result<Option<ArtifactStream>, ChannelError> {
         for name in LOGS {
             match self.taskcluster.artifact_stream(task_id, run, name).await {
                 Ok(log) => return Ok(Some(log)),
-                Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(unfetched(&error)),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(fetch_error(&error)),
             }
         }
         Ok(None)
     }
 }
 
-/// Sends part after part, each while the next is filled, and tells the store that they are all there.
+/// Uploads the parts one after another, each while the next one is read, and completes the upload.
 async fn transfer(upload: &Upload, first: Part, mut parts: LogParts) -> Result<(), ChannelError> {
     let (mut part, mut tags) = (first, Vec::new());
     while !part.is_last {
@@ -193,15 +195,15 @@ async fn transfer(upload: &Upload, first: Part, mut parts: LogParts) -> Result<(
         tags.push(tag);
         part = next;
     }
-    // A log may end where a part does.
+    // The last part is empty if the log ends where a part does.
     if !part.bytes.is_empty() {
         tags.push(upload.part(tags.len() + 1, part.bytes).await?);
     }
     upload.complete(&tags).await
 }
 
-/// Whether the queue or the store says that there is no such log, or not any more.
-fn is_gone(error: &TaskclusterError) -> bool {
+/// Whether the queue or its store responds that the log does not exist.
+fn is_missing(error: &TaskclusterError) -> bool {
     use TaskclusterError as E;
     matches!(
         error,
@@ -214,12 +216,12 @@ fn is_gone(error: &TaskclusterError) -> bool {
     )
 }
 
-/// What it means that no log was handed out.
-fn unfetched(error: &TaskclusterError) -> ChannelError {
+/// The error of a notification whose log cannot be fetched.
+fn fetch_error(error: &TaskclusterError) -> ChannelError {
     use TaskclusterError as E;
     let (channel, problem) = (
         NAME,
-        format!("tried to fetch a log: {}", runtime::error_chain(error)),
+        format!("cannot fetch a log: {}", runtime::error_chain(error)),
     );
     match error {
         E::Http {

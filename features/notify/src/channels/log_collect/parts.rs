@@ -1,7 +1,7 @@
-//! A log as the parts that a store takes, packed on the way.
+//! The parts of a log, compressed while they are read.
 //!
-//! The same two buffers are filled in turn. Were each part given a new one, an allocator that keeps what is freed would
-//! hold several of them, and more in a process that collects for days.
+//! A log reuses two buffers in turn. With a new buffer for each part, an allocator that keeps freed memory would hold
+//! several of them, and more the longer the process runs.
 
 use std::{io::Write, mem, sync::Arc};
 
@@ -14,44 +14,44 @@ use taskcluster::ArtifactStream;
 use super::NAME;
 use crate::{ChannelError, text::one_line};
 
-/// The least size of each part but the last, in bytes: the smallest that S3 takes.
+/// The minimum size of each part but the last, in bytes, as S3 requires.
 pub(super) const PART: usize = 5 << 20;
-/// What may come at once beyond that.
+/// The room for a chunk that exceeds it, in bytes.
 const SLACK: usize = 512 << 10;
-/// How many parts an upload may have at most.
+/// The maximum number of parts of an upload.
 const MAX_PARTS: usize = 10_000;
 
 /// A part of a log.
 pub(super) struct Part {
     pub(super) bytes: Bytes,
-    /// Whether nothing comes after it.
+    /// Whether it is the last part.
     pub(super) is_last: bool,
 }
 
-/// A log that is taken in parts.
+/// Reads a log in parts.
 pub(super) struct Parts {
     log: ArtifactStream,
-    packed: Packed,
-    spare: Spare,
+    encoder: Encoder,
+    spare: SpareBuffers,
     count: usize,
 }
 
-/// Buffers that were sent.
-type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
+/// Buffers whose parts were uploaded.
+type SpareBuffers = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// A buffer that is being sent. It comes back when nobody needs its bytes any more.
-struct Lent {
+/// The buffer of a part that is uploaded. It becomes a spare buffer when its bytes are dropped.
+struct PartBuffer {
     buffer: Vec<u8>,
-    spare: Spare,
+    spare: SpareBuffers,
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for PartBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.buffer
     }
 }
 
-impl Drop for Lent {
+impl Drop for PartBuffer {
     fn drop(&mut self) {
         let mut buffer = mem::take(&mut self.buffer);
         buffer.clear();
@@ -59,22 +59,21 @@ impl Drop for Lent {
     }
 }
 
-/// What will be the next part.
-enum Packed {
-    /// It comes packed.
-    Already(Vec<u8>),
-    /// It is packed here.
-    Here(GzEncoder<Vec<u8>>),
+/// Compresses the next part into a buffer.
+enum Encoder {
+    /// The log is compressed already.
+    Identity(Vec<u8>),
+    Gzip(GzEncoder<Vec<u8>>),
 }
 
 impl Parts {
     pub(super) fn new(log: ArtifactStream) -> Result<Self, ChannelError> {
-        let packed = match log.encoding().as_deref() {
-            None => Packed::Here(GzEncoder::new(Vec::new(), Compression::default())),
-            Some("gzip" | "x-gzip") => Packed::Already(Vec::new()),
+        let encoder = match log.encoding().as_deref() {
+            None => Encoder::Gzip(GzEncoder::new(Vec::new(), Compression::default())),
+            Some("gzip" | "x-gzip") => Encoder::Identity(Vec::new()),
             Some(other) => {
                 let problem = format!(
-                    "the log is encoded as {}, and not with gzip",
+                    "the log has the encoding {}, expected gzip or none",
                     one_line(other, 60)
                 );
                 return Err(ChannelError::Refused {
@@ -85,13 +84,13 @@ impl Parts {
         };
         Ok(Self {
             log,
-            packed,
-            spare: Spare::default(),
+            encoder,
+            spare: SpareBuffers::default(),
             count: 0,
         })
     }
 
-    /// The next part; not to be asked for after the last.
+    /// Reads the next part. Must not be called after the last one.
     pub(super) async fn next(&mut self) -> Result<Part, ChannelError> {
         self.count += 1;
         if self.count > MAX_PARTS {
@@ -102,20 +101,20 @@ impl Parts {
             });
         }
         self.provide_buffer();
-        while self.packed.buffer().len() < PART {
+        while self.encoder.buffer().len() < PART {
             let chunk = self
                 .log
                 .chunk()
                 .await
-                .map_err(|error| broken(&runtime::error_chain(&error)))?;
+                .map_err(|error| cut_off(&runtime::error_chain(&error)))?;
             let Some(chunk) = chunk else {
-                self.packed.finish()?;
+                self.encoder.finish()?;
                 return Ok(Part {
                     bytes: self.take(),
                     is_last: true,
                 });
             };
-            self.packed.add(&chunk)?;
+            self.encoder.add(&chunk)?;
         }
         Ok(Part {
             bytes: self.take(),
@@ -123,55 +122,55 @@ impl Parts {
         })
     }
 
-    /// Has what comes now written to a buffer with room for a part, so that it is not moved while it grows. By now the
-    /// part before the last one was sent. The packer may have begun to write already.
+    /// Gives the encoder a buffer with room for a part, so that it does not grow. The part before the last one was uploaded
+    /// by now, so its buffer is spare. The encoder may have written its header already.
     fn provide_buffer(&mut self) {
         let spare = self.spare.lock().pop();
         let mut buffer = spare.unwrap_or_else(|| Vec::with_capacity(PART + SLACK));
-        buffer.append(self.packed.buffer());
-        *self.packed.buffer() = buffer;
+        buffer.append(self.encoder.buffer());
+        *self.encoder.buffer() = buffer;
     }
 
     fn take(&mut self) -> Bytes {
-        Bytes::from_owner(Lent {
-            buffer: mem::take(self.packed.buffer()),
+        Bytes::from_owner(PartBuffer {
+            buffer: mem::take(self.encoder.buffer()),
             spare: Arc::clone(&self.spare),
         })
     }
 }
 
-impl Packed {
+impl Encoder {
     fn buffer(&mut self) -> &mut Vec<u8> {
         match self {
-            Self::Already(buffer) => buffer,
-            Self::Here(packer) => packer.get_mut(),
+            Self::Identity(buffer) => buffer,
+            Self::Gzip(gzip) => gzip.get_mut(),
         }
     }
 
     fn add(&mut self, chunk: &[u8]) -> Result<(), ChannelError> {
         match self {
-            Self::Already(buffer) => buffer.extend_from_slice(chunk),
-            Self::Here(packer) => packer
+            Self::Identity(buffer) => buffer.extend_from_slice(chunk),
+            Self::Gzip(gzip) => gzip
                 .write_all(chunk)
-                .map_err(|error| broken(&error.to_string()))?,
+                .map_err(|error| cut_off(&error.to_string()))?,
         }
         Ok(())
     }
 
-    /// Writes what is left, with the end of the packing.
+    /// Writes the rest, with the trailer of gzip.
     fn finish(&mut self) -> Result<(), ChannelError> {
         match self {
-            Self::Already(_) => Ok(()),
-            Self::Here(packer) => packer
+            Self::Identity(_) => Ok(()),
+            Self::Gzip(gzip) => gzip
                 .try_finish()
-                .map_err(|error| broken(&error.to_string())),
+                .map_err(|error| cut_off(&error.to_string())),
         }
     }
 }
 
-fn broken(problem: &str) -> ChannelError {
+fn cut_off(problem: &str) -> ChannelError {
     ChannelError::Failed {
         channel: NAME,
-        problem: format!("the log broke off: {problem}"),
+        problem: format!("the log was cut off: {problem}"),
     }
 }

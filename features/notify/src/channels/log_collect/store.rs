@@ -16,16 +16,16 @@ use crate::{
     aws::{Aws, Call},
 };
 
-/// What every log is stored as. Nothing in it is to be run by a browser.
+/// The headers of each log. As plain text, it is not run by a browser.
 const HEADERS: &[(&str, &str)] = &[
     ("content-type", "text/plain; charset=utf-8"),
     ("content-encoding", "gzip"),
 ];
 /// The same for a log that everybody may read.
 const PUBLIC_HEADERS: &[(&str, &str)] = &[HEADERS[0], HEADERS[1], ("x-amz-acl", "public-read")];
-/// How long the end of a dropped upload may take.
-const LEAVE: Duration = Duration::from_secs(10);
-/// The longest id of an upload, in bytes.
+/// The time limit for aborting a dropped upload.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The maximum length of the id of an upload, in bytes.
 const MAX_ID: usize = 1024;
 
 /// Whether a bucket may have this name: it becomes a part of an address.
@@ -39,43 +39,43 @@ pub(super) struct Store {
     aws: Arc<Aws>,
     bucket: String,
     headers: &'static [(&'static str, &'static str)],
-    /// What throws away dropped uploads.
-    leaving: TaskTracker,
+    /// The tasks that abort dropped uploads.
+    aborting: TaskTracker,
 }
 
-/// A log that comes in parts. Until it is kept, dropping it throws away what came.
+/// A multipart upload. It is aborted when it is dropped before [`Upload::finish`].
 pub(super) struct Upload {
     aws: Arc<Aws>,
-    /// Where it goes, and the query that says which upload it is.
+    /// The bucket and the key.
     path: String,
     id: String,
     is_over: bool,
-    leaving: TaskTracker,
+    aborting: TaskTracker,
 }
 
 impl Store {
-    /// The bucket of this name. Where `is_public`, everybody may read what is stored.
+    /// The bucket with this name. With `is_public`, everybody may read the logs.
     pub(super) fn new(aws: Aws, bucket: &str, is_public: bool) -> Self {
         let headers = if is_public { PUBLIC_HEADERS } else { HEADERS };
         Self {
             aws: Arc::new(aws),
             bucket: bucket.to_owned(),
             headers,
-            leaving: TaskTracker::new(),
+            aborting: TaskTracker::new(),
         }
     }
 
-    /// Waits until nothing is left of dropped uploads, for some seconds at most.
-    pub(super) async fn leave(&self) {
-        self.leaving.close();
-        self.leaving.wait().await;
+    /// Waits until dropped uploads are aborted, for [`ABORT_TIMEOUT`] at most.
+    pub(super) async fn close(&self) {
+        self.aborting.close();
+        self.aborting.wait().await;
     }
 
-    /// Requests the location of the bucket. A store gives it only to credentials that it knows, for buckets that exist.
-    pub(super) async fn ask(&self) -> Result<String, ChannelError> {
+    /// Requests the location of the bucket, and describes the response. It proves valid credentials and an existing bucket.
+    pub(super) async fn check(&self) -> Result<String, ChannelError> {
         let path = format!("/{}", self.bucket);
         let call = Call {
-            what: "ask where the bucket is",
+            what: "get the location of the bucket",
             method: Method::GET,
             path: &path,
             query: "location=",
@@ -85,9 +85,9 @@ impl Store {
         self.aws.ask(call).await
     }
 
-    /// Stores what is whole.
-    pub(super) async fn put(&self, place: &str, bytes: Bytes) -> Result<(), ChannelError> {
-        let path = self.path(place);
+    /// Stores a log of one part.
+    pub(super) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), ChannelError> {
+        let path = self.path(key);
         let call = Call {
             what: "store a log",
             method: Method::PUT,
@@ -99,30 +99,30 @@ impl Store {
         self.aws.call(call).await.map(drop)
     }
 
-    /// Begins to store what comes in parts. A task of its own waits for the answer: a sending that is dropped meanwhile
-    /// would leave an upload whose id nobody knows.
-    pub(super) async fn begin(&self, place: &str) -> Result<Upload, ChannelError> {
-        let (mut wanted, begun) = oneshot::channel();
-        let (aws, path) = (Arc::clone(&self.aws), self.path(place));
-        let (headers, leaving) = (self.headers, self.leaving.clone());
-        self.leaving.spawn(async move {
-            let mut beginning = pin!(Upload::begin(aws, path, headers, leaving));
+    /// Begins a multipart upload. A task of its own waits for the response: if the sending is dropped meanwhile, the upload
+    /// still has an id with which it can be aborted.
+    pub(super) async fn begin(&self, key: &str) -> Result<Upload, ChannelError> {
+        let (mut reply, begun) = oneshot::channel();
+        let (aws, path) = (Arc::clone(&self.aws), self.path(key));
+        let (headers, aborting) = (self.headers, self.aborting.clone());
+        self.aborting.spawn(async move {
+            let mut beginning = pin!(Upload::begin(aws, path, headers, aborting));
             let upload = tokio::select! {
                 upload = &mut beginning => Some(upload),
-                () = wanted.closed() => timeout(LEAVE, beginning).await.ok(),
+                () = reply.closed() => timeout(ABORT_TIMEOUT, beginning).await.ok(),
             };
-            // One that nobody waits for is dropped here, which throws it away.
+            // The upload of a dropped sending is dropped here, which aborts it.
             if let Some(upload) = upload {
-                let _: Result<(), Result<Upload, ChannelError>> = wanted.send(upload);
+                let _: Result<(), Result<Upload, ChannelError>> = reply.send(upload);
             }
         });
         begun
             .await
-            .unwrap_or_else(|_| Err(senseless("was not waited for")))
+            .unwrap_or_else(|_| Err(failed("the upload was cancelled, since this process ends")))
     }
 
-    fn path(&self, place: &str) -> String {
-        format!("/{}/{place}", self.bucket)
+    fn path(&self, key: &str) -> String {
+        format!("/{}/{key}", self.bucket)
     }
 }
 
@@ -131,10 +131,10 @@ impl Upload {
         aws: Arc<Aws>,
         path: String,
         headers: &'static [(&'static str, &'static str)],
-        leaving: TaskTracker,
+        aborting: TaskTracker,
     ) -> Result<Self, ChannelError> {
         let call = Call {
-            what: "begin to store a log",
+            what: "begin the upload of a log",
             method: Method::POST,
             path: &path,
             query: "uploads=",
@@ -142,29 +142,30 @@ impl Upload {
             body: Bytes::new(),
         };
         let answer = aws.call(call).await?;
-        let id = upload_id(&answer.body).ok_or_else(|| senseless("begins no upload"))?;
+        let id = upload_id(&answer.body)
+            .ok_or_else(|| failed("the store responded without the id of an upload"))?;
         Ok(Self {
             aws,
             path,
             id,
             is_over: false,
-            leaving,
+            aborting,
         })
     }
 
-    /// Stores part `number`, from 1. Returns its tag.
+    /// Uploads part `number`, from 1. Returns its ETag.
     pub(super) async fn part(&self, number: usize, bytes: Bytes) -> Result<String, ChannelError> {
         let query = format!("partNumber={number}&uploadId={}", self.id);
         let answer = self
-            .call("store a part of a log", Method::PUT, &query, bytes)
+            .call("upload a part of a log", Method::PUT, &query, bytes)
             .await?;
         let tag = answer.header(ETAG);
         tag.filter(|tag| !tag.contains(['<', '&']))
             .map(str::to_owned)
-            .ok_or_else(|| senseless("gives a part no tag"))
+            .ok_or_else(|| failed("the store responded without an ETag of a part"))
     }
 
-    /// Makes one log of the parts with these tags.
+    /// Completes the upload of the parts with these ETags.
     pub(super) async fn complete(&self, tags: &[String]) -> Result<(), ChannelError> {
         let parts: String = (1..)
             .zip(tags)
@@ -176,27 +177,32 @@ impl Upload {
         let body = format!(
             "<CompleteMultipartUpload xmlns=\"{namespace}\">{parts}</CompleteMultipartUpload>"
         );
-        self.call("complete a log", Method::POST, &self.query(), body.into())
-            .await
-            .map(drop)
+        self.call(
+            "complete the upload of a log",
+            Method::POST,
+            &self.query(),
+            body.into(),
+        )
+        .await
+        .map(drop)
     }
 
-    /// It is stored.
-    pub(super) fn keep(mut self) {
+    /// Marks the upload as complete, so that it is not aborted.
+    pub(super) fn finish(mut self) {
         self.is_over = true;
     }
 
-    /// Throws away what came of it.
+    /// Aborts the upload.
     pub(super) async fn abort(mut self) {
-        self.throw_away().await;
+        self.remove_parts().await;
         self.is_over = true;
     }
 
-    async fn throw_away(&self) {
+    async fn remove_parts(&self) {
         let query = self.query();
         if let Err(error) = self
             .call(
-                "throw away the parts of a log",
+                "abort the upload of a log",
                 Method::DELETE,
                 &query,
                 Bytes::new(),
@@ -206,7 +212,7 @@ impl Upload {
             warn!(
                 channel = NAME,
                 error = runtime::error_chain(&error),
-                "parts of a log remain in the bucket: let a lifecycle rule end incomplete uploads"
+                "cannot abort an upload; its parts stay in the bucket until a lifecycle rule removes incomplete uploads"
             );
         }
     }
@@ -243,22 +249,22 @@ impl Drop for Upload {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let (aws, leaving) = (Arc::clone(&self.aws), self.leaving.clone());
+        let (aws, aborting) = (Arc::clone(&self.aws), self.aborting.clone());
         let rest = Self {
             aws,
             path: mem::take(&mut self.path),
             id: mem::take(&mut self.id),
             is_over: true,
-            leaving,
+            aborting,
         };
-        self.leaving.spawn_on(
-            async move { timeout(LEAVE, rest.throw_away()).await },
+        self.aborting.spawn_on(
+            async move { timeout(ABORT_TIMEOUT, rest.remove_parts()).await },
             &runtime,
         );
     }
 }
 
-/// The id of an upload, as it can stand in a query.
+/// The id of an upload, encoded for a query.
 fn upload_id(answer: &[u8]) -> Option<String> {
     let answer = String::from_utf8_lossy(answer);
     let document = Document::parse(&answer).ok()?;
@@ -270,9 +276,9 @@ fn upload_id(answer: &[u8]) -> Option<String> {
     (1..=MAX_ID).contains(&id.len()).then_some(id)
 }
 
-fn senseless(problem: &str) -> ChannelError {
+fn failed(problem: &str) -> ChannelError {
     ChannelError::Failed {
         channel: NAME,
-        problem: format!("the store's answer {problem}"),
+        problem: problem.to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! The logs that come to lie in a bucket.
+//! `log_collect` against moto's S3.
 
 mod cancelled;
 mod fetch;
@@ -30,7 +30,7 @@ const ANYBODY: (&str, &str) = ("AKIATEST", "hunter2");
 const BUCKET: &str = "ci-logs";
 const PLACE: &str =
     "mozilla-beta/firefox-51.0b1/build2/build-linux64_opt-linux64-bGmvC3EFTSWLcp5Kb5E12A-1";
-/// The pieces of a log that is stored in two parts, and that exactly fills three where it is not packed.
+/// The number of pieces of a log that is stored in two parts, and fills exactly three without compression.
 const TWO_PARTS: usize = 240;
 
 /// A store with a bucket.
@@ -127,7 +127,7 @@ async fn get(moto: &Moto, path: &str) -> Response {
         .await
 }
 
-/// How many uploads have begun and are not over.
+/// The number of incomplete uploads.
 async fn uploads(moto: &Moto) -> usize {
     let list = get(moto, "?uploads").await.body;
     String::from_utf8_lossy(&list).matches("<Upload>").count()
@@ -176,7 +176,7 @@ async fn logs_are_stored_compressed_in_one_or_more_parts() {
             (header("content-encoding"), header("content-type")),
             ("gzip".into(), "text/plain; charset=utf-8".into())
         );
-        // The tag of what came in parts ends in how many there were.
+        // The ETag of a multipart object ends with the number of its parts.
         let tag = header("etag");
         assert_eq!(
             tag.trim_matches('"')
@@ -217,7 +217,7 @@ async fn truncated_log_leaves_no_upload() {
         assert!(
             error
                 .to_string()
-                .contains("log_collect failed: the log broke off: "),
+                .contains("log_collect failed: the log was cut off: "),
             "{error}"
         );
         assert_eq!((stored(&moto).await, uploads(&moto).await), (Vec::new(), 0));
@@ -296,7 +296,7 @@ async fn store_responses_are_classified() {
 
     let (id, secret) = moto.user("s3:*").await;
     moto.demand_credentials().await;
-    // Each of the calls is signed in its own way.
+    // Each kind of call has a signature of its own form.
     for pieces in [1, TWO_PARTS] {
         let logs = Logs::serve(Log::Packed(pieces), Log::Unknown).await;
         collect_as((&id, &secret), &logs, &moto).await.unwrap();
@@ -388,7 +388,7 @@ async fn check_finds_the_bucket_and_stores_nothing() {
     let found = check(ANYBODY, BUCKET).await.unwrap();
     assert_eq!(
         found,
-        "127.0.0.1 accepts our credentials, and let us ask where the bucket is"
+        "127.0.0.1 accepts our credentials, and let us get the location of the bucket"
     );
     assert_eq!(stored(&moto).await, Vec::<String>::new());
     let fault = check(ANYBODY, "no-such-bucket").await.unwrap_err();
@@ -401,7 +401,9 @@ async fn check_finds_the_bucket_and_stores_nothing() {
     moto.demand_credentials().await;
     let found = check((&id, &secret), BUCKET).await.unwrap();
     assert!(
-        found.contains("accepts our credentials, and gives no right to ask where the bucket is"),
+        found.contains(
+            "accepts our credentials, and gives no right to get the location of the bucket"
+        ),
         "{found}"
     );
     let fault = check((&id, "hunter2"), BUCKET).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! A Taskcluster that has nothing but logs, of any length: they are made while they are read.
+//! A fake Taskcluster with logs of any length, which are generated while they are read.
 
 use std::{
     convert::Infallible,
@@ -23,27 +23,27 @@ use futures::stream;
 use serde_json::json;
 use tokio::{net::TcpListener, sync::Notify};
 
-/// How much of a log comes at once, in bytes.
+/// The size of a piece of a log, in bytes.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
-/// What is in the place of a log.
+/// The response to a request for a log.
 #[derive(Clone)]
 pub(crate) enum Log {
-    /// This number of pieces of text, each of [`CHUNK`] bytes.
+    /// This number of pieces of text, of [`CHUNK`] bytes each.
     Text(usize),
-    /// The same, said to be packed with gzip: not to be packed any further.
+    /// The same, with `Content-Encoding: gzip`.
     Packed(usize),
-    /// Encoded in another way.
+    /// With another encoding.
     Encoded(&'static str),
     /// This number of pieces, and then the connection ends.
     Broken(usize),
-    /// This number of pieces, and then nothing; a test is notified.
+    /// This number of pieces, then nothing more; notifies a test.
     Silent(usize, Arc<Notify>),
-    /// This status of the store.
+    /// An error of the store, with this status.
     Status(u16),
-    /// Said to be at this address.
+    /// A redirect to this address.
     At(&'static str),
-    /// The queue knows of none.
+    /// 404 of the queue.
     Unknown,
 }
 
@@ -77,7 +77,7 @@ impl Logs {
         logs
     }
 
-    /// How many contents the store was asked for.
+    /// The number of requests for a log's content.
     pub(crate) fn served(&self) -> usize {
         self.served.load(Ordering::SeqCst)
     }

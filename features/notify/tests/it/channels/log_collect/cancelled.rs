@@ -8,7 +8,7 @@ use tokio::{
 
 use super::*;
 
-/// The store behind a link that holds all its answers back until something is sent on the channel.
+/// The store behind a proxy that holds back its responses until a value is sent on the channel.
 async fn held(moto: &Moto) -> (String, watch::Sender<bool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -57,7 +57,7 @@ async fn cancelled_send_leaves_no_upload() {
     assert_eq!(stored(&moto).await, [""; 0]);
 }
 
-/// The store has the upload already, and its id is still on the way.
+/// The store has begun the upload, and its response is still on the way.
 #[tokio::test]
 async fn upload_whose_id_is_not_known_yet_is_aborted_after_cancelled_send() {
     let moto = store().await;

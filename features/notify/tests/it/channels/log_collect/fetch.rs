@@ -1,4 +1,4 @@
-//! From where a log is fetched.
+//! The sources of logs.
 
 use super::*;
 
@@ -34,13 +34,13 @@ async fn unsafe_or_failing_log_is_refused_or_retried() {
         (
             Log::Encoded("br"),
             Retry::Never,
-            "the log is encoded as br, and not with gzip",
+            "the log has the encoding br, expected gzip or none",
         ),
         (Log::Status(403), Retry::Backoff, "http status 403"),
         (
             Log::Status(503),
             Retry::Defer(Duration::from_secs(30)),
-            "log_collect cannot be reached: tried to fetch a log",
+            "log_collect cannot be reached: cannot fetch a log",
         ),
     ] {
         let logs = Logs::serve(log, Log::Text(1)).await;
@@ -70,7 +70,7 @@ async fn log_is_fetched_from_private_address_only_when_allowed() {
     let endpoint = "http://127.0.0.1:9";
     for (more, expected) in [
         (&[][..], "https://127.0.0.1, which is not allowed"),
-        // Nobody listens there.
+        // No server listens there.
         (
             &[("allowed_networks", "127.0.0.0/8")][..],
             "the server cannot be reached",

@@ -1,6 +1,6 @@
-//! What a long log takes of this process's memory.
+//! The memory that a long log takes.
 //!
-//! The sending has a process of its own, since the store, the source of the log and the tests take more than it does.
+//! The sending runs in a process of its own: the store, the source of the log and the tests take more memory.
 
 use std::{fs, process::Command};
 
@@ -10,15 +10,15 @@ use crate::peers::{
     moto::Moto,
 };
 
-/// How long the log is, in bytes.
+/// The length of the log, in bytes.
 const LENGTH: usize = 200_000_000;
-/// How much more memory the sending of it may take than the process has when it does nothing, in kB.
+/// The memory that the sending may take beyond that of the idle process, in kB.
 const LIMIT: u64 = 20_000;
 
-/// Where the child finds the log, and where it sends it to.
+/// The addresses of the log's source and of the store, for the child.
 const ROOT: &str = "TEST_LOG_ROOT";
 const ENDPOINT: &str = "TEST_STORE_ENDPOINT";
-/// What the child writes before how much memory it took, in kB.
+/// The prefix of the line with which the child prints the memory that it took, in kB.
 const RESULT: &str = "memory on top of the idle process: ";
 
 #[ignore = "slow: 400 MB through a store in Python"]

@@ -1,17 +1,17 @@
-//! How a log is named in the bucket.
+//! The key of a log in the bucket.
 //!
-//! What a task says of itself was written by whoever made it. A name is made of letters, digits, `.`, `_` and `-` only, so
-//! it means the same to every store and in every address, and of no part that begins with a full stop. It ends in the id
-//! of the task and the number of the run, which no text of a task can imitate: nobody replaces another's log.
+//! The texts of a task are foreign. So each part of a key has letters, digits, `.`, `_` and `-` only, and does not begin
+//! with a full stop: it has the same meaning in every store and address. A key ends with the id of the task and the number
+//! of the run. No text of a task can imitate them, so no task can replace the log of another one.
 
 use crate::NotifiedTask;
 
-/// The longest text that is taken over, in bytes.
+/// The maximum length of a text of a task in a key, in bytes.
 const MAX_TEXT: usize = 120;
 
-/// The name of the log of a run.
+/// The key of the log of a run.
 pub(super) fn of(task: &NotifiedTask, run: u32) -> String {
-    let prop = |name: &str| task.build_props.get(name).and_then(|text| harmless(text));
+    let prop = |name: &str| task.build_props.get(name).and_then(|text| sanitized(text));
     let or_unknown = |name: &str| prop(name).unwrap_or_else(|| format!("unknown-{name}"));
     let (branch, product, version) = (
         or_unknown("branch"),
@@ -22,20 +22,20 @@ pub(super) fn of(task: &NotifiedTask, run: u32) -> String {
         || "unknown-build".to_owned(),
         |number| format!("build{number}"),
     );
-    let name = harmless(&task.name).unwrap_or_else(|| "unknown-name".to_owned());
+    let name = sanitized(&task.name).unwrap_or_else(|| "unknown-name".to_owned());
     let (platform, id) = (or_unknown("platform"), &task.id);
     format!("{branch}/{product}-{version}/{build}/{name}-{platform}-{id}-{run}")
 }
 
-/// A text as it can be a part of a name; none where nothing is left of it.
-fn harmless(text: &str) -> Option<String> {
-    let harmless = |character: char| {
+/// A text in a form that may be in a key; `None` if it is empty then.
+fn sanitized(text: &str) -> Option<String> {
+    let replaced = |character: char| {
         let fits = character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
         if fits { character } else { '_' }
     };
-    let text: String = text.trim().chars().map(harmless).take(MAX_TEXT).collect();
-    let hidden = text.strip_prefix('.').map(|rest| format!("_{rest}"));
-    Some(hidden.unwrap_or(text)).filter(|text| !text.is_empty())
+    let text: String = text.trim().chars().map(replaced).take(MAX_TEXT).collect();
+    let without_dot = text.strip_prefix('.').map(|rest| format!("_{rest}"));
+    Some(without_dot.unwrap_or(text)).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ mod tests {
 
     use super::*;
 
-    fn place(name: &str, props: &[(&str, &str)]) -> String {
+    fn key(name: &str, props: &[(&str, &str)]) -> String {
         let props = props
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -70,14 +70,14 @@ mod tests {
         ];
         let expected =
             "mozilla-beta/firefox-51.0b1/build2/build-linux64_opt-linux64-bGmvC3EFTSWLcp5Kb5E12A-3";
-        assert_eq!(place("build-linux64/opt", &props), expected);
+        assert_eq!(key("build-linux64/opt", &props), expected);
     }
 
     #[test]
     fn missing_value_has_placeholder_in_key() {
         let expected = "unknown-branch/unknown-product-unknown-version/unknown-build/\
                         unknown-name-unknown-platform-bGmvC3EFTSWLcp5Kb5E12A-3";
-        assert_eq!(place(" ", &[("branch", "")]), expected);
+        assert_eq!(key(" ", &[("branch", "")]), expected);
     }
 
     #[test]
@@ -89,17 +89,16 @@ mod tests {
             ("build_number", "/../.."),
             ("platform", "."),
         ];
-        let place = place(&"../".repeat(500), &props);
-        assert!(place.starts_with("_./_._.._etc_passwd-1__"), "{place}");
-        assert!(place.ends_with("-bGmvC3EFTSWLcp5Kb5E12A-3"), "{place}");
-        assert_eq!(place.split('/').count(), 4, "{place}");
+        let key = key(&"../".repeat(500), &props);
+        assert!(key.starts_with("_./_._.._etc_passwd-1__"), "{key}");
+        assert!(key.ends_with("-bGmvC3EFTSWLcp5Kb5E12A-3"), "{key}");
+        assert_eq!(key.split('/').count(), 4, "{key}");
         assert!(
-            place
-                .split('/')
+            key.split('/')
                 .all(|part| !part.is_empty() && !part.starts_with('.')),
-            "{place}"
+            "{key}"
         );
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
-        assert!(place.bytes().all(fits) && place.len() < 1024, "{place}");
+        assert!(key.bytes().all(fits) && key.len() < 1024, "{key}");
     }
 }
