@@ -3,8 +3,8 @@
 //! The text is the status and the template `irc.txt`, on one line; its colour shows the status: green for completed, red
 //! for failed, purple for an exception, blue for an artifact. What is longer than IRC's 512 bytes is cut. `channels` of a
 //! section are joined before their first message, rooms of Matrix among them are ignored, and the default channel
-//! receives the message when a section names none. The `nicks` of a section stand at the begin of each line (`ann, bob: …`), or get
-//! lines of their own where `nicks` is set to `private`.
+//! receives the message when a section names none. The `nicks` of a section are at the beginning of each line (`ann, bob: …`),
+//! or get lines of their own if the setting `nicks` is `private`.
 //!
 //! A line begins with the nicks and then a fixed word: other programs read a line that begins with `!` or with their name
 //! as a command.
@@ -29,7 +29,7 @@
 //! * *Unknown outcome.* The connection breaks between a line and its PONG. The line may have been delivered or not. The
 //!   attempt counts as failed, so the bus sends it again: at worst once for each attempt of a notification. When the
 //!   process dies, it is delivered twice at worst.
-//! * *Cancelled, and sent all the same.* Dropping a future of [`Channel::send`] closes the reply channel of its job. The
+//! * *Cancelled too late.* Dropping a future of [`Channel::send`] closes the reply channel of its job. The
 //!   actor checks that last, in the same poll in which it begins to write the line, and drops a cancelled job in the queue
 //!   or waiting for a token. Only a future that is dropped while the system accepts the bytes is too late, and its line has
 //!   an unknown outcome. That takes no time, since only one line is in flight; after ten seconds the actor closes the
@@ -89,7 +89,7 @@ const PORTS: [u16; 2] = [6697, 6667];
 /// The capacity of the actor's queue. Further senders wait.
 const QUEUE: usize = 16;
 /// The time limit of a sending, with its wait in the queue. After it, the bus defers the notification.
-const PATIENCE: Duration = Duration::from_secs(50);
+const SEND_TIMEOUT: Duration = Duration::from_secs(50);
 /// The time limit of the last lines and QUIT.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -299,7 +299,7 @@ impl Channel for Irc {
         };
         let target = Target::parse(target::place(recipient)).map_err(|problem| {
             refused(format!(
-                "{} gets no line: {problem}, correct it in the task",
+                "no line is sent to {}: {problem}; correct it in the task",
                 one_line(recipient, 100)
             ))
         })?;
@@ -312,7 +312,7 @@ impl Channel for Irc {
         let begin = (target::addressed(recipient), begin);
         let line = line::privmsg(target.name(), line::colour(notification), begin, &text)
             .ok_or_else(|| refused(format!("the template {TEMPLATE} wrote nothing")))?;
-        self.say(target, line)
+        self.send_line(target, line)
             .await
             .map_err(|fault| fault.for_recipient(recipient))
     }
@@ -331,17 +331,17 @@ impl Channel for Irc {
             let _ = timeout(CLOSE, wire.close()).await;
             Ok(found)
         };
-        let checked = timeout(PATIENCE, checking).await.unwrap_or_else(|_| {
+        let checked = timeout(SEND_TIMEOUT, checking).await.unwrap_or_else(|_| {
             let problem = format!(
-                "the server did not let us in within {} s",
-                PATIENCE.as_secs()
+                "the server did not complete the login within {} s",
+                SEND_TIMEOUT.as_secs()
             );
             Err(Fault::new(Kind::Unreachable, problem))
         });
         // Nothing was sent, so there is no recipient.
         let found = checked.map_err(|fault| fault.for_recipient("nobody"))?;
         let by_hand = format!(
-            "whether we may join {} and speak there, which people there would see",
+            "whether we may join {} and speak there: a trial would be seen there",
             self.config.channel
         );
         Ok(Checked {
@@ -362,10 +362,10 @@ impl Channel for Irc {
 }
 
 impl Irc {
-    async fn say(&self, target: Target, line: String) -> Result<(), Fault> {
+    async fn send_line(&self, target: Target, line: String) -> Result<(), Fault> {
         let jobs = self.jobs()?;
         let (reply, answer) = oneshot::channel();
-        let asking = async {
+        let sending = async {
             jobs.send(Job {
                 target,
                 line,
@@ -375,10 +375,10 @@ impl Irc {
             .map_err(|_| ended())?;
             answer.await.map_err(|_| ended())?
         };
-        timeout(PATIENCE, asking).await.unwrap_or_else(|_| {
+        timeout(SEND_TIMEOUT, sending).await.unwrap_or_else(|_| {
             let problem = format!(
-                "a line could not be sent within {} s of waiting for others",
-                PATIENCE.as_secs()
+                "lines before this one took more than {} s",
+                SEND_TIMEOUT.as_secs()
             );
             Err(Fault::new(Kind::Busy, problem))
         })

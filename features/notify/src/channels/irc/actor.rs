@@ -13,7 +13,7 @@ use super::{
     Config, NAME,
     fault::Fault,
     presence::Presence,
-    session::{Said, Session},
+    session::{LineOutcome, Session},
     target::Target,
 };
 
@@ -63,14 +63,14 @@ pub(super) async fn run(config: Arc<Config>, clock: Arc<dyn Clock>, mut jobs: mp
         }
         let Fault { kind, problem } = &fault;
         if is_outage {
-            debug!(channel = NAME, ?kind, problem, "still no connection");
-        } else {
-            warn!(
+            debug!(
                 channel = NAME,
                 ?kind,
                 problem,
-                "no connection, trying again and again"
+                "still not connected; retrying"
             );
+        } else {
+            warn!(channel = NAME, ?kind, problem, "cannot connect; retrying");
         }
         is_outage = true;
         if let Some(job) = waiting.take() {
@@ -93,13 +93,13 @@ async fn serve(
     let mut next = first;
     loop {
         if let Some(job) = next.take() {
-            say(session, job).await?;
+            send(session, job).await?;
         }
         let mut check = clock.sleep(CHECK);
         next = loop {
             select! {
                 biased;
-                line = session.line() => session.heed(&line?).await?,
+                line = session.line() => session.handle(&line?).await?,
                 job = jobs.recv() => match job {
                     None => return Ok(()),
                     job => break job,
@@ -114,18 +114,18 @@ async fn serve(
 }
 
 /// Sends one line. When the connection breaks meanwhile, the job receives the reason.
-async fn say(session: &mut Session<'_>, job: Job) -> Result<(), Fault> {
+async fn send(session: &mut Session<'_>, job: Job) -> Result<(), Fault> {
     let Job {
         target,
         line,
         mut reply,
     } = job;
-    let answer = match session.say(&target, &line, reply.closed()).await {
-        Ok(Said::Unwanted) => return Ok(()),
-        Ok(Said::Taken) => Ok(()),
-        Ok(Said::Refused(fault)) => Err(fault),
-        Ok(Said::Unheard(fault)) => {
-            let _ = reply.send(Err(fault.clone().of_unheard()));
+    let answer = match session.send(&target, &line, reply.closed()).await {
+        Ok(LineOutcome::Cancelled) => return Ok(()),
+        Ok(LineOutcome::Sent) => Ok(()),
+        Ok(LineOutcome::Refused(fault)) => Err(fault),
+        Ok(LineOutcome::Unknown(fault)) => {
+            let _ = reply.send(Err(fault.clone().with_unknown_outcome()));
             return Err(fault);
         }
         Err(fault) => {

@@ -1,15 +1,15 @@
-//! How fast lines may be sent: a few at once, then one after the other.
+//! The rate of lines: a burst, and then one line for each interval.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// How many lines may be sent at once.
+/// The number of lines that may be sent without a pause.
 const BURST: u32 = 4;
-/// How long a line counts after that. Servers have counted two seconds for a line since RFC 1459 (section 8.10).
+/// The interval after which a token returns: servers count two seconds for a line (RFC 1459, section 8.10).
 const PACE: Duration = Duration::from_secs(2);
 
-/// A bucket of tokens, told by when it will be full again.
+/// A token bucket, as the time at which it is full again.
 #[derive(Debug)]
 pub(super) struct Bucket {
     full: Timestamp,
@@ -22,18 +22,18 @@ impl Bucket {
         }
     }
 
-    /// How long it is until a line may be sent.
+    /// The time until a line may be sent.
     pub(super) fn wait(&self, now: Timestamp) -> Duration {
         self.lacking(now).saturating_sub(PACE * (BURST - 1))
     }
 
-    /// A line is sent now.
+    /// Takes a token for a line that is sent now.
     pub(super) fn take(&mut self, now: Timestamp) {
         let lacking = (self.lacking(now) + PACE).min(PACE * BURST);
         self.full = now.checked_add(lacking).unwrap_or(now);
     }
 
-    /// How long it takes until it is full. A clock that was put back makes that no longer than an empty one needs.
+    /// The time until it is full: at most that of an empty bucket, also if the clock was set back.
     fn lacking(&self, now: Timestamp) -> Duration {
         if self.full <= now {
             Duration::ZERO

@@ -1,9 +1,9 @@
-//! What can go wrong on IRC, by the numbers that servers answer with (RFC 2812, section 5; <https://modern.ircdocs.horse>).
+//! Failures on IRC, by the numeric replies of servers (RFC 2812, section 5; <https://modern.ircdocs.horse>).
 
 use super::{NAME, line::Line};
 use crate::{ChannelError, text::one_line};
 
-/// What a fault is to those who wait for a notification to be sent.
+/// The kind of [`ChannelError`] that a fault becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Refused,
@@ -14,7 +14,7 @@ pub(super) enum Kind {
     Credentials,
 }
 
-/// Why a line was not sent, or why there is no connection: then everyone who waits for one gets it.
+/// The reason why a line was not sent, or why there is no connection. Without a connection, all sendings that wait get it.
 #[derive(Debug, Clone)]
 pub(super) struct Fault {
     pub(super) kind: Kind,
@@ -29,12 +29,12 @@ impl Fault {
         }
     }
 
-    /// The same for whoever's line was written before the connection broke: people may have read it, so it costs an
-    /// attempt. On a server that never reports the outcome of a line, it would be read all day.
-    pub(super) fn of_unheard(self) -> Self {
+    /// The fault for a line that was written before the connection broke. The line may have been delivered, so this counts
+    /// as an attempt: with a server that never responds to PING, a deferral would repeat the line for a day.
+    pub(super) fn with_unknown_outcome(self) -> Self {
         Self::new(
             Kind::Failed,
-            format!("{}: the line may have been read all the same", self.problem),
+            format!("{}: the line may have been delivered", self.problem),
         )
     }
 
@@ -62,37 +62,40 @@ impl Fault {
     /// The fault that the answer `line` reports about `target`, a nick or channel that we write to or join. None when
     /// it is about something else.
     ///
-    /// One who is not there is not muted for a day: people come back. Nor is it tried again: they seldom do so within the
-    /// minutes of five tries, and each of these would take the place of a line for somebody who is there.
+    /// A nick that is not in use is not muted: people come back. The line is not retried either: they seldom come back within
+    /// the minutes of five attempts, and each attempt would delay a line to somebody who is there.
     pub(super) fn of_answer(line: &Line, target: &str) -> Option<Self> {
         let (kind, advice) = match line.command.as_str() {
             "401" | "402" | "406" => (
                 Kind::Refused,
-                "nobody has that nick now, and the line is not sent again: once somebody has it, requeue the dead letter with `events dead-letters requeue`",
+                "nobody uses that nick now, and the line is not retried: requeue the dead letter with `events dead-letters requeue` when the nick is in use",
             ),
             "403" | "476" | "479" => (
                 Kind::HardBounce,
-                "there can be no such channel: correct its name in the task",
+                "the channel cannot exist: correct its name in the task",
             ),
-            // Servers answer so for a moderated channel, a ban, and words or colours that the channel does not take.
+            // The reply of a moderated channel, of a ban, and of a filter for words or colours.
             "404" => (
                 Kind::Refused,
-                "it does not take this line: have its operators give us voice, lift the ban, or look at its filters",
+                "it refuses this line: have its operators give us voice, lift the ban, or check its filters",
             ),
             "405" => (Kind::Failed, "the server allows no more channels"),
             "407" | "408" | "412" | "417" | "492" => {
-                (Kind::Refused, "the server will never take this line")
+                (Kind::Refused, "the server refuses this line permanently")
             }
-            "437" => (Kind::Failed, "it cannot be used for a while"),
-            "441" | "442" => (Kind::Failed, "we were no longer in it, and join it again"),
+            "437" => (Kind::Failed, "it is unavailable for a while"),
+            "441" | "442" => (
+                Kind::Failed,
+                "we were no longer in it; the next attempt joins it again",
+            ),
             "470" => (
                 Kind::HardBounce,
-                "it sends us to another channel: name that one in the task",
+                "it forwards to another channel: name that one in the task",
             ),
             "471" => (Kind::Failed, "it is full"),
             "473" => (
                 Kind::HardBounce,
-                "it takes invited people only: have its operators let us in (mode +I)",
+                "it is for invited users only: have its operators add our nick to its invite exceptions (mode +I)",
             ),
             "474" => (
                 Kind::HardBounce,
@@ -100,26 +103,26 @@ impl Fault {
             ),
             "475" => (
                 Kind::HardBounce,
-                "it wants a key, and we have none: have its operators let us in without one",
+                "it needs a key, which this client does not support: have its operators remove the key",
             ),
             "477" | "486" => (
                 Kind::HardBounce,
-                "it wants an account: set notify.irc.auth to sasl, and a registered nick",
+                "it needs an account: set notify.irc.auth to sasl, and notify.irc.nick to a registered nick",
             ),
-            "489" | "520" => (Kind::HardBounce, "it wants TLS: set notify.irc.tls to on"),
+            "489" | "520" => (Kind::HardBounce, "it needs TLS: set notify.irc.tls to on"),
             "531" => (
                 Kind::Refused,
-                "they do not take this line, for its words or for being from us",
+                "its user refuses this line, or all lines from us",
             ),
             "716" => (
                 Kind::HardBounce,
-                "they take no messages from us: they have to allow it",
+                "its user accepts messages from known nicks only: ask them to accept ours",
             ),
-            "263" | "439" | "707" => (Kind::Busy, "the server wants us to be slower"),
+            "263" | "439" | "707" => (Kind::Busy, "the server limits our rate"),
             _ => return None,
         };
         let about = line.param(1);
-        // Numbers about no name say the command, or nothing, in its place.
+        // A numeric without a target has the command, or nothing, in the place of the target.
         let ours = line.params.len() < 3
             || matches!(about, "PRIVMSG" | "JOIN")
             || super::target::same(about, target);
@@ -135,19 +138,19 @@ impl Fault {
         })
     }
 
-    /// What the answer `line` means to one who wants to be let in. `None` when it is not a refusal. `ERROR` is one too,
-    /// see [`Fault::of_error`].
+    /// The fault that the reply `line` reports during the login; `None` if it is no refusal. [`Fault::of_error`] is for
+    /// `ERROR`.
     pub(super) fn of_login(line: &Line) -> Option<Self> {
         let advice = match line.command.as_str() {
             "463" | "465" => {
-                "it lets us in no more: ask those who run it, and look at notify.irc.host"
+                "the server has banned us: ask its operators, and check notify.irc.host"
             }
             "464" => "set notify.irc.password (or IRC_PASS in the environment)",
             "902" | "904" | "905" | "906" | "908" => {
                 "set notify.irc.nick to the account's name and notify.irc.password to its password"
             }
             "432" => {
-                "set notify.irc.nick (or IRC_NICK in the environment) to a nick that it allows"
+                "set notify.irc.nick (or IRC_NICK in the environment) to a nick that the server allows"
             }
             _ => return None,
         };
@@ -160,7 +163,7 @@ impl Fault {
         Some(Self::new(Kind::Credentials, problem))
     }
 
-    /// What it means that the server takes leave with `ERROR`. Servers have no number for that, so its words decide.
+    /// The fault of an `ERROR`, with which a server closes the connection. It has no number, so its text decides.
     pub(super) fn of_error(line: &Line) -> Self {
         let words = line.words();
         let lower = words.to_ascii_lowercase();
@@ -174,7 +177,7 @@ impl Fault {
         ]) {
             (
                 Kind::Credentials,
-                ": set notify.irc.password, or ask those who run it",
+                ": set notify.irc.password, or ask the operators of the server",
             )
         } else if holds(&["throttl", "too fast", "too many", "flood"]) {
             (Kind::Busy, "")
@@ -244,12 +247,12 @@ mod tests {
         let fault =
             Fault::of_answer(&line(":irc.example.net 473 me #ci :Invite only"), "#ci").unwrap();
         let expected =
-            "irc.example.net answered 473 (Invite only) for #ci: it takes invited people only";
+            "irc.example.net answered 473 (Invite only) for #ci: it is for invited users only";
         assert!(fault.problem.starts_with(expected), "{}", fault.problem);
     }
 
     #[test]
-    fn part_reason_is_classified() {
+    fn error_message_is_classified() {
         for (text, expected) in [
             ("ERROR :Access denied: Bad password?", Kind::Credentials),
             (

@@ -1,24 +1,25 @@
-//! Lines of IRC: read from the server, and written for people.
+//! Lines of IRC: those of the server, and our messages.
 
 use crate::{Notification, Status, text::one_line};
 
-/// The longest line, in bytes, with its end (RFC 2812, section 2.3).
+/// The maximum length of a line in bytes, with its end (RFC 2812, section 2.3).
 const MAX_LINE: usize = 512;
-/// The most that a server puts before our line when it hands it on: `:`, nick (32), `!`, user (20), `@`, host (63), space.
+/// The maximum length of the prefix with which a server forwards our line: `:`, nick (32), `!`, user (20), `@`, host (63),
+/// space.
 const MAX_PREFIX: usize = 119;
 
 /// A line of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
-    /// The nick or the server that it comes from; empty when that is not said.
+    /// The nick or the server that sent it; empty without a prefix.
     pub(super) from: String,
-    /// A word in capitals, or three digits.
+    /// The command in capitals, or three digits.
     pub(super) command: String,
     pub(super) params: Vec<String>,
 }
 
 impl Line {
-    /// Reads one without its end. None when it holds no command. What is not UTF-8 is replaced: only texts can hold that.
+    /// Parses a line without its end. `None` if it has no command. Replaces bytes that are not UTF-8, which only texts have.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(bytes);
         let mut rest = text.trim_start_matches(' ');
@@ -50,23 +51,22 @@ impl Line {
         })
     }
 
-    /// The parameter at `number`, from 0; empty when the line has none there.
+    /// The parameter with this index, from 0; empty if the line has fewer.
     pub(super) fn param(&self, number: usize) -> &str {
         self.params.get(number).map_or("", String::as_str)
     }
 
-    /// The last parameter: what a server says in words.
+    /// The last parameter: the text of a reply.
     pub(super) fn words(&self) -> String {
         one_line(self.params.last().map_or("", String::as_str), 200)
     }
 }
 
-/// How many bytes of a line the addressed nicks may take. Those that do not fit are not addressed.
+/// The maximum length of the nicks in a line, in bytes. Further nicks are left out.
 const MAX_ADDRESSED: usize = 150;
 
-/// The line for `target`, with its end; none when nothing of `text` can be shown. It begins with the nicks that it
-/// addresses and with a word of ours. The text is cut so that the line, as the server hands it on, is not longer than
-/// IRC's lines are.
+/// The message to `target`, with its end; `None` if nothing of `text` can be shown. It begins with the nicks that it
+/// addresses, and with a fixed word. The text is cut to the length of a line, with the prefix that the server adds.
 pub(super) fn privmsg(
     target: &str,
     colour: Option<u8>,
@@ -74,12 +74,12 @@ pub(super) fn privmsg(
     text: &str,
 ) -> Option<String> {
     let (on, off) = match colour {
-        // Two digits, so that a digit of the text does not become a part of it.
+        // Two digits, so that a digit of the text is not read as a part of the colour.
         Some(colour) => (format!("\u{3}{colour:02}"), "\u{f}"),
         None => (String::new(), ""),
     };
     let addressed = addressed
-        .map(within)
+        .map(fitting)
         .map(|nicks| format!("{nicks}: "))
         .unwrap_or_default();
     let head = format!("PRIVMSG {target} :{addressed}{on}{begin}: ");
@@ -92,19 +92,19 @@ pub(super) fn privmsg(
     }
 }
 
-/// As many of these nicks as fit.
-fn within(nicks: &str) -> &str {
+/// The first of these nicks that fit.
+fn fitting(nicks: &str) -> &str {
     if nicks.len() <= MAX_ADDRESSED {
         return nicks;
     }
-    // Nicks are of ASCII, and the longest is far shorter.
+    // Nicks are ASCII, and each is far shorter.
     nicks
         .get(..MAX_ADDRESSED)
         .and_then(|begin| begin.rsplit_once(", "))
-        .map_or("", |(fitting, _)| fitting)
+        .map_or("", |(first, _)| first)
 }
 
-/// mIRC's number of the colour of a notification. A digest has one when all in it have the same.
+/// The colour of a notification, as a number of mIRC. A digest has one if all its lines have the same.
 pub(super) fn colour(notification: &Notification) -> Option<u8> {
     let mut held = notification
         .digest
@@ -202,17 +202,17 @@ mod tests {
 
     #[test]
     fn text_becomes_one_coloured_line_within_limit() {
-        let told =
+        let line_to =
             |target, colour, text: &str| privmsg(target, colour, (None, "task-failed"), text);
         assert_eq!(
-            told("#ci", Some(RED), "a\r\nQUIT :b\u{3}12").unwrap(),
+            line_to("#ci", Some(RED), "a\r\nQUIT :b\u{3}12").unwrap(),
             "PRIVMSG #ci :\u{3}04task-failed: a QUIT :b12\u{f}\r\n"
         );
         assert_eq!(
-            told("ann", None, "5 tasks").unwrap(),
+            line_to("ann", None, "5 tasks").unwrap(),
             "PRIVMSG ann :task-failed: 5 tasks\r\n"
         );
-        assert_eq!(told("ann", Some(GREEN), "\u{1}\r\n"), None);
+        assert_eq!(line_to("ann", Some(GREEN), "\u{1}\r\n"), None);
         let addressed = privmsg("#ci", Some(RED), (Some("ann, bob"), "task-failed"), "a").unwrap();
         assert_eq!(
             addressed,
@@ -236,7 +236,7 @@ mod tests {
                 "{}",
                 line.len()
             );
-            let line = told("#ci", Some(RED), &letter.repeat(600)).unwrap();
+            let line = line_to("#ci", Some(RED), &letter.repeat(600)).unwrap();
             assert!(line.ends_with("…\u{f}\r\n"));
             assert!(
                 (MAX_LINE - 7..=MAX_LINE).contains(&(MAX_PREFIX + line.len())),

@@ -1,4 +1,4 @@
-//! The first words on a connection: who we are, and which nick we get.
+//! The registration of a connection: login and nick.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret, SecretString};
@@ -9,20 +9,20 @@ use super::{
     wire::Wire,
 };
 
-/// How we prove who we are.
+/// The way of the login.
 pub(super) enum Login {
-    /// Not at all.
+    /// No login.
     None,
-    /// With the server's password (PASS).
+    /// The server's password (PASS).
     Password(SecretString),
-    /// With the password of the account that is called as our nick is (SASL PLAIN, RFC 4616).
+    /// The password of the account with our nick as its name (SASL PLAIN, RFC 4616).
     Sasl(SecretString),
 }
 
-/// How many bytes of base64 an AUTHENTICATE carries. One with fewer, or with none (`+`), is the last.
+/// The maximum number of bytes of base64 in an AUTHENTICATE. One with fewer, or with none (`+`), is the last.
 const CHUNK: usize = 400;
 
-/// Registers; the nick that we have then.
+/// Registers, and returns the nick.
 pub(super) async fn login(wire: &mut Wire, config: &Config) -> Result<String, Fault> {
     let mut nicks = candidates(&config.nick).into_iter();
     let nick = nicks.next().unwrap_or_default();
@@ -36,16 +36,16 @@ pub(super) async fn login(wire: &mut Wire, config: &Config) -> Result<String, Fa
         config.user, config.name
     ))
     .await?;
-    let mut is_proven = !matches!(config.login, Login::Sasl(_));
+    let mut is_authenticated = !matches!(config.login, Login::Sasl(_));
     let mut is_another = false;
     loop {
         let line = wire.line().await?;
         match (line.command.as_str(), &config.login) {
             ("PING", _) => wire.write(&format!("PONG :{}\r\n", line.param(0))).await?,
             ("ERROR", _) => return Err(Fault::of_error(&line)),
-            ("001", _) if is_proven => return Ok(line.param(0).to_owned()),
+            ("001", _) if is_authenticated => return Ok(line.param(0).to_owned()),
             ("001" | "421", Login::Sasl(_)) => return Err(no_sasl(wire)),
-            // The first nick is the one that was set: nobody but an operator knows a better one.
+            // The configured nick is invalid: an operator has to choose another one.
             ("432", _) if !is_another => {
                 return Err(Fault::of_login(&line).unwrap_or_else(|| no_nick(wire)));
             }
@@ -62,7 +62,7 @@ pub(super) async fn login(wire: &mut Wire, config: &Config) -> Result<String, Fa
                 wire.write(&plain(&config.nick, password)).await?;
             }
             ("903", Login::Sasl(_)) => {
-                is_proven = true;
+                is_authenticated = true;
                 wire.write("CAP END\r\n").await?;
             }
             _ => {
@@ -74,7 +74,7 @@ pub(super) async fn login(wire: &mut Wire, config: &Config) -> Result<String, Fa
     }
 }
 
-/// The nicks that are tried, one after the other: as it is set, longer, and, where that is too long, with another end.
+/// The nicks to try, in this order: the configured one, with a longer end, and with another end of the same length.
 fn candidates(nick: &str) -> Vec<String> {
     let shorter = |by: usize| {
         nick.get(..nick.len().saturating_sub(by))
@@ -91,7 +91,7 @@ fn candidates(nick: &str) -> Vec<String> {
     all.into()
 }
 
-/// The lines that hold account and password.
+/// The AUTHENTICATE lines with account and password.
 fn plain(account: &str, password: &SecretString) -> String {
     let encoded = BASE64_STANDARD.encode(format!(
         "{account}\0{account}\0{}",
@@ -122,7 +122,7 @@ fn no_sasl(wire: &Wire) -> Fault {
 
 fn no_nick(wire: &Wire) -> Fault {
     let problem = format!(
-        "all nicks that we try are taken on {}: set notify.irc.nick to a free one",
+        "the nick and its alternatives are in use on {}: set notify.irc.nick to a free one",
         wire.server()
     );
     Fault::new(Kind::Unreachable, problem)

@@ -1,19 +1,19 @@
-//! The channels that we are in on IRC, across connections.
+//! The channels that the client joins, across connections.
 
 use super::{bucket::Bucket, target::same};
 
-/// The most channels that we are in, whatever tasks name: the one whose last line is the oldest is left for another.
+/// The maximum number of channels. For a further one, the client leaves the one whose last line is the oldest.
 const MAX_CHANNELS: usize = 20;
-/// The most bytes of channels in a line that joins several.
+/// The maximum length of the channels in a JOIN, in bytes.
 const MAX_JOIN: usize = 400;
 
-/// The channels that every connection joins, and how much was said of late.
+/// The channels that every connection joins, and the rate of lines.
 pub(super) struct Presence {
-    /// The one that is never left.
+    /// The channel that the client never leaves.
     default: String,
-    /// Which others, last the one with the newest line.
+    /// The other channels, by the time of their last line.
     others: Vec<String>,
-    /// How many these may be.
+    /// The maximum number of others.
     most: usize,
     pub(super) bucket: Bucket,
 }
@@ -28,7 +28,7 @@ impl Presence {
         }
     }
 
-    /// Lists of channels, separated by commas, that fit into a line each.
+    /// The parameters of JOIN: lists of channels that each fit into a line.
     pub(super) fn lists(&self) -> Vec<String> {
         let mut lists = vec![self.default.clone()];
         for channel in &self.others {
@@ -46,26 +46,26 @@ impl Presence {
         lists
     }
 
-    /// We are in `channel`, and told news there or are about to.
-    pub(super) fn told(&mut self, channel: &str) {
+    /// Makes `channel` the one with the newest line.
+    pub(super) fn mark_used(&mut self, channel: &str) {
         self.forget(channel);
         if !same(channel, &self.default) {
             self.others.push(channel.to_owned());
         }
     }
 
-    /// The server does not want us there.
+    /// Removes a channel that the client has left, or that refuses it.
     pub(super) fn forget(&mut self, channel: &str) {
         self.others.retain(|other| !same(other, channel));
     }
 
-    /// The channel that is to be left before another is joined.
+    /// Removes and returns the channel to leave before another is joined, if there are too many.
     pub(super) fn make_room(&mut self) -> Option<String> {
         (self.others.len() >= self.most && !self.others.is_empty()).then(|| self.others.remove(0))
     }
 
-    /// The server allows no more than these.
-    pub(super) fn is_full(&mut self) {
+    /// Lowers the maximum to the present number: the server allows no more.
+    pub(super) fn limit_to_current(&mut self) {
         self.most = self.others.len();
     }
 }
@@ -79,16 +79,16 @@ mod tests {
         let mut presence = Presence::new("#ci");
         for number in 0..MAX_CHANNELS - 1 {
             assert_eq!(presence.make_room(), None);
-            presence.told(&format!("#{number}"));
+            presence.mark_used(&format!("#{number}"));
         }
-        presence.told("#CI");
-        presence.told("#0");
+        presence.mark_used("#CI");
+        presence.mark_used("#0");
         assert_eq!(
             presence.make_room().as_deref(),
             Some("#1"),
-            "the others were told later"
+            "the others have newer lines"
         );
-        presence.told("#x");
+        presence.mark_used("#x");
         let joined = presence.lists().join(",");
         assert!(
             joined.starts_with("#ci,#2,") && joined.ends_with(",#0,#x"),
@@ -99,12 +99,12 @@ mod tests {
     #[test]
     fn server_limit_lowers_channel_bound() {
         let mut presence = Presence::new("#ci");
-        presence.is_full();
+        presence.limit_to_current();
         assert_eq!(presence.make_room(), None, "there is none but the default");
-        presence.told("#a");
-        presence.is_full();
+        presence.mark_used("#a");
+        presence.limit_to_current();
         assert_eq!(presence.make_room().as_deref(), Some("#a"));
-        presence.told("#b");
+        presence.mark_used("#b");
         presence.forget("#B");
         assert_eq!(presence.lists(), ["#ci"]);
     }
@@ -113,7 +113,7 @@ mod tests {
     fn nick_list_fits_into_one_line() {
         let mut presence = Presence::new("#ci");
         for number in 10..29 {
-            presence.told(&format!("#{}{number}", "a".repeat(61)));
+            presence.mark_used(&format!("#{}{number}", "a".repeat(61)));
         }
         let lists = presence.lists();
         assert_eq!(

@@ -25,19 +25,19 @@ use super::{
 const LOGIN: Duration = Duration::from_secs(25);
 /// The time limit of a PONG. The server processes lines in order, so earlier lines and throttling by the server count too.
 const ANSWER: Duration = Duration::from_secs(20);
-/// The outcome of a line while the connection held.
-pub(super) enum Said {
+/// The outcome of a line.
+pub(super) enum LineOutcome {
     /// The server has accepted it.
-    Taken,
-    /// It was cancelled before it was sent.
-    Unwanted,
+    Sent,
+    /// Its sending was cancelled before the line was written.
+    Cancelled,
     /// The server refused it.
     Refused(Fault),
     /// The connection broke before the PONG, and is unusable.
-    Unheard(Fault),
+    Unknown(Fault),
 }
 
-/// A registered connection. After an `Err` of any method, or [`Said::Unheard`], it is unusable.
+/// A registered connection. After an `Err` of any method, or [`LineOutcome::Unknown`], it is unusable.
 pub(super) struct Session<'a> {
     config: &'a Config,
     clock: Arc<dyn Clock>,
@@ -60,7 +60,13 @@ impl<'a> Session<'a> {
         presence: &'a mut Presence,
     ) -> Result<Self, Fault> {
         let mut wire = Wire::open(&config.address).await?;
-        let nick = within(&clock, LOGIN, "let us in", login(&mut wire, config)).await?;
+        let nick = within(
+            &clock,
+            LOGIN,
+            "complete the login",
+            login(&mut wire, config),
+        )
+        .await?;
         let server = wire.server().to_owned();
         let joined = Vec::new();
         let mut session = Self {
@@ -82,13 +88,13 @@ impl<'a> Session<'a> {
                 server,
                 nick,
                 wanted = config.nick,
-                "the nick is taken, using another until it is free"
+                "the nick is in use; using another one until it is free"
             );
         }
         Ok(session)
     }
 
-    /// The next line of the server, for [`Session::heed`]. Cancel-safe.
+    /// The next line of the server, for [`Session::handle`]. Cancel-safe.
     pub(super) async fn line(&mut self) -> Result<Line, Fault> {
         self.wire.line().await
     }
@@ -96,54 +102,53 @@ impl<'a> Session<'a> {
     /// Checks that the server responds, and whether our nick is free.
     pub(super) async fn check(&mut self) -> Result<(), Fault> {
         if !same(&self.nick, &self.config.nick) {
-            self.take_nick_back().await?;
+            self.reclaim_nick().await?;
         }
         self.finish("", |_| {}).await?;
         self.has_served = true;
         Ok(())
     }
 
-    /// Sends `line` to `target`, unless `unwanted` resolves before that.
-    pub(super) async fn say(
+    /// Sends `line` to `target`, unless `cancelled` resolves before that.
+    pub(super) async fn send(
         &mut self,
         target: &Target,
         line: &str,
-        unwanted: impl Future<Output = ()>,
-    ) -> Result<Said, Fault> {
-        let mut unwanted = pin!(unwanted);
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<LineOutcome, Fault> {
+        let mut cancelled = pin!(cancelled);
         let channel = match target {
             Target::Channel(channel) => Some(channel.as_str()),
             Target::Nick(_) => None,
         };
         if let Some(channel) = channel.filter(|channel| !self.is_in(channel)) {
-            if !self.turn(&mut unwanted).await? {
-                return Ok(Said::Unwanted);
+            if !self.wait_for_token(&mut cancelled).await? {
+                return Ok(LineOutcome::Cancelled);
             }
             if let Some(fault) = self.join(channel).await? {
-                return Ok(Said::Refused(fault));
+                return Ok(LineOutcome::Refused(fault));
             }
         }
-        if !self.turn(&mut unwanted).await? {
-            return Ok(Said::Unwanted);
+        if !self.wait_for_token(&mut cancelled).await? {
+            return Ok(LineOutcome::Cancelled);
         }
         let was_in = channel.is_some_and(|channel| self.is_in(channel));
-        let answer = match self.ask(line, target.name()).await {
-            Ok(answer) => answer,
-            Err(fault) => return Ok(Said::Unheard(fault)),
+        let refusal = match self.request(line, target.name()).await {
+            Ok(refusal) => refusal,
+            Err(fault) => return Ok(LineOutcome::Unknown(fault)),
         };
         self.has_served = true;
-        let Some(fault) = answer else {
+        let Some(fault) = refusal else {
             channel
                 .into_iter()
-                .for_each(|channel| self.presence.told(channel));
-            return Ok(Said::Taken);
+                .for_each(|channel| self.presence.mark_used(channel));
+            return Ok(LineOutcome::Sent);
         };
         if was_in && channel.is_some_and(|channel| !self.is_in(channel)) {
-            let problem =
-                format!("we were put out of {target} just then: the next try joins it again");
-            return Ok(Said::Refused(Fault::new(Kind::Failed, problem)));
+            let problem = format!("we were kicked from {target}; the next attempt joins it again");
+            return Ok(LineOutcome::Refused(Fault::new(Kind::Failed, problem)));
         }
-        Ok(Said::Refused(fault))
+        Ok(LineOutcome::Refused(fault))
     }
 
     /// Sends QUIT.
@@ -151,10 +156,10 @@ impl<'a> Session<'a> {
         self.wire.close().await;
     }
 
-    /// Waits for a token; false when `unwanted` resolves first.
-    async fn turn(
+    /// Waits for a token; false when `cancelled` resolves first.
+    async fn wait_for_token(
         &mut self,
-        unwanted: &mut Pin<&mut impl Future<Output = ()>>,
+        cancelled: &mut Pin<&mut impl Future<Output = ()>>,
     ) -> Result<bool, Fault> {
         let clock = Arc::clone(&self.clock);
         let mut pause = clock.sleep(self.presence.bucket.wait(clock.now()));
@@ -162,9 +167,9 @@ impl<'a> Session<'a> {
             select! {
                 // In this order: the last check before a line is sent is whether it was cancelled.
                 biased;
-                () = &mut *unwanted => return Ok(false),
+                () = &mut *cancelled => return Ok(false),
                 () = &mut pause => break,
-                line = self.line() => self.heed(&line?).await?,
+                line = self.line() => self.handle(&line?).await?,
             }
         }
         self.presence.bucket.take(clock.now());
@@ -172,7 +177,7 @@ impl<'a> Session<'a> {
     }
 
     /// Sends `lines` about `target`, waits until the server has processed them, and returns its refusal.
-    async fn ask(&mut self, lines: &str, target: &str) -> Result<Option<Fault>, Fault> {
+    async fn request(&mut self, lines: &str, target: &str) -> Result<Option<Fault>, Fault> {
         let mut fault = None;
         self.finish(lines, |line| {
             fault = fault.take().or_else(|| Fault::of_answer(line, target))
@@ -185,7 +190,7 @@ impl<'a> Session<'a> {
     async fn finish(
         &mut self,
         lines: &str,
-        mut shown: impl FnMut(&Line) + Send,
+        mut on_line: impl FnMut(&Line) + Send,
     ) -> Result<(), Fault> {
         self.pings += 1;
         let token = format!("n{}", self.pings);
@@ -197,17 +202,17 @@ impl<'a> Session<'a> {
                 if line.command == "PONG" && line.params.last() == Some(&token) {
                     return Ok(());
                 }
-                shown(&line);
-                self.heed(&line).await?;
+                on_line(&line);
+                self.handle(&line).await?;
             }
         };
-        within(&clock, ANSWER, "answer", finishing).await
+        within(&clock, ANSWER, "respond", finishing).await
     }
 
     /// Joins the channels of earlier connections, and logs those that refuse us.
     async fn rejoin(&mut self) -> Result<(), Fault> {
         for list in self.presence.lists() {
-            self.turn(&mut pin!(pending())).await?;
+            self.wait_for_token(&mut pin!(pending())).await?;
             let mut refused = Vec::new();
             let each = |line: &Line| {
                 refused.extend(
@@ -217,7 +222,7 @@ impl<'a> Session<'a> {
             };
             self.finish(&format!("JOIN {list}\r\n"), each).await?;
             for (refusing, Fault { problem, .. }) in refused {
-                warn!(channel = NAME, refusing, problem, "not joined");
+                warn!(channel = NAME, refusing, problem, "cannot join a channel");
                 self.presence.forget(refusing);
             }
         }
@@ -231,10 +236,10 @@ impl<'a> Session<'a> {
             .map(|left| format!("PART {left}\r\n"))
             .unwrap_or_default();
         let fault = self
-            .ask(&format!("{leaving}JOIN {channel}\r\n"), channel)
+            .request(&format!("{leaving}JOIN {channel}\r\n"), channel)
             .await?;
         if fault.is_none() {
-            self.presence.told(channel);
+            self.presence.mark_used(channel);
         }
         Ok(fault)
     }
@@ -249,25 +254,25 @@ impl<'a> Session<'a> {
     }
 
     /// Reacts to an unsolicited line.
-    pub(super) async fn heed(&mut self, line: &Line) -> Result<(), Fault> {
+    pub(super) async fn handle(&mut self, line: &Line) -> Result<(), Fault> {
         let (is_us, first) = (same(&line.from, &self.nick), line.param(0));
         match line.command.as_str() {
             "PING" => self.wire.write(&format!("PONG :{first}\r\n")).await?,
             "ERROR" => return Err(Fault::of_error(line)),
             "NICK" if is_us => first.clone_into(&mut self.nick),
             "NICK" | "QUIT" if !is_us && same(&line.from, &self.config.nick) => {
-                self.take_nick_back().await?
+                self.reclaim_nick().await?
             }
             "JOIN" if is_us && !self.is_in(first) => self.joined.push(first.to_owned()),
             "PART" if is_us => self.left(first),
-            "405" => self.presence.is_full(),
+            "405" => self.presence.limit_to_current(),
             "442" => self.left(line.param(1)),
             "KICK" if same(line.param(1), &self.nick) => {
                 warn!(
                     channel = NAME,
                     kicked_from = first,
                     words = line.words(),
-                    "joining it again when there is news"
+                    "kicked from a channel; joining it again with the next notification"
                 );
                 self.left(first);
             }
@@ -276,11 +281,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn take_nick_back(&mut self) -> Result<(), Fault> {
+    async fn reclaim_nick(&mut self) -> Result<(), Fault> {
         debug!(
             channel = NAME,
             wanted = self.config.nick,
-            "trying to take the nick back"
+            "reclaiming the nick"
         );
         self.wire
             .write(&format!("NICK {}\r\n", self.config.nick))
@@ -288,7 +293,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The result of `doing`, or a fault after `at_most`.
+/// The result of `doing`, or a fault after `at_most`. `what` completes "the server did not …".
 async fn within<T>(
     clock: &Arc<dyn Clock>,
     at_most: Duration,

@@ -1,26 +1,26 @@
-//! Names of channels and nicks. They come from strangers, and stand in lines in which a space or a comma begins the next
-//! word: so only what IRC's grammar allows is let through (RFC 2812, section 2.3.1).
+//! Names of channels and nicks. They are foreign text, and are written into lines in which a space or a comma separates
+//! parameters. So only names of IRC's grammar are accepted (RFC 2812, section 2.3.1).
 
 use std::fmt;
 
-/// The longest name of a channel, in bytes. RFC 2812 allows 50, some servers more.
+/// The maximum length of the name of a channel, in bytes. RFC 2812 allows 50, some servers more.
 const MAX_CHANNEL: usize = 64;
-/// The longest nick, in bytes. RFC 2812 allows 9, today's servers some 30.
+/// The maximum length of a nick, in bytes. RFC 2812 allows 9, today's servers some 30.
 const MAX_NICK: usize = 32;
-/// What stands before a nick that would be taken for a channel. With its space it is neither.
+/// The prefix of a nick that would be read as a channel. With the space in it, the name is neither.
 const NICK: &str = "nick ";
 
 /// The recipient of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
-    /// All in a channel.
+    /// The users of a channel.
     Channel(String),
-    /// One person.
+    /// One user.
     Nick(String),
 }
 
 impl Target {
-    /// What a recipient's name stands for, or what is wrong with it.
+    /// The target that a recipient names, or the fault of the name.
     pub(super) fn parse(name: &str) -> Result<Self, &'static str> {
         if is_channel(name) {
             return Ok(Self::Channel(name.to_owned()));
@@ -28,9 +28,9 @@ impl Target {
         if !is_nick(name) {
             return Err("it is neither the name of a channel nor a nick");
         }
-        // Services take commands from whoever writes to them, and would take them from a task.
+        // Services run commands in messages to them, so they would run those in the text of a task.
         if name.to_ascii_lowercase().ends_with("serv") {
-            return Err("it is the nick of a service, which would take the text for a command");
+            return Err("it is the nick of a service, which would run the text as a command");
         }
         Ok(Self::Nick(name.to_owned()))
     }
@@ -48,7 +48,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// A channel's name as a recipient: a section may leave its `#` out.
+/// A channel as a recipient. A section may leave out its `#`.
 pub(super) fn channel(name: &str) -> String {
     if begins_channel(name) {
         name.to_owned()
@@ -57,7 +57,7 @@ pub(super) fn channel(name: &str) -> String {
     }
 }
 
-/// A nick as a recipient. One that begins as channels do gets no line, and is named in the dead letter.
+/// A nick as a recipient. A nick that begins like a channel gets no line, but a dead letter that names it.
 pub(super) fn nick(name: &str) -> String {
     if begins_channel(name) {
         format!("{NICK}{name}")
@@ -66,7 +66,7 @@ pub(super) fn nick(name: &str) -> String {
     }
 }
 
-/// A channel as a recipient, in which these nicks are addressed: `#ci (ann, bob)`. No name of a channel holds a space.
+/// A channel as a recipient whose lines address these nicks: `#ci (ann, bob)`. No name of a channel has a space.
 pub(super) fn addressing(channel: &str, nicks: &[String]) -> String {
     if nicks.is_empty() {
         channel.to_owned()
@@ -75,12 +75,12 @@ pub(super) fn addressing(channel: &str, nicks: &[String]) -> String {
     }
 }
 
-/// Where a recipient's line goes.
+/// The channel or nick of a recipient.
 pub(super) fn place(recipient: &str) -> &str {
     split(recipient).map_or(recipient, |(place, _)| place)
 }
 
-/// The nicks that a recipient's line addresses, with commas between them.
+/// The nicks that a recipient's lines address, separated by commas.
 pub(super) fn addressed(recipient: &str) -> Option<&str> {
     split(recipient).map(|(_, nicks)| nicks)
 }
@@ -90,7 +90,8 @@ fn split(recipient: &str) -> Option<(&str, &str)> {
     (is_channel(place) && nicks.split(", ").all(is_nick)).then_some((place, nicks))
 }
 
-/// The same name for the server. Some take `[]\` for `{}|` too; those are asked to join once more, which they ignore.
+/// Whether the server sees two names as the same. For some servers, `[]\` equal `{}|` too: they get another JOIN, which they
+/// ignore.
 pub(super) fn same(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }
@@ -99,8 +100,8 @@ fn begins_channel(name: &str) -> bool {
     name.starts_with(['#', '&'])
 }
 
-/// Whether it is the name of a channel. The kinds `+` and `!` are left out: before a `#`, other servers read `+` as "only
-/// those who may speak in".
+/// Whether it is the name of a channel. The kinds `+` and `!` are not supported: before a `#`, some servers read `+` as "its
+/// users with voice".
 pub(super) fn is_channel(name: &str) -> bool {
     let bad = |character: char| matches!(character, ' ' | ',' | ':') || character.is_control();
     begins_channel(name) && (2..=MAX_CHANNEL).contains(&name.len()) && !name.contains(bad)

@@ -1,4 +1,4 @@
-//! The bytes between us and the server: TCP, TLS over it, and lines in both directions.
+//! The connection to the server: TCP, TLS, and lines in both directions.
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
@@ -20,24 +20,24 @@ use super::{
     line::Line,
 };
 
-/// How long a connection may take to be made, TLS included.
+/// The time limit of a connection, with TLS.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long the server may take no bytes from us.
+/// The time limit of a write.
 const WRITE: Duration = Duration::from_secs(10);
-/// The longest line that is read, in bytes: 8,191 of tags (IRCv3) and 512 of the rest, and more than that from servers
-/// that are not so exact.
+/// The maximum length of a received line in bytes: 8,191 for tags (IRCv3) and 512 for the rest, doubled for servers that
+/// exceed these limits.
 const MAX_READ: usize = 16 * 1024;
 
-/// Where the server is.
+/// The address of the server.
 pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,
-    /// None: in the clear.
+    /// `None` without TLS.
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
-/// How TLS is spoken: the server is verified, with the certificates in `ca_file` if there is one, else as this machine
-/// verifies others.
+/// The TLS configuration. It verifies the server by the certificates in `ca_file`, or else by those that this machine
+/// trusts.
 pub(super) fn tls(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let config = config
@@ -80,11 +80,11 @@ impl Wire {
         let stream = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
             let advice = match address.tls {
                 Some(_) => {
-                    "look at notify.irc.host and port, whether that port speaks TLS (notify.irc.tls), and at ca_file"
+                    "check notify.irc.host and port, whether that port uses TLS (notify.irc.tls), and ca_file"
                 }
-                None => "look at notify.irc.host and port",
+                None => "check notify.irc.host and port",
             };
-            Fault::new(Kind::Unreachable, format!("connect to {server}: {}: {advice}", runtime::error_chain(&error)))
+            Fault::new(Kind::Unreachable, format!("cannot connect to {server}: {}: {advice}", runtime::error_chain(&error)))
         })?;
         Ok(Self {
             server,
@@ -93,12 +93,12 @@ impl Wire {
         })
     }
 
-    /// The server, as it is set.
+    /// The server's host and port, as they are configured.
     pub(super) fn server(&self) -> &str {
         &self.server
     }
 
-    /// The next line. When this future is dropped, nothing is lost.
+    /// The next line. Cancel-safe.
     pub(super) async fn line(&mut self) -> Result<Line, Fault> {
         loop {
             while let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
@@ -120,7 +120,7 @@ impl Wire {
         }
     }
 
-    /// Writes lines, each with its end. When this future is dropped, the connection is of no more use.
+    /// Writes lines, each with its end. The connection is unusable when this future is dropped.
     pub(super) async fn write(&mut self, lines: &str) -> Result<(), Fault> {
         let writing = async {
             self.stream.write_all(lines.as_bytes()).await?;
@@ -132,7 +132,7 @@ impl Wire {
         written.map_err(|error| self.broken(&error.to_string()))
     }
 
-    /// Takes leave of the server, and waits until it has closed the connection.
+    /// Sends QUIT, and waits until the server has closed the connection.
     pub(super) async fn close(mut self) {
         if self.write("QUIT :done\r\n").await.is_ok() {
             while self.line().await.is_ok() {}

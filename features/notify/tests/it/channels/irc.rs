@@ -1,4 +1,4 @@
-//! IRC against a real `ngircd`, with somebody else there who reads.
+//! IRC against a real `ngircd`, with another client that reads.
 
 mod connection;
 
@@ -73,7 +73,7 @@ pub(super) async fn send(
     irc(channels).send(one, recipient).await
 }
 
-/// Sends until it is taken: a server that was away is found again after a pause.
+/// Sends until it succeeds: after an outage, the client reconnects with a pause.
 pub(super) async fn send_at_last(channels: &Channels, one: &Notification, recipient: &str) {
     while let Err(error) = send(channels, one, recipient).await {
         assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
@@ -84,7 +84,7 @@ pub(super) async fn send_at_last(channels: &Channels, one: &Notification, recipi
 #[tokio::test]
 async fn each_status_has_its_colour() {
     let server = Ngircd::start().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci"]).await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let channels = channel_by(clock.clone(), server.port, &[]).await;
     for (status, begin, end) in [
@@ -110,14 +110,14 @@ async fn each_status_has_its_colour() {
         let text = format!(
             "{begin}{status}: build-linux64/opt failed - {LINK} - The build failed. See its log.{end}"
         );
-        assert_eq!(ann.told().await, ("#ci".to_owned(), text), "{status}");
+        assert_eq!(ann.message().await, ("#ci".to_owned(), text), "{status}");
     }
 }
 
 #[tokio::test]
 async fn channels_and_nicks_get_message_and_channels_are_joined_once() {
     let server = Ngircd::start().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci", "#builds"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci", "#builds"]).await;
     let channels = channel(server.port, &[]).await;
     for recipient in ["#builds", "#Builds", "Ann"] {
         send(&channels, &to(&[], &[]), recipient).await.unwrap();
@@ -129,7 +129,7 @@ async fn channels_and_nicks_get_message_and_channels_are_joined_once() {
     );
     let joined = ann.until(&[":notifier!", " JOIN "]).await;
     assert!(joined.ends_with("#builds"), "{joined}");
-    // Nothing but the lines comes from then on.
+    // From then on, only messages arrive.
     for expected in [" PRIVMSG #builds :", " PRIVMSG #Builds :", " PRIVMSG ann :"] {
         let line = ann.until(&[":notifier!"]).await;
         assert!(
@@ -193,7 +193,7 @@ async fn recipients_are_channels_and_nicks_or_the_default() {
 #[tokio::test]
 async fn nicks_are_addressed_in_channel_and_no_author_starts_line() {
     let server = Ngircd::start().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci"]).await;
     let channels = channel(server.port, &[]).await;
     let one = Notification {
         subject: "!op mallory".to_owned(),
@@ -205,7 +205,7 @@ async fn nicks_are_addressed_in_channel_and_no_author_starts_line() {
     let text = format!(
         "ann, bob: \u{3}04task-failed: !op mallory - {LINK} - The build failed. See its log.\u{f}"
     );
-    assert_eq!(ann.told().await, ("#ci".to_owned(), text));
+    assert_eq!(ann.message().await, ("#ci".to_owned(), text));
 }
 
 #[tokio::test]
@@ -224,12 +224,12 @@ async fn hostile_recipients_are_reported_and_get_no_line() {
     for (named, words) in [
         (
             to(&[], &["x PRIVMSG #other :hi"]),
-            "x PRIVMSG #other :hi gets no line: it is neither",
+            "no line is sent to x PRIVMSG #other :hi: it is neither",
         ),
-        (to(&[], &["a,b"]), "a,b gets no line"),
-        (to(&[], &["#chan"]), "nick #chan gets no line"),
-        (to(&["#a,#b"], &[]), "#a,#b gets no line"),
-        (to(&["a key"], &[]), "#a key gets no line"),
+        (to(&[], &["a,b"]), "no line is sent to a,b:"),
+        (to(&[], &["#chan"]), "no line is sent to nick #chan:"),
+        (to(&["#a,#b"], &[]), "no line is sent to #a,#b:"),
+        (to(&["a key"], &[]), "no line is sent to #a key:"),
     ] {
         let recipient = irc(&channels).recipients(&named).pop().unwrap();
         let error = send(&channels, &named, &recipient).await.unwrap_err();
@@ -248,7 +248,7 @@ async fn hostile_recipients_are_reported_and_get_no_line() {
 #[tokio::test]
 async fn hostile_texts_stay_one_line_and_are_cut_between_characters() {
     let server = Ngircd::start().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci"]).await;
     let channels = channel(server.port, &[]).await;
     send(
         &channels,
@@ -260,7 +260,7 @@ async fn hostile_texts_stay_one_line_and_are_cut_between_characters() {
     let text = format!(
         "\u{3}04task-failed: a QUIT :bye12,4 - {LINK} - The build failed. See its log.\u{f}"
     );
-    assert_eq!(ann.told().await, ("#ci".to_owned(), text));
+    assert_eq!(ann.message().await, ("#ci".to_owned(), text));
     send(&channels, &with_subject(&"✓".repeat(600)), "#ci")
         .await
         .unwrap();
@@ -307,7 +307,7 @@ fn text_of_each_kind_matches_snapshot() {
 #[tokio::test]
 async fn digest_is_one_line() {
     let server = Ngircd::start().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci"]).await;
     let channels = channel(server.port, &[]).await;
     let line = |status, subject: &str| DigestLine {
         status,
@@ -325,7 +325,7 @@ async fn digest_is_one_line() {
         ];
         send(&channels, &digest, "#ci").await.unwrap();
         assert_eq!(
-            ann.told().await.1,
+            ann.message().await.1,
             format!("{begin}digest: 2 more notifications: a failed; b ended{end}")
         );
     }
@@ -334,7 +334,7 @@ async fn digest_is_one_line() {
 #[tokio::test]
 async fn burst_arrives_complete_in_order_within_rate_limit() {
     let server = Ngircd::start().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci"]).await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let channels = Arc::new(channel_by(clock.clone(), server.port, &[]).await);
     let sending = {
@@ -348,7 +348,7 @@ async fn burst_arrives_complete_in_order_within_rate_limit() {
                 .map(|one| Box::pin(send(&channels, one, "#ci")))
                 .collect();
             for sent in &mut sends {
-                // All of them are begun before the first is done.
+                // All sendings begin before the first one is done.
                 assert!(poll_fn(|cx| Poll::Ready(sent.as_mut().poll(cx).is_pending())).await);
             }
             for sent in sends {
@@ -357,11 +357,11 @@ async fn burst_arrives_complete_in_order_within_rate_limit() {
         })
     };
     for number in 0..12 {
-        // Joining took the place of a line.
+        // The JOIN took a token.
         if number >= 3 {
             clock.advance(Duration::from_secs(2));
         }
-        let (_, text) = ann.told().await;
+        let (_, text) = ann.message().await;
         assert!(
             text.starts_with(&format!("\u{3}04task-failed: {number:02} x")),
             "{text}"

@@ -1,4 +1,4 @@
-//! IRC at the end of the whole path: from what Pulse says to the line that somebody reads.
+//! IRC at the end of the pipeline: from a message of Pulse to a line in a channel.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
 
 const COUNT: usize = 10;
 
-/// A process that dispatches and sends, until it has to end.
+/// A process that dispatches and sends, until shutdown.
 fn process(
     bus: &Arc<MemoryBus>,
     client: Taskcluster,
@@ -53,7 +53,7 @@ fn process(
 #[tokio::test]
 async fn shutdown_during_burst_loses_and_repeats_no_line() {
     let server = Ngircd::start().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci"]).await;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let fake = FakeTaskcluster::start(clock.clone()).await.unwrap();
     let client = || {
@@ -76,19 +76,19 @@ async fn shutdown_during_burst_loses_and_repeats_no_line() {
             .await
             .unwrap();
     }
-    // Joining takes the place of the first of four lines. On a clock that stands still, no fifth one has its turn.
+    // The JOIN takes the first of four tokens. The clock stands still, so no other token comes.
     let still = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let channels = irc::channel_by(still, server.port, &[]).await;
     let shutdown = Shutdown::new();
     let running = process(&bus, client(), channels, &shutdown);
     let mut told = Vec::new();
     while told.len() < 3 {
-        told.push(ann.told().await.1);
+        told.push(ann.message().await.1);
     }
-    // The lines that wait for their turn are given up, as when the grace period is over.
+    // The lines that wait for a token are cancelled, as at the end of the grace period.
     shutdown.cancel();
     running.await.unwrap();
-    told.extend(ann.told_until(&[":notifier!", " QUIT "]).await);
+    told.extend(ann.messages_until(&[":notifier!", " QUIT "]).await);
     assert_eq!(told.len(), 3, "it ended before it was done");
 
     let (shutdown, channels) = (Shutdown::new(), irc::channel(server.port, &[]).await);
@@ -98,7 +98,7 @@ async fn shutdown_during_burst_loses_and_repeats_no_line() {
     }
     shutdown.stop();
     running.await.unwrap();
-    told.extend(ann.told_until(&[":notifier!", " QUIT "]).await);
+    told.extend(ann.messages_until(&[":notifier!", " QUIT "]).await);
     told.sort();
     let expected: Vec<_> = (0..COUNT)
         .map(|number| format!("\u{3}04task-failed: news {number} - "))

@@ -1,4 +1,4 @@
-//! IRC against a server that a test plays itself: for SASL, which `ngircd` does not have, and to see each line of ours.
+//! IRC against a server that the test plays: for SASL, which `ngircd` does not support, and to check each of our lines.
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
@@ -34,29 +34,29 @@ fn sending(channels: &Arc<Channels>) -> tokio::task::JoinHandle<Result<(), Chann
     tokio::spawn(async move { send(&channels, &to(&[], &[]), "ann").await })
 }
 
-/// Lets a client in that has sent its last line of that, and answers it until it is in its channel.
-async fn let_in(client: &mut Lines) {
-    client.say(":s 001 notifier :Welcome").await;
+/// Completes the registration of a client, and responds until it has joined its channel.
+async fn welcome(client: &mut Lines) {
+    client.send_line(":s 001 notifier :Welcome").await;
     assert_eq!(client.line().await.unwrap(), "JOIN #ci");
-    client.say(":notifier!n@host JOIN #ci").await;
+    client.send_line(":notifier!n@host JOIN #ci").await;
     pong(client).await;
 }
 
 async fn pong(client: &mut Lines) {
     let ping = client.line().await.unwrap();
     client
-        .say(&format!(
+        .send_line(&format!(
             ":s PONG s :{}",
             ping.strip_prefix("PING ").unwrap()
         ))
         .await;
 }
 
-async fn come(listener: &TcpListener) -> Lines {
+async fn connected(listener: &TcpListener) -> Lines {
     let mut client = accept(listener).await;
     assert_eq!(client.line().await.unwrap(), "NICK notifier");
     assert_eq!(client.line().await.unwrap(), "USER notifier 0 * :notifier");
-    let_in(&mut client).await;
+    welcome(&mut client).await;
     client
 }
 
@@ -78,17 +78,19 @@ async fn sasl_authenticates_before_other_commands() {
     ] {
         assert_eq!(client.line().await.unwrap(), expected);
     }
-    client.say(":s CAP * ACK :sasl").await;
+    client.send_line(":s CAP * ACK :sasl").await;
     assert_eq!(client.line().await.unwrap(), "AUTHENTICATE PLAIN");
-    client.say("AUTHENTICATE +").await;
+    client.send_line("AUTHENTICATE +").await;
     let plain = BASE64_STANDARD.encode("notifier\0notifier\0opensesame");
     assert_eq!(
         client.line().await.unwrap(),
         format!("AUTHENTICATE {plain}")
     );
-    client.say(":s 903 * :SASL authentication successful").await;
+    client
+        .send_line(":s 903 * :SASL authentication successful")
+        .await;
     assert_eq!(client.line().await.unwrap(), "CAP END");
-    let_in(&mut client).await;
+    welcome(&mut client).await;
     client.until(&["PRIVMSG ann :"]).await;
     pong(&mut client).await;
     sent.await.unwrap().unwrap();
@@ -115,7 +117,7 @@ async fn without_sasl_nothing_is_sent() {
         let sent = sending(&channels);
         let mut client = accept(&listener).await;
         client.until(&["USER "]).await;
-        client.say(answer).await;
+        client.send_line(answer).await;
         let error = sent.await.unwrap().unwrap_err();
         assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
         let text = format!("{error} {error:?}");
@@ -130,7 +132,7 @@ async fn throttling_server_defers_message() {
     let sent = sending(&channels);
     accept(&listener)
         .await
-        .say("ERROR :Trying to reconnect too fast")
+        .send_line("ERROR :Trying to reconnect too fast")
         .await;
     let error = sent.await.unwrap().unwrap_err();
     assert!(matches!(error, ChannelError::Busy { .. }), "{error}");
@@ -143,18 +145,18 @@ async fn cancelled_line_is_not_sent() {
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let channels = channel(clock.clone(), &port, &[]).await;
     let mut sent = sending(&channels);
-    let mut client = come(&listener).await;
+    let mut client = connected(&listener).await;
     for _ in 0..3 {
         client.until(&["PRIVMSG ann :"]).await;
         pong(&mut client).await;
         sent.await.unwrap().unwrap();
         sent = sending(&channels);
     }
-    // Begun, and waiting for its turn as the clock stands still: it answers the server, and says nothing.
+    // The sending waits for a token, since the clock stands still: the client responds to a PING, and sends no message.
     let one = to(&[], &[]);
     let mut begun = Box::pin(send(&channels, &one, "bob"));
     assert!(poll_fn(|cx| Poll::Ready(begun.as_mut().poll(cx).is_pending())).await);
-    client.say("PING :are you there").await;
+    client.send_line("PING :are you there").await;
     assert_eq!(client.line().await.unwrap(), "PONG :are you there");
     drop(begun);
     clock.advance(Duration::from_secs(2));
@@ -182,7 +184,7 @@ async fn silent_loss_of_server_is_detected() {
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let channels = channel(clock.clone(), &port, &[]).await;
     let sent = sending(&channels);
-    let mut client = come(&listener).await;
+    let mut client = connected(&listener).await;
     client.until(&["PRIVMSG ann :"]).await;
     pong(&mut client).await;
     sent.await.unwrap().unwrap();
@@ -193,8 +195,8 @@ async fn silent_loss_of_server_is_detected() {
         None,
         "it closes the connection"
     );
-    // And makes another.
-    passing(&clock, 2, come(&listener)).await;
+    // It reconnects.
+    passing(&clock, 2, connected(&listener)).await;
 }
 
 #[tokio::test]
@@ -202,7 +204,7 @@ async fn connection_lost_before_answer_counts_an_attempt() {
     let (listener, port) = listener().await;
     let channels = channel(Arc::new(SystemClock), &port, &[]).await;
     let sent = sending(&channels);
-    let mut client = come(&listener).await;
+    let mut client = connected(&listener).await;
     client.until(&["PRIVMSG ann :"]).await;
     drop(client);
     let error = sent.await.unwrap().unwrap_err();
@@ -214,7 +216,7 @@ async fn connection_lost_before_answer_counts_an_attempt() {
     assert!(
         error
             .to_string()
-            .ends_with("the line may have been read all the same"),
+            .ends_with("the line may have been delivered"),
         "{error}"
     );
 }
@@ -228,24 +230,26 @@ async fn kicked_during_send_is_retried() {
         tokio::spawn(async move { send(&channels, &to(&[], &[]), "#ci").await })
     };
     let sent = telling(&channels);
-    let mut client = come(&listener).await;
+    let mut client = connected(&listener).await;
     client.until(&["PRIVMSG #ci :"]).await;
     client
-        .say(":ann!a@host KICK #ci notifier :enough\r\n:s 404 notifier #ci :Cannot send to channel")
+        .send_line(
+            ":ann!a@host KICK #ci notifier :enough\r\n:s 404 notifier #ci :Cannot send to channel",
+        )
         .await;
     pong(&mut client).await;
     let error = sent.await.unwrap().unwrap_err();
     assert!(matches!(error, ChannelError::Failed { .. }), "{error}");
     let sent = telling(&channels);
     assert_eq!(client.line().await.unwrap(), "JOIN #ci");
-    client.say(":notifier!n@host JOIN #ci").await;
+    client.send_line(":notifier!n@host JOIN #ci").await;
     pong(&mut client).await;
     client.until(&["PRIVMSG #ci :"]).await;
     pong(&mut client).await;
     sent.await.unwrap().unwrap();
 }
 
-/// Waits for something that time brings.
+/// Advances the clock until the future is ready.
 async fn passing<T>(clock: &ManualClock, seconds: u64, awaited: impl Future<Output = T>) -> T {
     let mut awaited = std::pin::pin!(awaited);
     loop {

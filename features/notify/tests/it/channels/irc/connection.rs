@@ -1,4 +1,4 @@
-//! Connecting, logging in, joining, and what the server refuses.
+//! Connection, login, JOIN, and refusals of the server.
 
 use super::*;
 
@@ -9,7 +9,7 @@ async fn reconnect_after_server_kill_rejoins_channels() {
     send(&channels, &to(&[], &[]), "#builds").await.unwrap();
     server.kill();
     let error = send(&channels, &to(&[], &[]), "#builds").await.unwrap_err();
-    // The latter, when the line was written before we saw that the server was gone.
+    // `Failed` if the line was written before the client noticed the end of the connection.
     assert!(
         matches!(
             error,
@@ -18,8 +18,8 @@ async fn reconnect_after_server_kill_rejoins_channels() {
         "{error}"
     );
     server.start_again().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci", "#builds"]).await;
-    // Without anything to say.
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci", "#builds"]).await;
+    // Without a message to send.
     let mut joined = vec![
         ann.until(&[":notifier!", " JOIN "]).await,
         ann.until(&[":notifier!", " JOIN "]).await,
@@ -30,19 +30,19 @@ async fn reconnect_after_server_kill_rejoins_channels() {
         "{joined:?}"
     );
     send_at_last(&channels, &with_subject("again"), "#builds").await;
-    let (to, text) = ann.told().await;
+    let (to, text) = ann.message().await;
     assert!(to == "#builds" && text.contains("again"), "{to} {text}");
 }
 
 #[tokio::test]
 async fn nick_in_use_is_reclaimed() {
     let server = Ngircd::start().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
-    let mut thief = Reader::come(server.port, "", "notifier", &["#ci"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci"]).await;
+    let mut thief = Reader::join(server.port, "", "notifier", &["#ci"]).await;
     let channels = channel(server.port, &[]).await;
     send(&channels, &with_subject("one"), "#ci").await.unwrap();
     ann.until(&[":notifier_!", " PRIVMSG #ci :", "one"]).await;
-    thief.say("NICK somebody").await;
+    thief.send_line("NICK somebody").await;
     ann.until(&[":notifier_!", " NICK :notifier"]).await;
     send(&channels, &with_subject("two"), "#ci").await.unwrap();
     ann.until(&[":notifier!", " PRIVMSG #ci :", "two"]).await;
@@ -51,15 +51,15 @@ async fn nick_in_use_is_reclaimed() {
 #[tokio::test]
 async fn kicked_client_rejoins_with_next_message() {
     let server = Ngircd::start().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#builds"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#builds"]).await;
     let channels = channel(server.port, &[]).await;
     send(&channels, &with_subject("one"), "#builds")
         .await
         .unwrap();
     ann.until(&["one"]).await;
-    ann.say("KICK #builds notifier :enough").await;
+    ann.send_line("KICK #builds notifier :enough").await;
     ann.until(&[" KICK "]).await;
-    // By its answer to this, the server has told us too.
+    // The server has sent the KICK to the notifier before its reply to this.
     send(&channels, &with_subject("between"), "ann")
         .await
         .unwrap();
@@ -88,7 +88,7 @@ async fn server_refusals_are_classified() {
         );
         assert!(error.to_string().contains(words), "{error}");
     }
-    // It may be for the words, so the channel is not muted.
+    // The refusal may be about the text, so the channel is not muted.
     clock.advance(Duration::from_secs(10));
     let error = send(&channels, &to(&[], &[]), "#silent").await.unwrap_err();
     assert!(matches!(error, ChannelError::Refused { .. }), "{error}");
@@ -104,7 +104,7 @@ async fn server_refusals_are_classified() {
             && error.to_string().contains("`events dead-letters requeue`"),
         "{error}"
     );
-    // The connection is of use all the while.
+    // The connection stays usable.
     clock.advance(Duration::from_secs(10));
     send(&channels, &to(&[], &[]), "#ci").await.unwrap();
 }
@@ -112,7 +112,7 @@ async fn server_refusals_are_classified() {
 #[tokio::test]
 async fn least_recently_used_channel_is_left_at_server_limit() {
     let server = Ngircd::start().await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci", "#a", "#b"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci", "#a", "#b"]).await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let channels = channel_by(clock.clone(), server.port, &[]).await;
     for recipient in ["#a", "#b", "#c"] {
@@ -131,7 +131,7 @@ async fn least_recently_used_channel_is_left_at_server_limit() {
 #[tokio::test]
 async fn wrong_password_is_credentials_error_without_showing_it() {
     let server = Ngircd::start_with_password("opensesame").await;
-    let mut ann = Reader::come(server.port, "opensesame", "ann", &["#ci"]).await;
+    let mut ann = Reader::join(server.port, "opensesame", "ann", &["#ci"]).await;
     for wrong in [&[][..], &[("password", "hunter2")]] {
         let channels = channel(server.port, wrong).await;
         let error = send(&channels, &to(&[], &[]), "#ci").await.unwrap_err();
@@ -144,7 +144,7 @@ async fn wrong_password_is_credentials_error_without_showing_it() {
     }
     let channels = channel(server.port, &[("password", "opensesame")]).await;
     send(&channels, &to(&[], &[]), "#ci").await.unwrap();
-    ann.told().await;
+    ann.message().await;
 }
 
 #[tokio::test]
@@ -152,14 +152,14 @@ async fn server_certificate_needs_trusted_authority() {
     let directories = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let [ours, other] = [0, 1].map(|number| Authority::new(directories[number].path()).unwrap());
     let server = Ngircd::start_with_tls(&ours).await;
-    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let mut ann = Reader::join(server.port, "", "ann", &["#ci"]).await;
     let channels = channel(
         server.tls_port,
         &[("ca_file", ours.file().to_str().unwrap())],
     )
     .await;
     send(&channels, &to(&[], &[]), "#ci").await.unwrap();
-    ann.told().await;
+    ann.message().await;
     let channels = channel(
         server.tls_port,
         &[("ca_file", other.file().to_str().unwrap())],
@@ -173,7 +173,7 @@ async fn server_certificate_needs_trusted_authority() {
 #[tokio::test]
 async fn check_logs_in_without_joining_or_sending() {
     let server = Ngircd::start_with_password("sesame").await;
-    let mut ann = Reader::come(server.port, "sesame", "ann", &["#ci"]).await;
+    let mut ann = Reader::join(server.port, "sesame", "ann", &["#ci"]).await;
     let port = server.port.to_string();
     let check = async |port: &str, password: &str| {
         let file = [
@@ -198,7 +198,7 @@ async fn check_logs_in_without_joining_or_sending() {
     );
     let fault = check("9", "").await.unwrap_err();
     assert!(fault.contains("connect to localhost:9"), "{fault}");
-    // What ann sees next is the notifier that really comes.
+    // The next JOIN is that of the notifier, not of the check.
     let channels = channel(server.port, &[("password", "sesame")]).await;
     send(&channels, &to(&[], &[]), "#ci").await.unwrap();
     assert!(ann.until(&[":notifier!"]).await.contains(" JOIN "));
