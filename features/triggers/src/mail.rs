@@ -23,15 +23,15 @@ impl Handler<Email> for Mailer {
 
     async fn handle(&self, email: Email, _cx: &Context) -> Result<Outcome, TaskclusterError> {
         match self.taskcluster.email(&email).await {
-            Ok(Mailed::Sent) => info!(subject = email.subject, "mailed"),
+            Ok(Mailed::Sent) => info!(subject = email.subject, "mail sent"),
             Ok(Mailed::Discarded) => info!(
                 subject = email.subject,
-                "mail dropped, the service sent it before"
+                "mail dropped: taskcluster sent the same one shortly before"
             ),
             Err(TaskclusterError::DenylistedAddress) => {
                 warn!(
                     address = email.address,
-                    "mail dropped, the address is on the denylist of taskcluster"
+                    "mail dropped: the address is on the denylist of taskcluster"
                 );
             }
             Err(error) => return Err(error),

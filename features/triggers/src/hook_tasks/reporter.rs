@@ -135,7 +135,7 @@ impl Reporter {
                     deployment = self.scope.name,
                     tasks = report.tasks(),
                     addresses = self.addresses.len(),
-                    "made the report on tasks"
+                    "stored the mails of the report on tasks"
                 );
                 Ok(())
             }

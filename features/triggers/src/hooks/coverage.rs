@@ -77,7 +77,7 @@ impl Handler<PulseMessage> for CoverageBuilds {
     async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, HookError> {
         let group = resolved(&message)?;
         let Some(build) = self.build(&group).await? else {
-            debug!(group, "ignored, the group has no build for code coverage");
+            debug!(group, "ignoring the group: it has no code-coverage build");
             return Ok(Outcome::Done);
         };
         let task = build.status.task_id;
@@ -90,7 +90,8 @@ impl Handler<PulseMessage> for CoverageBuilds {
         let Some(repository) = named.and_then(known) else {
             info!(
                 group,
-                task, "ignored, the build for code coverage is of another repository, or of none"
+                task,
+                "ignoring the group: its code-coverage build names another repository, or none"
             );
             return Ok(Outcome::Done);
         };

@@ -110,9 +110,9 @@ impl HookRunner {
             warn!(%hook, key, error, "cannot record the triggered hook; retrying with the settlement");
         }
         match &triggered.task_id {
-            Some(task) => info!(step = "triggered", %hook, key, task, "triggered"),
+            Some(task) => info!(step = "triggered", %hook, key, task, "hook triggered"),
             None => {
-                info!(step = "triggered", %hook, key, "triggered, its template created no task")
+                info!(step = "triggered", %hook, key, "hook triggered; its template created no task")
             }
         }
         Ok(triggered)

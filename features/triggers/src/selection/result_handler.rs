@@ -190,7 +190,7 @@ impl Handler<PulseMessage> for SelectionResultHandler {
         {
             debug!(
                 task = id,
-                "ignored, the tests were selected for another phabricator"
+                "ignoring the selection: it is for another phabricator"
             );
             return Ok(Outcome::Done);
         }
@@ -198,24 +198,24 @@ impl Handler<PulseMessage> for SelectionResultHandler {
         let Some(SelectionState { push, selected }) = store::push_of_diff(cx, diff).await? else {
             info!(
                 task = id,
-                diff, "ignored, the tests were selected for a diff without a recorded push"
+                diff, "ignoring the selection: its diff has no recorded push"
             );
             return Ok(Outcome::Done);
         };
         if selected {
             debug!(
                 task = id,
-                diff, "ignored, selected tests were added to this push before"
+                diff, "ignoring the selection: its tests were added to this push before"
             );
             return Ok(Outcome::Done);
         }
         if !self.is_risky(&id).await? {
-            info!(task = id, diff, "no tests to add, bugbug sees no risk");
+            info!(task = id, diff, "adding no tests: bugbug reports no risk");
             return Ok(Outcome::Done);
         }
         let labels = self.labels(&id).await?;
         if labels.is_empty() {
-            info!(task = id, diff, "no tests to add, bugbug selected none");
+            info!(task = id, diff, "adding no tests: bugbug selected none");
             return Ok(Outcome::Done);
         }
         let Some((decision, actions)) = self.decision(&push).await? else {

@@ -78,7 +78,7 @@ impl Handler<BuildUpdateMessage> for SelectionStart {
             info!(
                 diff = diff_id,
                 head = pushed.revision,
-                "the selection of tests for this push has already started"
+                "the selection of tests was triggered for this push before"
             );
             return Ok(Outcome::Done);
         }
