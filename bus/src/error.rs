@@ -82,7 +82,7 @@ pub enum BusError {
         reason: String,
     },
     /// The bus cannot use the Redis server, because of its kind, version or settings.
-    #[error("this redis cannot carry the bus: {reason}")]
+    #[error("this redis cannot be used: {reason}")]
     Unfit {
         /// The cause and the remedy.
         reason: String,

@@ -381,7 +381,10 @@ impl Worker {
         let requeue = Requeue { why, after };
         let recording = self.handler.on_requeue(&delivery.envelope, requeue, cx);
         if let Err(error) = caught(recording).await {
-            warn!(error, "on_requeue failed; requeueing the message anyway");
+            warn!(
+                error,
+                "requeue handler failed; requeueing the message anyway"
+            );
         }
     }
 
