@@ -59,7 +59,7 @@ pub(crate) fn kill_orphans(directory: &Path) -> io::Result<bool> {
         if has_argument(process, directory.as_os_str().as_bytes())
             && has_argument(process, b"clone")
         {
-            tracing::warn!(process, "killing a clone that a dead worker left");
+            tracing::warn!(process, "killing an `hg clone` that a dead worker left");
             // Each `hg` leads a process group. One that has just ended needs no signal.
             let _ = killpg(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
             found = true;

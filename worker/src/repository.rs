@@ -187,7 +187,7 @@ impl Repository {
                 warn!(
                     repository = self.settings.name,
                     error = error_chain(&error),
-                    "cannot mark the clone as corrupt; quarantining it before its slot is prepared again"
+                    "cannot mark the clone as damaged; it is quarantined before its slot is used again"
                 );
                 self.outage.begins(&error, &self.all, clock);
                 is_marked = false;
@@ -263,7 +263,7 @@ impl Repository {
                 warn!(
                     repository = name,
                     error = error_chain(&error),
-                    "cannot tidy up after a build"
+                    "cannot clean the clone after a build; the next build cleans it"
                 );
             }
         };
