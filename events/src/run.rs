@@ -168,7 +168,9 @@ fn waiters(role: Role) -> usize {
 fn app(redis: Option<RedisOptions>) -> anyhow::Result<App> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Some(redis) = redis else {
-        warn!("no REDIS_URL: queues are in memory, and what waits in them ends with this process");
+        warn!(
+            "REDIS_URL is not set: queues are in memory, and their messages are lost when this process ends"
+        );
         let bus = Arc::new(MemoryBus::new(clock.clone()));
         return Ok(App::new(bus, clock));
     };

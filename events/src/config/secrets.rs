@@ -51,12 +51,12 @@ fn weakness(secret: &SecretString) -> Option<&'static str> {
     }
 }
 
-/// Warns of an address under `key` to which `what` is sent without TLS. On this machine nobody listens between.
+/// Warns of an address under `key` to which `what` is sent without TLS. Loopback addresses are exempt.
 pub(super) fn advise_plain_http(at: &At<'_>, key: &str, url: Option<&Url>, what: &str) {
     if url.is_some_and(|url| matches!(url.scheme(), "http" | "amqp") && !is_loopback(url)) {
         at.advise(
             key,
-            &format!("speaks without TLS, so anybody on the way can read {what}: use TLS"),
+            &format!("does not use TLS, so anybody on the way can read {what}: use TLS"),
         );
     }
 }

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hooks_of_the_seed_are_read() {
+    fn hooks_of_the_predecessor_are_read() {
         let (config, faults) = parse(
             "  HOOKS:
     - {type: code-coverage, hookId: services-production-codecoverage/bot}

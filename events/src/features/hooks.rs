@@ -100,12 +100,16 @@ impl Deployment {
             Ok(Err(error)) => {
                 warn!(
                     error = error_chain(&error),
-                    "the Taskcluster of {} cannot be reached yet", self.name
+                    "the Taskcluster of {} cannot be reached; its messages are deferred until it can",
+                    self.name
                 );
                 Ok(())
             }
             Err(_) => {
-                warn!("the Taskcluster of {} does not respond yet", self.name);
+                warn!(
+                    "the Taskcluster of {} does not respond; its messages are deferred until it does",
+                    self.name
+                );
                 Ok(())
             }
         }
@@ -131,7 +135,7 @@ impl Deployment {
     fn install(&self, app: &mut App, config: &TriggersConfig) {
         let client = &self.client;
         info!(
-            "taskcluster: triggering and watching on that of {}, {}",
+            "taskcluster: triggering hooks and watching their tasks on that of {}, {}",
             self.name,
             client.root().host_str().unwrap_or_default()
         );

@@ -62,9 +62,9 @@ async fn a_second_sigterm_skips_the_grace_period() {
     let gate = world.gate(&world.repositories.try_repository, "pretxnchangegroup");
     let (mut worker, build) = worker_at(&world, &gate).await;
     worker.signal(Signal::SIGTERM);
-    worker.until_logged("asked to stop").await;
+    worker.until_logged("shutting down").await;
     worker.stop().await;
-    assert!(worker.log().contains("asked again"), "{}", worker.log());
+    assert!(worker.log().contains("second signal"), "{}", worker.log());
     gate.open();
     next_worker_finishes(&world, &build).await;
 }

@@ -205,7 +205,7 @@ async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its
         "mozreview: triggering project-releng/static-analysis/bot",
         "phabricator: triggering project-releng/static-analysis/bot for new diffs of product",
         "code review: triggering code-review-testing for Autoland",
-        "taskcluster: triggering and watching on that of Firefox",
+        "taskcluster: triggering hooks and watching their tasks on that of Firefox",
         "pulse: listening as pulseuser",
     ] {
         worker.until_logged(line).await;

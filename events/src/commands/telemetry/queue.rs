@@ -99,7 +99,7 @@ async fn preview(
     }
     inbox.close().await;
     let count = counted(messages.len(), "message");
-    info!("checking {count}, which stay in the queue");
+    info!("checking {count}; they stay in the queue");
     let failures: Vec<TelemetryError> = stream::iter(&messages)
         .map(|message| handler.process(message))
         .buffer_unordered(CONCURRENCY)
@@ -219,7 +219,7 @@ impl Run<'_> {
                 counts.failed += 1;
                 error!(
                     error = error_chain(&failure),
-                    "a service stays away; stopping"
+                    "a service does not recover; stopping"
                 );
             }
             Err(RetryError::Failed(failure)) => {

@@ -35,14 +35,14 @@ fn secrets_without_tls_and_secrets_that_can_be_guessed_are_warned_of() {
             .replace("https://hg.example", "http://us:pw@hg.example"),
     ));
     for expected in [
-        "line 5: common.PHABRICATOR.url: speaks without TLS, so anybody on the way can read the api key: use TLS",
-        "line 14: events.repositories[0].url: speaks without TLS, so anybody on the way can read its password",
-        "line 22: events.LANDO.url: speaks without TLS, so anybody on the way can read the api key of Phabricator",
+        "line 5: common.PHABRICATOR.url: does not use TLS, so anybody on the way can read the api key: use TLS",
+        "line 14: events.repositories[0].url: does not use TLS, so anybody on the way can read its password",
+        "line 22: events.LANDO.url: does not use TLS, so anybody on the way can read the api key of Phabricator",
         "line 23: events.api_token: is shorter than 16 characters: it can be guessed",
         "line 24: events.webhook_secret: is a placeholder: it can be guessed",
-        "line 25: events.pulse_url: speaks without TLS, so anybody on the way can read the password",
+        "line 25: events.pulse_url: does not use TLS, so anybody on the way can read the password",
         "line 28: events.notify.webhook.secret: is shorter than 16 characters: it can be guessed",
-        "line 29: events.taskcluster.root_url: speaks without TLS, so anybody on the way can read what we sign and send",
+        "line 29: events.taskcluster.root_url: does not use TLS, so anybody on the way can read what we sign and send",
     ] {
         assert!(plain.contains(expected), "{expected} in\n{plain}");
     }
@@ -51,7 +51,7 @@ fn secrets_without_tls_and_secrets_that_can_be_guessed_are_warned_of() {
         "{plain}"
     );
     let loopback = GOOD.replace("https://phabricator.example.com", "http://127.0.0.1:8080");
-    assert!(!warnings(&loopback).contains("without TLS"));
+    assert!(!warnings(&loopback).contains("does not use TLS"));
 }
 
 #[test]

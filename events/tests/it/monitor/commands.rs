@@ -55,7 +55,7 @@ async fn hanging_command_is_killed_with_monitor() {
     .await;
     // The second signal ends the grace period.
     process.signal(Signal::SIGTERM);
-    process.until_logged("asked to stop").await;
+    process.until_logged("shutting down").await;
     process.signal(Signal::SIGTERM);
     assert!(process.ended().await.success(), "{}", process.log());
     let child = world.read("pid");
