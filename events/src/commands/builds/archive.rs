@@ -1,6 +1,6 @@
 //! The records of the builds of a deployment.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use build::{BuildLog, BuildRecord, BuildRequest, BuildState, OPEN, Phid};
@@ -66,6 +66,7 @@ impl Archive {
         } else if let BuildSelector::Target(target) = selector {
             found = self.read(std::slice::from_ref(target)).await?;
         }
+        newest_first(&mut found);
         if found.is_empty() {
             let days = self.records.build_retention.as_secs() / 86_400;
             bail!(
@@ -114,7 +115,9 @@ impl Archive {
             .log
             .indexed(self.bus.as_ref(), index, page * PAGE..(page + 1) * PAGE)
             .await?;
-        Ok((self.read(&targets).await?, targets.len() < PAGE))
+        let mut builds = self.read(&targets).await?;
+        newest_first(&mut builds);
+        Ok((builds, targets.len() < PAGE))
     }
 
     /// The newest build that matches `selector`.
@@ -133,6 +136,12 @@ impl Archive {
     pub(in crate::commands) fn producer(&self) -> Producer {
         Producer::new(Arc::clone(&self.bus), Arc::new(SystemClock))
     }
+}
+
+/// Sorts by the time of acceptance. An index has the order in which workers began the builds, which is another one when
+/// they begin several at once.
+fn newest_first(builds: &mut [(BuildRequest, BuildRecord)]) {
+    builds.sort_by_key(|(request, _)| Reverse(request.accepted_at));
 }
 
 /// Adds the builds that `found` lacks: a build is in both lists when a worker began it between the two reads.
