@@ -107,6 +107,7 @@ impl Vcs for Mercurial {
     }
 
     /// `moz-phab` puts the revision's address into the commit messages; the commands find the author's commits by it.
+    /// `arc` leaves the messages of Mercurial's commits as they are, so its author goes to the commit first.
     fn rebase_commands(&self, build: &Build, base: &BaseChoice) -> String {
         let (top, used) = (build.request.revision_id, &base.used);
         let bottom = build.stack.first().map_or(top, |patch| patch.revision_id);
@@ -118,7 +119,12 @@ impl Vcs for Mercurial {
              \n\
              # or from what is on Phabricator\n\
              moz-phab patch D{top} --apply-to {used}\n\
-             moz-phab submit"
+             moz-phab submit\n\
+             \n\
+             # or with Arcanist, on your commit of D{top}\n\
+             hg pull\n\
+             hg rebase --dest {used}\n\
+             arc diff --update D{top} .^"
         )
     }
 }

@@ -83,12 +83,14 @@ pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
                 inline_code(&base.used),
                 why(base)
             );
-            parts.extend([
-                sentence(&tried_on),
-                advice,
-                code_block(&failure.commands),
-                details,
-            ]);
+            let commands = code_block(&failure.commands);
+            // Phorge joins two code blocks that only empty lines separate, and then shows the options of the second.
+            let between = if commands.is_empty() || details.is_empty() {
+                String::new()
+            } else {
+                "In detail:".to_owned()
+            };
+            parts.extend([sentence(&tried_on), advice, commands, between, details]);
         }
         None => parts.extend([details, advice, code_block(&failure.commands)]),
     }
