@@ -227,9 +227,10 @@ async fn build_is_restarted_by_the_phid_of_its_target() {
 }
 
 #[tokio::test]
-async fn restart_without_the_right_to_it_is_refused_with_the_reason() {
+async fn restart_of_a_hidden_plan_is_refused_with_the_reason() {
     let build = Build::waiting().await;
-    build.world.fake.lock_build_plans(true);
+    let fake = &build.world.fake;
+    fake.edit_build_plan(&fake.build_plan(), |plan| plan.is_visible = false);
     let error = conduit(&build.world.fake)
         .restart(&build.target(&build.target).build)
         .await
@@ -238,7 +239,7 @@ async fn restart_without_the_right_to_it_is_refused_with_the_reason() {
     assert!(
         error
             .to_string()
-            .contains("you do not have permission to edit the build plan"),
+            .contains("You do not have permission to view this object"),
         "{error}"
     );
     assert!(build.world.fake.unanswered().is_empty());

@@ -1,4 +1,4 @@
-//! Exchanges with a real Phorge (07c1a513), as they were recorded. The token is redacted in them.
+//! Exchanges with a real Phorge (07c1a513; six of them 2026.27), as they were recorded. The token is redacted in them.
 
 use std::{
     collections::HashMap,

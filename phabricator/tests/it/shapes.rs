@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The methods that are used here. Each must be compared.
-const METHODS: [&str; 15] = [
+const METHODS: [&str; 17] = [
     "conduit.ping",
     "user.whoami",
     "user.search",
@@ -24,6 +24,8 @@ const METHODS: [&str; 15] = [
     "differential.diff.search",
     "differential.getrawdiff",
     "edge.search",
+    "harbormaster.buildplan.search",
+    "harbormaster.step.search",
     "harbormaster.buildable.search",
     "harbormaster.build.search",
     "harbormaster.target.search",

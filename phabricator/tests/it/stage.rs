@@ -9,7 +9,7 @@ use phabricator::Conduit;
 use runtime::{Clock, ManualClock};
 use serde_json::{Map, Value, json};
 use testkit::phabricator::{
-    CreatedRevision, FakePhabricator, NewDiff, NewRevision, RevisionStatus,
+    CreatedRevision, FakePhabricator, NewDiff, NewRevision, Plan, RevisionStatus,
 };
 
 /// When the stacks were made, and when the later revisions were: pages of edges are cut at such times.
@@ -65,6 +65,7 @@ impl Stage {
             ("PHID-PROJ-l7duo3s2hhvestdy3xt2", group),
             ("PHID-REPO-gheyr7w2d2ab3qg236ha", repository.clone()),
             ("PHID-HMCP-n3nisprxbb7ehv2lzdcb", fake.build_plan()),
+            ("PHID-HMCP-kpn2jz7firkjlfqzdo46", fake.build_plan()),
         ];
         let conduit = Conduit::new(fake.url().clone(), fake.token(), http.clone());
         Self {
@@ -207,10 +208,12 @@ impl Stage {
         );
         self.stands_for.extend([
             ("PHID-HMBD-wfasrfljt4porj7uecwb", build_of(&restarted)),
-            ("PHID-HMBD-3gmbw7z5y3qb67m5h2m5", waiting_build),
+            ("PHID-HMBD-3gmbw7z5y3qb67m5h2m5", waiting_build.clone()),
+            ("PHID-HMBD-2lwtzn4vzwcn4evm3oep", waiting_build),
             ("PHID-HMBB-5haitzjtbbbyngqlxdwd", buildable),
             ("PHID-HMBB-5skef64jhhcsmqiked6x", herald_buildable),
-            ("PHID-HMBT-ckft465ecsjqq7ortwj3", waiting),
+            ("PHID-HMBT-ckft465ecsjqq7ortwj3", waiting.clone()),
+            ("PHID-HMBT-mjqupipdqlw7oseh364p", waiting),
             ("PHID-HMBT-cevsbga6ulko4b373b7d", failing),
             ("PHID-HMBT-iefnn5l5w6gdjfm65it2", restarted),
             ("PHID-HMBT-szg7urwmrwkmgvpovdbb", early),
@@ -234,7 +237,26 @@ impl Stage {
                 }
                 self.tell(WAITING, "pass").await;
             }
-            "harbormaster.createartifact.same-key"
+            // The plan of Arcanist, which Phorge makes for its first build.
+            "harbormaster.step.search.all" => {
+                let plan = self.fake.add_build_plan();
+                self.fake.edit_build_plan(&plan, |plan| {
+                    plan.steps = ["arcanist.lint", "arcanist.unit"]
+                        .map(str::to_owned)
+                        .to_vec();
+                });
+            }
+            "harbormaster.sendmessage.build-restart-never" => {
+                self.edit_plan(|plan| plan.restartable = "never");
+            }
+            "harbormaster.sendmessage.build-restart-if-failed" => {
+                self.edit_plan(|plan| plan.restartable = "failed");
+            }
+            "harbormaster.sendmessage.build-restart-hidden-plan" => {
+                self.edit_plan(|plan| plan.is_visible = false);
+            }
+            "harbormaster.artifact.search.waiting"
+            | "harbormaster.createartifact.same-key"
             | "harbormaster.createartifact.same-key-other-target" => {
                 self.link(WAITING, "treeherder").await;
             }
@@ -261,6 +283,10 @@ impl Stage {
             }
             _ => {}
         }
+    }
+
+    fn edit_plan(&self, edit: impl FnOnce(&mut Plan)) {
+        self.fake.edit_build_plan(&self.fake.build_plan(), edit);
     }
 
     fn restart(&mut self) {

@@ -255,8 +255,8 @@ async fn restart_one(
 
 /// Harbormaster's refusal, behind its remedy.
 fn refusal(info: &str) -> String {
-    let remedy = if info.contains("Build Plan Permission") {
-        "let our user edit the build plan, or set the plan's \"Runnable\" to \"If Viewable\". "
+    let remedy = if info.contains("Restricted Build Plan") {
+        "let our user see the build plan. "
     } else if info.contains("Prevents Restart") || info.contains("Only Restartable") {
         "change \"Restartable\" of the build plan. "
     } else {

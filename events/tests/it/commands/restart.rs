@@ -11,7 +11,7 @@ use bus::{BusError, Consumer, Context, Handler, MessageSelector, Outcome, Produc
 use events::queues::BUILD_QUEUES;
 use runtime::{Clock, ManualClock, SystemClock};
 use serde_json::json;
-use testkit::phabricator::CreatedRevision;
+use testkit::phabricator::{CreatedRevision, Plan};
 
 use crate::world::World;
 
@@ -237,18 +237,50 @@ async fn refusal_of_harbormaster_is_reported_with_its_remedy() {
     let world = World::with_redis().await;
     let revision = world.revisions(&["one"]).remove(0);
     world.ended(&revision, &broken(), HOUR).await;
-    world.phabricator.lock_build_plans(true);
-    let said = world.events(&["builds", "restart", "D1", "--json"]).await;
-    assert_eq!(said.code, Some(1));
-    assert!(
-        said.out
-            .contains("refused: let our user edit the build plan"),
-        "{said:?}"
+    let plan = world.phabricator.build_plan();
+    let hide: fn(&mut Plan) = |plan| plan.is_visible = false;
+    let forbid: fn(&mut Plan) = |plan| {
+        plan.is_visible = true;
+        plan.restartable = "never";
+    };
+    for (edit, remedy) in [
+        (
+            hide,
+            "refused: let our user see the build plan. Harbormaster: ",
+        ),
+        (
+            forbid,
+            "refused: change \\\"Restartable\\\" of the build plan. Harbormaster: ",
+        ),
+    ] {
+        world.phabricator.edit_build_plan(&plan, edit);
+        let said = world.events(&["builds", "restart", "D1", "--json"]).await;
+        assert_eq!(said.code, Some(1));
+        assert!(said.out.contains(remedy), "{said:?}");
+        assert!(
+            said.err.contains("harbormaster refused to restart 1 build"),
+            "{said:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn revision_names_the_build_that_was_accepted_last() {
+    let world = World::with_redis().await;
+    let revision = world.revisions(&["one"]).remove(0);
+    // A worker may begin an older request of a revision after the newer one.
+    let newer = world.ended(&revision, &broken(), HOUR / 2).await;
+    let older = world.ended(&revision, &broken(), HOUR).await;
+    let listed = world.events(&["builds", "list", "--json"]).await.json();
+    assert_eq!(
+        (&listed[0]["target"], &listed[1]["target"]),
+        (&json!(newer), &json!(older))
     );
-    assert!(
-        said.err.contains("harbormaster refused to restart 1 build"),
-        "{said:?}"
-    );
+    let restarted = world
+        .events(&["builds", "restart", "D1", "--json"])
+        .await
+        .json();
+    assert_eq!(restarted[0]["target"], json!(newer));
 }
 
 #[tokio::test]

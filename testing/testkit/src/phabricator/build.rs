@@ -71,11 +71,6 @@ impl FakePhabricator {
         }
     }
 
-    /// Takes the right to edit build plans from the token, or gives it back. Without it no build can be restarted.
-    pub fn lock_build_plans(&self, locked: bool) {
-        self.state().plans_locked = locked;
-    }
-
     /// The requests of targets that Harbormaster made and nobody answered yet, the oldest first.
     pub fn unanswered(&self) -> Vec<BuildVariables> {
         let state = self.state();
@@ -182,6 +177,13 @@ impl State {
             )
         };
         build.stopped == Some(Stop::Aborted) || self.newest_target(build).is_some_and(ended)
+    }
+
+    /// Whether a build has failed or was aborted.
+    pub(super) fn has_failed(&self, build: &Build) -> bool {
+        let failed =
+            |target: &Target| matches!(target.status, TargetStatus::Failed | TargetStatus::Aborted);
+        build.stopped == Some(Stop::Aborted) || self.newest_target(build).is_some_and(failed)
     }
 
     fn start_build(&mut self, plan: &Phid, diff_id: u64) -> Option<BuildVariables> {

@@ -159,7 +159,8 @@ pub(super) fn artifacts(state: &State, params: &Map<String, Value>) -> Result<Va
             "buildTargetPHID": artifact.target,
             "artifactType": "uri",
             "artifactKey": artifact.key,
-            "isReleased": target.completed_at.is_some(),
+            // Nothing else needs it, so Harbormaster releases it as soon as it looks at the build again.
+            "isReleased": target.status != TargetStatus::Building,
             "dateCreated": created,
             "dateModified": created,
             "policy": { "view": "users" },

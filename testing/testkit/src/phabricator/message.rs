@@ -100,11 +100,8 @@ fn tell_build(
         );
         return Err(Refusal::core(format!("{info} a Build Target.")));
     }
-    if state.plans_locked && matches!(kind, "abort" | "pause" | "resume" | "restart") {
-        let info = "Insufficent Build Plan Permission: The build plan for this build is configured to prevent users who \
-                    can not edit it from issuing commands to the build, and you do not have permission to edit the \
-                    build plan.";
-        return Err(Refusal::core(info));
+    if kind == "restart" {
+        check_restart(state, build)?;
     }
     match kind {
         "abort"
@@ -129,6 +126,38 @@ fn tell_build(
         }
     }
     Ok(())
+}
+
+/// Conduit checks less than the page of a build does: nobody needs the right to edit the plan.
+fn check_restart(state: &State, build: &Phid) -> Result<(), Refusal> {
+    let plan = state
+        .build(build)
+        .and_then(|build| state.plans.iter().find(|plan| plan.phid == build.plan));
+    let Some(plan) = plan else {
+        return Ok(());
+    };
+    if !plan.is_visible {
+        let info = "[You Shall Not Pass: Restricted Build Plan] (Can View) You do not have permission to view this \
+                    object. // Administrators can take this action.";
+        return Err(Refusal::core(info));
+    }
+    match plan.restartable {
+        "never" => Err(Refusal::core(
+            "Build Plan Prevents Restart: This build can not be restarted because the build plan is configured to \
+             prevent the build from restarting.",
+        )),
+        "failed"
+            if !state
+                .build(build)
+                .is_some_and(|build| state.has_failed(build)) =>
+        {
+            Err(Refusal::core(
+                "Only Restartable if Failed: This build can not be restarted because the build plan is configured to \
+                 prevent the build from restarting unless it has failed, and it has not failed.",
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The entries of a list of results, each checked; one that is wrong refuses all.

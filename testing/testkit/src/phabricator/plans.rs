@@ -9,6 +9,9 @@ use super::{
 };
 use build::Phid;
 
+/// When plans and steps were made.
+const CREATED: i64 = 1_795_228_500;
+
 /// A build plan. It begins as one that is right.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -19,6 +22,8 @@ pub struct Plan {
     pub is_visible: bool,
     /// What "Hold Drafts" says.
     pub hold_drafts: &'static str,
+    /// What "Restartable" says: `always`, `failed` or `never`.
+    pub restartable: &'static str,
     /// The names of its steps.
     pub steps: Vec<String>,
     /// Whether a rule of Herald starts its builds.
@@ -33,6 +38,7 @@ impl Plan {
             is_enabled: true,
             is_visible: true,
             hold_drafts: "never",
+            restartable: "always",
             steps,
             has_rule: true,
         }
@@ -84,9 +90,11 @@ pub(super) fn plans(state: &State, params: &Map<String, Value>) -> Result<Value,
                 "hold-drafts": { "value": plan.hold_drafts },
                 "arc-land": { "value": "always" },
                 "buildable": { "value": "always" },
-                "restartable": { "value": "always" },
+                "restartable": { "value": plan.restartable },
                 "runnable": { "value": "edit" },
             },
+            "dateCreated": CREATED,
+            "dateModified": CREATED,
             "policy": { "view": "users", "edit": "admin" },
         });
         (id, json!({ "id": id, "type": "HMCP", "phid": plan.phid, "fields": fields, "attachments": {} }))
@@ -112,6 +120,8 @@ pub(super) fn steps(state: &State, params: &Map<String, Value>) -> Result<Value,
             "name": step,
             "description": { "raw": "" },
             "buildPlanPHID": plan.phid,
+            "dateCreated": CREATED,
+            "dateModified": CREATED,
             "policy": { "view": "users", "edit": "admin" },
         });
         let phid = format!("PHID-HMCS-{id:020}");

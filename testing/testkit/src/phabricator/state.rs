@@ -24,8 +24,6 @@ pub(super) struct State {
     pub(super) builds: Vec<Build>,
     pub(super) targets: Vec<Target>,
     pub(super) artifacts: Vec<ListedArtifact>,
-    /// The token may not edit the build plans, so it may not restart builds.
-    pub(super) plans_locked: bool,
     /// Messages are kept, and nothing is done about them yet.
     pub(super) messages_held: bool,
     serial: u64,
@@ -210,7 +208,6 @@ impl State {
             builds: Vec::new(),
             targets: Vec::new(),
             artifacts: Vec::new(),
-            plans_locked: false,
             messages_held: false,
             serial: 0,
         }
