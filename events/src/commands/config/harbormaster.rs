@@ -134,7 +134,7 @@ async fn builds(conduit: &Conduit, plan: &Phid, lines: &mut Lines) -> anyhow::Re
         lines.warning(
             &RULE,
             &format!(
-                "none of the newest {} builds was started by one: check that a Herald rule of type Differential Revision \
+                "none of the newest {} builds was started by one: check that a Herald rule for Differential Revisions \
                  runs this plan, else only people start builds",
                 found.builds
             ),
@@ -149,7 +149,7 @@ async fn builds(conduit: &Conduit, plan: &Phid, lines: &mut Lines) -> anyhow::Re
         )?;
         lines.by_hand(
             &RULE,
-            "its type cannot be read through Conduit: check by hand that it is Differential Revision, not Differential Diff",
+            "its type cannot be read through Conduit: check by hand that it is a global rule for Differential Revisions",
         )?;
     }
     if found.is_empty() {

@@ -167,7 +167,7 @@ async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
             lines.report(&subject, Err(error.into()))?;
             return lines.warning(
                 &"names, publish, build plan and rights",
-                "were not checked, since Phabricator does not answer us",
+                "were not checked, since the call before failed",
             );
         }
     }
