@@ -159,7 +159,7 @@ pub(super) fn artifacts(state: &State, params: &Map<String, Value>) -> Result<Va
             "buildTargetPHID": artifact.target,
             "artifactType": "uri",
             "artifactKey": artifact.key,
-            // Nothing else needs it, so Harbormaster releases it as soon as it looks at the build again.
+            // Nothing else needs it, so Harbormaster releases it as soon as it reads the build again.
             "isReleased": target.status != TargetStatus::Building,
             "dateCreated": created,
             "dateModified": created,
