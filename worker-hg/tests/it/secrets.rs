@@ -1,7 +1,7 @@
 //! What nobody else on the machine may see.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
 };
@@ -15,7 +15,11 @@ use crate::world::{World, add, until};
 /// Everything below `path`, as what others may do with it.
 fn open_to_others(path: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    let data = fs::symlink_metadata(path).unwrap();
+    let data = match fs::symlink_metadata(path) {
+        // Mercurial may still be removing files of its own.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return found,
+        data => data.unwrap(),
+    };
     if !data.is_symlink() && data.mode() & 0o077 != 0 {
         found.push(format!("{:o} {}", data.mode() & 0o777, path.display()));
     }
