@@ -236,14 +236,19 @@ impl BuildLog {
         Ok(stands.unwrap_or_else(|| choice.clone()))
     }
 
-    /// Records at once that the push begins: from here on the head may be on Try.
-    pub async fn mark_pushing(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
-        cx.record_now(vec![self.store.set(
-            target.as_str(),
-            field::PUSHING,
-            &true,
-        )?])
-        .await
+    /// Records at once that the push begins: from here on the head may be on Try. Returns whether a push had begun
+    /// before, and was not refused. Of two deliveries at once, one alone gets `false`.
+    pub async fn mark_pushing(&self, cx: &Context, target: &Phid) -> Result<bool, BusError> {
+        // The field is missing before the first push, and `false` after a refused one.
+        for before in [None, Some(&false)] {
+            let begins =
+                self.store
+                    .compare_and_set(target.as_str(), field::PUSHING, before, Some(&true))?;
+            if cx.compare_and_set(begins, Vec::new()).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Records that the push was refused: nothing is on Try.
