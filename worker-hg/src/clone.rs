@@ -326,10 +326,6 @@ impl HgClone {
         self.source_tip
     }
 
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// Ends the command server.
     pub(crate) async fn close(&mut self) {
         self.server.close().await;

@@ -1,8 +1,8 @@
 //! Mercurial for the worker.
 //!
-//! [`Mercurial`] implements the traits of [`worker::vcs`]: it clones without a working copy, applies patches with
-//! `hg import --bypass`, and pushes, all through one warm `hg` command server for each clone. `worker/src/patch.rs`
-//! lists the guards against what `hg` trusts in patches.
+//! [`Mercurial`] implements the traits of [`worker::vcs`] and [`worker::destination`]: it clones without a working copy,
+//! applies patches with `hg import --bypass`, and pushes, all through one warm `hg` command server for each clone.
+//! `worker/src/patch.rs` lists the guards against what `hg` trusts in patches.
 
 mod apply;
 mod branches;

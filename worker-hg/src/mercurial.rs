@@ -8,15 +8,15 @@ use std::{
 use async_trait::async_trait;
 use build::{BaseChoice, Build};
 use jiff::Timestamp;
-use runtime::error_chain;
-use tracing::warn;
 use worker::{
     ProcessorTime, RepositorySettings, WorkerError,
+    destination::Destination,
     patch::{
         path_tree::{PathFilter, Tree},
         stack_size::Sizes,
     },
-    vcs::{ApplyError, Revision, RevisionName, Site, Stack, Vcs, VcsClone},
+    revision::{Revision, RevisionName},
+    vcs::{ApplyError, Site, Stack, Vcs, VcsClone},
 };
 
 use crate::{
@@ -25,8 +25,7 @@ use crate::{
     clone::{HgClone, METADATA, Source},
     locks,
     manifest::ManifestReader,
-    push::Try,
-    transport::{address, ssh::Ssh, ssh_prewarm::PrewarmedSsh},
+    transport::{ssh::Ssh, ssh_prewarm::PrewarmedSsh},
 };
 
 /// Mercurial: clones without a working copy, each with one warm command server.
@@ -129,13 +128,13 @@ impl Vcs for Mercurial {
     }
 }
 
-/// An open clone, with its ssh.
-struct Opened {
-    clone: HgClone,
-    ssh: Ssh,
+/// An open clone, with its ssh. It is its own destination: see `push.rs`.
+pub(crate) struct Opened {
+    pub(crate) clone: HgClone,
+    pub(crate) ssh: Ssh,
     /// The session for the next push.
-    prewarmed: Option<PrewarmedSsh>,
-    repository: RepositorySettings,
+    pub(crate) prewarmed: Option<PrewarmedSsh>,
+    pub(crate) repository: RepositorySettings,
     /// Changesets that were looked up since the last [`VcsClone::discard`].
     seen: Vec<Changeset>,
 }
@@ -157,10 +156,6 @@ impl Opened {
 
 #[async_trait]
 impl VcsClone for Opened {
-    fn directory(&self) -> &Path {
-        self.clone.directory()
-    }
-
     async fn discard(&mut self) -> Result<(), WorkerError> {
         self.seen.clear();
         self.clone.tidy().await
@@ -246,32 +241,8 @@ impl VcsClone for Opened {
         Ok(self.revision(head))
     }
 
-    fn prepare_push(&mut self) {
-        let url = address::plain(&self.repository.try_url);
-        self.prewarmed = PrewarmedSsh::open(&self.ssh, &url).unwrap_or_else(|error| {
-            warn!(
-                repository = self.repository.name,
-                error = error_chain(&error),
-                "cannot open the ssh session of a push in advance; the push opens one"
-            );
-            None
-        });
-    }
-
-    async fn push(&mut self, head: &Revision) -> Result<(), WorkerError> {
-        let url = address::plain(&self.repository.try_url);
-        let target = Try {
-            url: &url,
-            name: &self.repository.try_name,
-            ssh: &self.ssh,
-        };
-        target
-            .push(&mut self.clone, &head.id, &mut self.prewarmed)
-            .await
-    }
-
-    fn end_push(&mut self) {
-        self.prewarmed = None;
+    fn own_destination(&mut self) -> &mut dyn Destination {
+        self
     }
 
     async fn finish(&mut self) -> Result<(), WorkerError> {

@@ -7,6 +7,7 @@
 
 use worker::{
     Barrier, Peer, WorkerError,
+    destination::PushOutcome,
     process::CommandOutput,
     text::{self, is_hash},
 };
@@ -75,16 +76,17 @@ const ROUTINE: [&str; 10] = [
     "rollback completed",
 ];
 
-/// Judges a push: `Ok` if Try has the head, by this push or an earlier one.
-pub(crate) fn push(doing: &str, output: &CommandOutput) -> Result<(), WorkerError> {
-    let there = output.code == 1
-        && lines(&output.stdout)
+/// Judges a push.
+pub(crate) fn push(doing: &str, output: &CommandOutput) -> Result<PushOutcome, WorkerError> {
+    let is_there = || {
+        lines(&output.stdout)
             .iter()
-            .any(|line| line == "no changes found");
-    if output.code == 0 || there {
-        Ok(())
-    } else {
-        Err(remote_failure(Peer::Destination, doing, output))
+            .any(|line| line == "no changes found")
+    };
+    match output.code {
+        0 => Ok(PushOutcome::Accepted),
+        1 if is_there() => Ok(PushOutcome::UpToDate),
+        _ => Err(remote_failure(Peer::Destination, doing, output)),
     }
 }
 

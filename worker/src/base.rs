@@ -30,8 +30,10 @@ use build::{BaseChoice, BaseReason, Build, BuildLog, Phid};
 use bus::Context;
 
 use crate::{
-    RepositorySettings, WorkerError, text,
-    vcs::{Revision, RevisionName, VcsClone},
+    RepositorySettings, WorkerError,
+    revision::{Revision, RevisionName},
+    text,
+    vcs::VcsClone,
 };
 
 /// A chosen base, and its revision in the clone.

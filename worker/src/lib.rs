@@ -2,10 +2,12 @@
 //!
 //! [`Worker`] holds the clones of the repositories. [`Worker::clone_manager`] prepares them, and [`Worker::handler`]
 //! handles builds. Their input (patches, names, messages) is hostile: [`patch`] parses and checks it. The traits of
-//! [`vcs`] hide how a version control clones, applies and pushes.
+//! [`vcs`] hide how a version control clones and applies, and the trait of [`destination`] how heads are pushed.
 
+mod backend;
 mod base;
 mod clone;
+pub mod destination;
 pub mod disk;
 mod error;
 mod handler;
@@ -14,6 +16,7 @@ pub mod patch;
 pub mod process;
 mod processor_time;
 mod repository;
+pub mod revision;
 mod settings;
 mod size;
 pub mod text;
@@ -22,6 +25,7 @@ mod try_config;
 pub mod vcs;
 mod worker;
 
+pub use backend::Backend;
 pub use clone::dir::SOURCE_TIP;
 pub use clone::inventory::{CloneReport, CloneState, Inventory};
 pub use clone::requests::{MaintenanceResult, Outcome, Progress, Requests, Task};

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    RepositorySettings, Settings, WorkerError,
+    Backend, RepositorySettings, Settings, WorkerError,
     clone::disk_budget::FullDisk,
     clone::manager::SlotManager,
     clone::pool::{Pool, PoolGuard},
@@ -30,7 +30,7 @@ const POLL_AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// A repository that is built.
 pub(crate) struct Repository {
     all: Arc<Settings>,
-    vcs: Arc<dyn Vcs>,
+    backend: Backend,
     settings: RepositorySettings,
     tree_status: Arc<TreeStatus>,
     outage: Arc<FullDisk>,
@@ -44,18 +44,18 @@ pub(crate) struct Repository {
 impl Repository {
     pub(crate) fn new(
         all: Arc<Settings>,
-        vcs: Arc<dyn Vcs>,
+        backend: Backend,
         settings: RepositorySettings,
         tree_status: Arc<TreeStatus>,
         outage: Arc<FullDisk>,
     ) -> Self {
         let slots = (0..settings.clone_slots)
-            .map(|number| SlotManager::new(&all, vcs.as_ref(), &settings, number))
+            .map(|number| SlotManager::new(&all, backend.vcs(), &settings, number))
             .collect();
         let (cleanup_tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         Self {
             all,
-            vcs,
+            backend,
             settings,
             tree_status,
             outage,
@@ -72,7 +72,7 @@ impl Repository {
     }
 
     pub(crate) fn vcs(&self) -> &dyn Vcs {
-        self.vcs.as_ref()
+        self.backend.vcs()
     }
 
     pub(crate) fn settings(&self) -> &RepositorySettings {
@@ -93,7 +93,7 @@ impl Repository {
     pub(crate) async fn run_slots(&self, clock: &dyn Clock) {
         let site = Home {
             all: &self.all,
-            vcs: self.vcs.as_ref(),
+            backend: &self.backend,
             repository: &self.settings,
             pool: &self.pool,
             outage: &self.outage,
@@ -257,7 +257,7 @@ impl Repository {
         let (name, closing) = (self.settings.name.clone(), self.closing.clone());
         let finishing = async move {
             // The build has its result. The next build discards first, and fails if that is not possible.
-            if let Err(error) = slot.clone.finish().await
+            if let Err(error) = slot.finish().await
                 && !matches!(error, WorkerError::DiskFull { .. })
             {
                 warn!(
@@ -306,7 +306,7 @@ mod tests {
         let trees = TreeStatus::new(None, clock.clone()).expect("no service is set up");
         let repository = Repository::new(
             Arc::new(settings.clone()),
-            Arc::new(vcs.clone()),
+            Backend::new(Arc::new(vcs.clone())),
             settings.repositories[0].clone(),
             Arc::new(trees),
             Arc::default(),

@@ -1,4 +1,5 @@
-//! The interface to a version control. The worker decides, and an implementation of these traits carries it out.
+//! The interface to a version control, which makes clones and applies patches on them. The worker decides, and an
+//! implementation of these traits carries it out. The push is a matter of [`crate::destination`].
 
 use std::{io, path::Path};
 
@@ -8,12 +9,14 @@ use jiff::Timestamp;
 
 use crate::{
     ProcessorTime, RepositorySettings, Settings, WorkerError,
+    destination::Destination,
     patch::{
         ParsedPatch,
         path_tree::{PathFilter, Tree},
         reject_report::RejectReport,
         stack_size::Sizes,
     },
+    revision::{Revision, RevisionName},
 };
 
 /// A version control.
@@ -62,9 +65,6 @@ pub struct Site<'a> {
 /// Dropping a future kills its child processes. The next [`VcsClone::discard`] removes what they left in the clone.
 #[async_trait]
 pub trait VcsClone: Send {
-    /// The directory of the clone.
-    fn directory(&self) -> &Path;
-
     /// Removes what a build left in the clone, whatever state it is in.
     async fn discard(&mut self) -> Result<(), WorkerError>;
 
@@ -112,17 +112,11 @@ pub trait VcsClone: Send {
         time: &mut ProcessorTime,
     ) -> Result<Revision, ApplyError>;
 
-    /// Begins the part of a push that needs no head, such as the connection.
-    fn prepare_push(&mut self);
+    /// The destination of the version control itself: the repository at `try_url`. It is a part of the clone, since
+    /// both share processes, credentials and connections.
+    fn own_destination(&mut self) -> &mut dyn Destination;
 
-    /// Pushes `head` with its ancestors. Returns `Ok` when the destination has it, by this push or by an earlier one,
-    /// and [`WorkerError::Refused`] when a hook there refuses it.
-    async fn push(&mut self, head: &Revision) -> Result<(), WorkerError>;
-
-    /// Ends what [`VcsClone::prepare_push`] began, at once.
-    fn end_push(&mut self);
-
-    /// As [`VcsClone::discard`], after a build; also ends what [`VcsClone::prepare_push`] began.
+    /// As [`VcsClone::discard`], after a build; also ends what its own destination prepared.
     async fn finish(&mut self) -> Result<(), WorkerError>;
 
     /// Marks the clone as damaged: it cannot be opened again, and has to be cloned again.
@@ -134,50 +128,6 @@ pub trait VcsClone: Send {
 
     /// Ends its processes and connections.
     async fn close(&mut self);
-}
-
-/// A revision of a clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revision {
-    /// Its whole hash, 40 hex digits.
-    pub id: String,
-}
-
-impl Revision {
-    /// The first 12 digits of its hash.
-    pub fn short(&self) -> &str {
-        self.id.get(..12).unwrap_or(&self.id)
-    }
-}
-
-/// The name of a revision: 12 to 40 hex digits. No other foreign text may get into an expression of the version
-/// control.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RevisionName(String);
-
-impl RevisionName {
-    /// Parses the name that an author's client sent, in any case, with spaces around it. Returns `None` for other
-    /// texts, and for all `0` or all `f`: Mercurial takes these for "nothing" and "the working copy".
-    pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim().to_ascii_lowercase();
-        let pseudo = ["0", "f"]
-            .iter()
-            .any(|digit| text.trim_start_matches(digit).is_empty());
-        let usable = (12..=40).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-            && !pseudo;
-        usable.then_some(Self(text))
-    }
-
-    /// The digits, in lower case.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it names this revision.
-    pub fn names(&self, revision: &Revision) -> bool {
-        revision.id.starts_with(&self.0)
-    }
 }
 
 /// A stack to apply: its patches are parsed, and have passed the checks.

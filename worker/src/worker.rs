@@ -9,7 +9,7 @@ use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 use tracing::warn;
 
 use crate::{
-    BuildHandler, Outcome, Settings, Size, Task, WorkerError,
+    Backend, BuildHandler, Outcome, Settings, Size, Task, WorkerError,
     clone::inventory::{CloneReport, Inventory},
     clone::{
         dir::{CloneDir, slot_name},
@@ -24,7 +24,7 @@ use crate::{
 /// The state that the handler of builds and the clone manager share.
 pub struct Worker {
     settings: Arc<Settings>,
-    vcs: Arc<dyn Vcs>,
+    backend: Backend,
     repositories: Arc<HashMap<Phid, Repository>>,
     log: BuildLog,
     guard: Arc<dyn PushGuard>,
@@ -33,14 +33,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Makes a worker that uses the version control `vcs`, records builds in `log`, loads patches from `patches`, and
+    /// Makes a worker that applies and pushes with `backend`, records builds in `log`, loads patches from `patches`, and
     /// checks with `guard` before a push. The [`CloneManager`] prepares the clones later. From now on, only our user
     /// can read files that this process and its children make.
     ///
     /// Returns [`WorkerError::Settings`] when a name cannot be a directory, or is configured twice.
     pub fn new(
         settings: Settings,
-        vcs: Arc<dyn Vcs>,
+        backend: Backend,
         log: BuildLog,
         guard: Arc<dyn PushGuard>,
         patches: Arc<dyn PatchSource>,
@@ -60,13 +60,13 @@ impl Worker {
                 Arc::clone(&trees),
                 Arc::clone(&outage),
             );
-            let one = Repository::new(all, Arc::clone(&vcs), repository.clone(), trees, outage);
+            let one = Repository::new(all, backend.clone(), repository.clone(), trees, outage);
             (repository.phid.clone(), one)
         });
         Ok(Self {
             repositories: Arc::new(repositories.collect()),
             settings,
-            vcs,
+            backend,
             log,
             guard,
             patches,
@@ -108,7 +108,7 @@ impl Worker {
     pub fn clone_manager(&self) -> CloneManager {
         CloneManager {
             settings: Arc::clone(&self.settings),
-            vcs: Arc::clone(&self.vcs),
+            backend: self.backend.clone(),
             repositories: Arc::clone(&self.repositories),
             clock: Arc::clone(&self.clock),
         }
@@ -118,7 +118,7 @@ impl Worker {
 /// Prepares the clones; see [`Worker::clone_manager`].
 pub struct CloneManager {
     settings: Arc<Settings>,
-    vcs: Arc<dyn Vcs>,
+    backend: Backend,
     repositories: Arc<HashMap<Phid, Repository>>,
     clock: Arc<dyn Clock>,
 }
@@ -137,8 +137,8 @@ impl Service for CloneManager {
         );
         futures::join!(
             keeping,
-            remove_left_patches(&self.settings, self.vcs.as_ref()),
-            warn_of_unconfigured(&self.settings, self.vcs.as_ref())
+            remove_left_patches(&self.settings, self.backend.vcs()),
+            warn_of_unconfigured(&self.settings, self.backend.vcs())
         );
         Ok(())
     }
@@ -210,7 +210,14 @@ pub async fn maintain(
     }
     // Nothing is pushed, so no status of a tree is requested.
     let trees = Arc::new(TreeStatus::new(None, Arc::clone(&clock))?);
-    let repository = Repository::new(Arc::new(settings), vcs, repository, trees, Arc::default());
+    let backend = Backend::new(vcs);
+    let repository = Repository::new(
+        Arc::new(settings),
+        backend,
+        repository,
+        trees,
+        Arc::default(),
+    );
     let (done, result) = tokio::select! {
         ended = repository.maintain(task, clock.as_ref()) => ended,
         () = repository.run_slots(clock.as_ref()) => return Err(WorkerError::Cancelled),

@@ -11,7 +11,7 @@ use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Outcome, Produce
 use events::queues::{BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use tokio::{sync::mpsc, task::JoinHandle};
-use worker::{Settings, Worker};
+use worker::{Backend, Settings, Worker};
 use worker_hg::Mercurial;
 
 use crate::{
@@ -67,7 +67,7 @@ impl<'w> Ours<'w> {
         let log = BuildLog::new(Duration::from_secs(3600), "bench", BUILD_QUEUES);
         let worker = Worker::new(
             settings.clone(),
-            Arc::new(Mercurial::new()),
+            Backend::new(Arc::new(Mercurial::new())),
             log.clone(),
             Arc::new(Wanted),
             Arc::new(Wanted),

@@ -10,7 +10,7 @@ use phabricator::{
 };
 use runtime::Clock;
 use tracing::{info, warn};
-use worker::{Limits, RepositorySettings, Settings, Size, Worker};
+use worker::{Backend, Limits, RepositorySettings, Settings, Size, Worker};
 use worker_hg::Mercurial;
 
 use super::{
@@ -94,7 +94,7 @@ pub(super) fn install(
     let eligibility = Eligibility::new(conduit.clone(), names.resolver.clone(), rules);
     let worker = Worker::new(
         worker_settings(&config.into(), &names.repositories)?,
-        Arc::new(Mercurial::new()),
+        Backend::new(Arc::new(Mercurial::new())),
         log.clone(),
         Arc::new(eligibility.clone()),
         Arc::new(conduit.clone()),

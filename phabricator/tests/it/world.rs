@@ -10,8 +10,8 @@ use bus::{Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Pr
 use http_client::{HttpError, Limits, Response};
 use jiff::Timestamp;
 use phabricator::{
-    Auditor, Conduit, ConfiguredNames, Eligibility, NameResolver, Publisher,
-    ViewPolicies, Workflow, WorkflowSettings,
+    Auditor, Conduit, ConfiguredNames, Eligibility, NameResolver, Publisher, ViewPolicies,
+    Workflow, WorkflowSettings,
 };
 use runtime::{Clock, ManualClock};
 use testkit::phabricator::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target};

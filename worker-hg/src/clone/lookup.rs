@@ -1,7 +1,7 @@
 //! Queries of a clone: changesets, and the files that they have.
 
 use jiff::Timestamp;
-use worker::{Peer, WorkerError, patch::stack_size::Sizes, text, vcs::RevisionName};
+use worker::{Peer, WorkerError, patch::stack_size::Sizes, revision::RevisionName, text};
 
 use super::{HgClone, ssh_config};
 use crate::{

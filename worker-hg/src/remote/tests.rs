@@ -3,7 +3,7 @@ use WorkerError::{DiskFull, Forbidden, OtherHostKey, Refused, Remote, UnknownHos
 use super::*;
 
 /// Judges recorded output: lines of the standard output, and lines of the standard error after `!`.
-fn judge(code: i32, recorded: &str) -> Result<(), WorkerError> {
+fn judge(code: i32, recorded: &str) -> Result<PushOutcome, WorkerError> {
     let mut output = CommandOutput {
         code,
         ..CommandOutput::default()
@@ -42,26 +42,26 @@ fn only_a_head_on_try_is_a_success() {
         (
             0,
             "pushing to ssh://x/try\n searching for changes\n remote: added 2 changesets",
-            true,
+            Some(PushOutcome::Accepted),
         ),
         (
             1,
             "pushing to ssh://x/try\n searching for changes\n no changes found",
-            true,
+            Some(PushOutcome::UpToDate),
         ),
-        (1, "pushing to x", false),
+        (1, "pushing to x", None),
         (
             1,
             "searching for changes\n no changes found (ignored 1 secret changesets)",
-            false,
+            None,
         ),
-        (1, "searching for changes\n remote: no changes found", false),
-        (255, "no changes found\n ! abort: something else", false),
-        (255, "", false),
-        (-1, "", false),
+        (1, "searching for changes\n remote: no changes found", None),
+        (255, "no changes found\n ! abort: something else", None),
+        (255, "", None),
+        (-1, "", None),
     ];
-    for (code, recorded, there) in table {
-        assert_eq!(judge(code, recorded).is_ok(), there, "{code} {recorded}");
+    for (code, recorded, outcome) in table {
+        assert_eq!(judge(code, recorded).ok(), outcome, "{code} {recorded}");
     }
 }
 

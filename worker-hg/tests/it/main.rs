@@ -9,6 +9,7 @@
 
 mod bases;
 mod crashes;
+mod destination;
 mod docs;
 mod full_disk;
 mod greedy;

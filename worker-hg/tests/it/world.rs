@@ -26,7 +26,7 @@ use bus::{
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use worker::{RepositorySettings, Settings, Worker, vcs::Vcs};
+use worker::{Backend, RepositorySettings, Settings, Worker};
 use worker_hg::Mercurial;
 
 pub use builds::{TestPatch, add, add_mode, change};
@@ -60,8 +60,8 @@ pub struct World {
     pub settings: Settings,
     /// The program of Mercurial.
     pub hg: PathBuf,
-    /// The version control, if that is not Mercurial itself.
-    pub vcs: Option<Arc<dyn Vcs>>,
+    /// The backend, if that is not Mercurial alone.
+    pub backend: Option<Backend>,
     pub clock: Arc<ManualClock>,
     pub phabricator: Arc<Answers>,
     pub contents: Arc<Contents>,
@@ -129,7 +129,7 @@ impl World {
             try_repo,
             settings,
             hg: PathBuf::from("hg"),
-            vcs: None,
+            backend: None,
             clock,
             phabricator: Arc::default(),
             contents: Arc::default(),
@@ -161,13 +161,13 @@ impl World {
             Some(source) => Arc::clone(source),
             None => Arc::clone(&self.contents) as Arc<dyn PatchSource>,
         };
-        let vcs = match &self.vcs {
-            Some(vcs) => Arc::clone(vcs),
-            None => Arc::new(Mercurial::with_program(&self.hg)) as Arc<dyn Vcs>,
+        let backend = match &self.backend {
+            Some(backend) => backend.clone(),
+            None => Backend::new(Arc::new(Mercurial::with_program(&self.hg))),
         };
         Worker::new(
             self.settings.clone(),
-            vcs,
+            backend,
             build_log(),
             guard,
             patches,

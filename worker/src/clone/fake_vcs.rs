@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,12 +21,14 @@ use super::{
     slot::{Home, Ready},
 };
 use crate::{
-    ProcessorTime, RepositorySettings, SOURCE_TIP, Settings, WorkerError,
+    Backend, ProcessorTime, RepositorySettings, SOURCE_TIP, Settings, WorkerError,
+    destination::{Destination, Push, PushError, PushOutcome},
     patch::{
         path_tree::{PathFilter, Tree},
         stack_size::Sizes,
     },
-    vcs::{ApplyError, Revision, RevisionName, Site, Stack, Vcs, VcsClone},
+    revision::{Revision, RevisionName},
+    vcs::{ApplyError, Site, Stack, Vcs, VcsClone},
 };
 
 const TIP: &str = "1111111111111111111111111111111111111111";
@@ -46,6 +48,7 @@ pub(crate) struct Fixture {
     _clones_dir: TempDir,
     pub(crate) settings: Settings,
     pub(crate) vcs: FakeVcs,
+    backend: Backend,
     pub(crate) pool: Arc<Pool<Ready>>,
     outage: FullDisk,
     clock: ManualClock,
@@ -54,10 +57,12 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) fn new() -> Self {
         let clones_dir = tempfile::tempdir().expect("a directory");
+        let vcs = FakeVcs::default();
         Self {
             settings: settings(clones_dir.path()),
             _clones_dir: clones_dir,
-            vcs: FakeVcs::default(),
+            backend: Backend::new(Arc::new(vcs.clone())),
+            vcs,
             pool: Pool::new(),
             outage: FullDisk::default(),
             clock: ManualClock::new(Timestamp::UNIX_EPOCH),
@@ -67,7 +72,7 @@ impl Fixture {
     pub(crate) fn home(&self) -> Home<'_> {
         Home {
             all: &self.settings,
-            vcs: &self.vcs,
+            backend: &self.backend,
             repository: &self.settings.repositories[0],
             pool: &self.pool,
             outage: &self.outage,
@@ -77,7 +82,6 @@ impl Fixture {
 }
 
 struct FakeClone {
-    directory: PathBuf,
     warnings: Arc<AtomicUsize>,
 }
 
@@ -110,9 +114,8 @@ impl Vcs for FakeVcs {
             .map_err(WorkerError::io("make a clone"))
     }
 
-    async fn open(&self, _: &Site<'_>, directory: &Path) -> Result<Box<dyn VcsClone>, WorkerError> {
+    async fn open(&self, _: &Site<'_>, _: &Path) -> Result<Box<dyn VcsClone>, WorkerError> {
         Ok(Box::new(FakeClone {
-            directory: directory.to_owned(),
             warnings: Arc::clone(&self.warnings),
         }))
     }
@@ -128,10 +131,6 @@ impl Vcs for FakeVcs {
 
 #[async_trait]
 impl VcsClone for FakeClone {
-    fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     async fn discard(&mut self) -> Result<(), WorkerError> {
         Ok(())
     }
@@ -186,13 +185,9 @@ impl VcsClone for FakeClone {
         unreachable!("no build is made")
     }
 
-    fn prepare_push(&mut self) {}
-
-    async fn push(&mut self, _: &Revision) -> Result<(), WorkerError> {
-        Ok(())
+    fn own_destination(&mut self) -> &mut dyn Destination {
+        self
     }
-
-    fn end_push(&mut self) {}
 
     async fn finish(&mut self) -> Result<(), WorkerError> {
         Ok(())
@@ -206,4 +201,11 @@ impl VcsClone for FakeClone {
     async fn reset(&mut self) {}
 
     async fn close(&mut self) {}
+}
+
+#[async_trait]
+impl Destination for FakeClone {
+    async fn push(&mut self, _: Push<'_>) -> Result<PushOutcome, PushError> {
+        unreachable!("no build is made")
+    }
 }

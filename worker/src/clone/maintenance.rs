@@ -111,6 +111,7 @@ async fn reclone(
     ready.clone.close().await;
     let Ready {
         clone,
+        destination,
         slot: number,
         dir: own,
         _lock,
@@ -128,9 +129,10 @@ async fn reclone(
             "put the new clone {name} in place"
         )))
         .map_err(lost)?;
-    let opened = home.vcs.open(&home.site(name), &dir.path()).await;
+    let opened = home.vcs().open(&home.site(name), &dir.path()).await;
     let mut ready = Ready {
         clone: opened.map_err(lost)?,
+        destination,
         slot: number,
         dir: own,
         _lock,
@@ -152,7 +154,7 @@ async fn reclone(
 /// Makes the new clone, beside the one that serves, and opens it once.
 async fn make_another(slot: &Slot, home: Home<'_>) -> Result<(), WorkerError> {
     let dir = &slot.dir;
-    let (inventory, directory) = (Inventory::new(home.all, home.vcs), dir.path());
+    let (inventory, directory) = (Inventory::new(home.all, home.vcs()), dir.path());
     // There are two clones for a time only: the budget does not count.
     let making = move || {
         Ok(disk_budget::make(
@@ -176,7 +178,10 @@ async fn make_another(slot: &Slot, home: Home<'_>) -> Result<(), WorkerError> {
     } else {
         copy_the_first(slot, home).await?;
     }
-    let mut opened = home.vcs.open(&site, &dir.directory(Role::Cloning)).await?;
+    let mut opened = home
+        .vcs()
+        .open(&site, &dir.directory(Role::Cloning))
+        .await?;
     opened.close().await;
     Ok(())
 }
@@ -229,7 +234,7 @@ mod tests {
     async fn new_clone_is_removed_when_the_old_one_stays_in_use() {
         let fixture = Fixture::new();
         let home = fixture.home();
-        let slot = Slot::new(home.all, home.vcs, home.repository, 0);
+        let slot = Slot::new(home.all, home.vcs(), home.repository, 0);
         let (ready, _) = prepare::prepare(&slot, home).await.expect("prepared");
         home.pool.add(ready);
         let _building = home.pool.take(Duration::ZERO).await.expect("it is free");

@@ -233,7 +233,7 @@ mod tests {
     async fn first_clone_of_a_process_is_checked_for_a_warning() {
         let fixture = Fixture::new();
         let home = fixture.home();
-        let manager = SlotManager::new(home.all, home.vcs, home.repository, 0);
+        let manager = SlotManager::new(home.all, home.vcs(), home.repository, 0);
         let losing = async {
             for _ in 0..2 {
                 let ready = home.pool.take(TIMEOUT).await.expect("it is prepared");

@@ -41,7 +41,7 @@ pub(super) async fn prepare(slot: &Slot, home: Home<'_>) -> Result<(Ready, bool)
     };
     // Wait until they are gone: until then they may write among the files of the next clone.
     while home
-        .vcs
+        .vcs()
         .kill_orphans(&dir.directory(Role::Cloning))
         .map_err(clearing())?
     {
@@ -51,14 +51,16 @@ pub(super) async fn prepare(slot: &Slot, home: Home<'_>) -> Result<(Ready, bool)
     disk::blocking(move || clearable.clear())
         .await
         .map_err(clearing())?;
+    let destination = home.backend.open_destination(&site)?;
     let ready = |clone| Ready {
         clone,
+        destination,
         slot: slot.number,
         dir: dir.clone(),
         _lock: lock,
     };
     if dir.contents(Role::Clone) != Contents::Missing {
-        match home.vcs.open(&site, &dir.path()).await {
+        match home.vcs().open(&site, &dir.path()).await {
             Ok(clone) => return Ok((ready(clone), false)),
             Err(error) if error.is_damage() => quarantine(slot, &error).await?,
             Err(error) => return Err(error),
@@ -82,7 +84,7 @@ pub(super) async fn prepare(slot: &Slot, home: Home<'_>) -> Result<(Ready, bool)
     disk::blocking(move || installed.install())
         .await
         .map_err(WorkerError::io(format!("put the clone {name} in place")))?;
-    let clone = home.vcs.open(&site, &dir.path()).await?;
+    let clone = home.vcs().open(&site, &dir.path()).await?;
     Ok((ready(clone), true))
 }
 
@@ -101,7 +103,7 @@ async fn quarantine(slot: &Slot, error: &WorkerError) -> Result<(), WorkerError>
 
 /// Makes room for another clone that is as large as `like`.
 async fn make_room(home: Home<'_>, like: PathBuf) -> Result<Result<(), String>, WorkerError> {
-    let (inventory, budget) = (Inventory::new(home.all, home.vcs), home.all.disk_budget);
+    let (inventory, budget) = (Inventory::new(home.all, home.vcs()), home.all.disk_budget);
     let making = move || {
         Ok(disk_budget::make(
             &inventory,
@@ -127,7 +129,7 @@ pub(super) async fn clone_from_source(
         "cloning {source}, which can take long the first time"
     );
     let temporary = slot.dir.directory(Role::Cloning);
-    let mut making = home.vcs.clone_into(site, &temporary);
+    let mut making = home.vcs().clone_into(site, &temporary);
     loop {
         tokio::select! {
             made = &mut making => return made,
@@ -155,7 +157,7 @@ async fn copy_a_sibling(slot: &Slot, home: Home<'_>) -> Result<(), WorkerError> 
         .take_in_turn(&COPYING, SIBLING)
         .await
         .ok_or_else(not_ready)?;
-    let room = make_room(home, sibling.clone.directory().to_owned()).await?;
+    let room = make_room(home, sibling.dir.path()).await?;
     room.map_err(|reason| WorkerError::NoRoom {
         clone: name.to_owned(),
         reason,
@@ -169,7 +171,7 @@ pub(super) async fn copy(slot: &Slot, mut sibling: PoolGuard<Ready>) -> Result<(
     sibling.clone.discard().await?;
     let temporary = slot.dir.directory(Role::Cloning);
     let doing = format!("copy a clone to {}", temporary.display());
-    let (from, to) = (sibling.clone.directory().to_owned(), temporary.clone());
+    let (from, to) = (sibling.dir.path(), temporary.clone());
     let copying = move || {
         disk::remove(&to)?;
         disk::copy(&from, &to)

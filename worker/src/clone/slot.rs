@@ -11,13 +11,16 @@ use super::{
     pool::{Pool, Pooled},
 };
 use crate::{
-    RepositorySettings, Settings,
+    Backend, RepositorySettings, Settings, WorkerError,
+    destination::Destination,
     vcs::{Site, Vcs, VcsClone},
 };
 
 /// A clone that is ready for builds, with the lock of its slot.
 pub(crate) struct Ready {
     pub(crate) clone: Box<dyn VcsClone>,
+    /// The destination, if it is not the version control's own.
+    pub(super) destination: Option<Box<dyn Destination>>,
     /// The number of its slot.
     pub(crate) slot: usize,
     /// Its directory, and those beside it.
@@ -26,10 +29,28 @@ pub(crate) struct Ready {
     pub(super) _lock: SlotLock,
 }
 
+impl Ready {
+    /// The destination of heads.
+    pub(crate) fn destination(&mut self) -> &mut dyn Destination {
+        match &mut self.destination {
+            Some(other) => other.as_mut(),
+            None => self.clone.own_destination(),
+        }
+    }
+
+    /// Removes what a build left in the clone, and ends what its destination prepared.
+    pub(crate) async fn finish(&mut self) -> Result<(), WorkerError> {
+        if let Some(other) = &mut self.destination {
+            other.end();
+        }
+        self.clone.finish().await
+    }
+}
+
 impl Pooled for Ready {
     fn put_back(&mut self) {
         // An interrupted build can have left its push prepared.
-        self.clone.end_push();
+        self.destination().end();
     }
 }
 
@@ -37,7 +58,7 @@ impl Pooled for Ready {
 #[derive(Clone, Copy)]
 pub(crate) struct Home<'a> {
     pub(crate) all: &'a Settings,
-    pub(crate) vcs: &'a dyn Vcs,
+    pub(crate) backend: &'a Backend,
     pub(crate) repository: &'a RepositorySettings,
     pub(crate) pool: &'a Arc<Pool<Ready>>,
     pub(crate) outage: &'a FullDisk,
@@ -45,6 +66,10 @@ pub(crate) struct Home<'a> {
 }
 
 impl<'a> Home<'a> {
+    pub(super) fn vcs(&self) -> &'a dyn Vcs {
+        self.backend.vcs()
+    }
+
     /// The slot with this name, as the version control sees it.
     pub(super) fn site(&self, slot: &'a str) -> Site<'a> {
         Site {

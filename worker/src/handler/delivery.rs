@@ -17,13 +17,15 @@ use crate::{
     ProcessorTime, WorkerError,
     base::{self, Base, RecordedBase},
     clone::slot::Ready,
+    destination::{Push, PushError, PushOutcome},
     outcome::{NotPushed, patch_failure},
     patch::{ParsedPatch, path_tree::PathFilter, stack_size},
     processor_time,
     repository::Repository,
+    revision::Revision,
     tree_status::TreeState,
     try_config,
-    vcs::{ApplyError, Revision, Stack, StackPatch, TryConfig, VcsClone},
+    vcs::{ApplyError, Stack, StackPatch, TryConfig, VcsClone},
 };
 
 /// A head that is on Try.
@@ -134,17 +136,16 @@ impl Delivery<'_> {
         slot: &mut Ready,
     ) -> Result<PushedHead, NotPushed> {
         let settings = repository.settings();
-        let clone = slot.clone.as_mut();
-        clone
+        slot.clone
             .discard()
             .await
             .map_err(|error| repository.classify_damage(error))?;
         let directory = slot.dir.make_patches()?;
         let patches = self.load(directory.path()).await?;
-        clone.prepare_push();
+        slot.destination().prepare();
         let mut time = ProcessorTime::new(&self.worker.settings.limits);
         let (applied, tree, gate) = futures::join!(
-            self.apply(repository, clone, &patches, &mut time),
+            self.apply(repository, slot.clone.as_mut(), &patches, &mut time),
             repository.tree_state(),
             self.gate()
         );
@@ -174,11 +175,11 @@ impl Delivery<'_> {
             );
             return Err(repository.tree_closed(&reason));
         }
-        self.push(repository, clone, &head).await?;
+        self.push(repository, slot, &base, &head).await?;
         Ok(PushedHead {
             repository: settings.try_name.as_str().into(),
             head,
-            base,
+            base: base.choice,
         })
     }
 
@@ -233,7 +234,7 @@ impl Delivery<'_> {
         clone: &mut dyn VcsClone,
         patches: &Patches,
         time: &mut ProcessorTime,
-    ) -> Result<(BaseChoice, Revision), NotPushed> {
+    ) -> Result<(Base, Revision), NotPushed> {
         let build = self.build;
         let recorded = RecordedBase {
             cx: self.cx,
@@ -274,7 +275,7 @@ impl Delivery<'_> {
         } else {
             debug!(state = "pushing", "{text}");
         }
-        Ok((base.choice, head))
+        Ok((base, head))
     }
 
     /// Makes the checks that need the base, and commits the stack on it; returns the head.
@@ -388,26 +389,49 @@ impl Delivery<'_> {
     async fn push(
         &self,
         repository: &Repository,
-        clone: &mut dyn VcsClone,
+        slot: &mut Ready,
+        base: &Base,
         head: &Revision,
     ) -> Result<(), NotPushed> {
-        let (log, build) = (&self.worker.log, &self.build.request.target);
-        log.mark_pushing(self.cx, build)
+        let (log, build) = (&self.worker.log, self.build);
+        let target = &build.request.target;
+        let name = &repository.settings().try_name;
+        let begun_before = log
+            .mark_pushing(self.cx, target)
             .await
             .map_err(WorkerError::from)?;
-        match clone.push(head).await {
-            Err(WorkerError::Refused { doing, words }) => {
-                log.clear_pushing(self.cx, build)
-                    .map_err(WorkerError::from)?;
-                return Err(match repository.request_tree_state().await {
-                    TreeState::Closed(reason) => repository.tree_closed(&reason),
-                    TreeState::Open => WorkerError::Refused { doing, words }.into(),
-                });
+        let clone = slot.dir.path();
+        let push = Push {
+            clone: &clone,
+            base: &base.revision,
+            head,
+            build,
+            begun_before,
+        };
+        let refusal = match slot.destination().push(push).await {
+            Ok(PushOutcome::Accepted) => {
+                info!(outcome = "pushed", "pushed {} to {name}", head.id);
+                return Ok(());
             }
-            pushed => pushed?,
-        }
-        let (head, name) = (&head.id, &repository.settings().try_name);
-        info!(outcome = "pushed", "pushed {head} to {name}");
-        Ok(())
+            Ok(PushOutcome::UpToDate) => {
+                info!(outcome = "pushed", "{name} has {} already", head.id);
+                return Ok(());
+            }
+            Err(PushError::Failed(error)) if !matches!(error, WorkerError::Refused { .. }) => {
+                return Err(error.into());
+            }
+            Err(refusal) => refusal,
+        };
+        log.clear_pushing(self.cx, target)
+            .map_err(WorkerError::from)?;
+        Err(match refusal {
+            PushError::Rejected { words } => {
+                patch_failure::refused_by(build, &base.choice, name, &words).into()
+            }
+            PushError::Failed(error) => match repository.request_tree_state().await {
+                TreeState::Closed(reason) => repository.tree_closed(&reason),
+                TreeState::Open => error.into(),
+            },
+        })
     }
 }

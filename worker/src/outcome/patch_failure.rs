@@ -175,6 +175,25 @@ fn changes_nothing(
     }
 }
 
+/// The destination `name` refuses the stack, which was applied on `base`. `words` is its message.
+pub(crate) fn refused_by(
+    build: &Build,
+    base: &BaseChoice,
+    name: &str,
+    words: &str,
+) -> PatchFailure {
+    let top = build.request.revision_id;
+    PatchFailure {
+        summary: format!("The stack of D{top} is refused by {name}."),
+        // The messages of the destination, each line on its own again.
+        details: words.replace("; ", "\n"),
+        advice: format!("Change the patch as the message below says, and submit D{top} again."),
+        commands: String::new(),
+        base: Some(base.clone()),
+        seconds: 0.0,
+    }
+}
+
 /// The files that the stack makes are too large.
 pub(crate) fn makes_too_much(build: &Build, too_large: &TooLarge) -> PatchFailure {
     let TooLarge {

@@ -1,5 +1,6 @@
-use std::{fs, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
+use worker::Backend;
 use worker_hg::Mercurial;
 
 use super::bundles::Bundles;
@@ -11,7 +12,13 @@ async fn head_is_stored_once_as_a_bundle_that_a_ci_system_can_apply() {
     let directory = world.path("bundles");
     fs::create_dir(&directory).unwrap();
     world.repository().try_url = directory.display().to_string();
-    world.vcs = Some(Arc::new(Bundles(Mercurial::new())));
+    let mercurial = Backend::new(Arc::new(Mercurial::new()));
+    world.backend = Some(mercurial.pushing_to(|site| {
+        Ok(Some(Box::new(Bundles {
+            directory: PathBuf::from(&site.repository.try_url),
+            deadline: site.settings.limits.transfer,
+        })))
+    }));
     world.start();
     let build = world.simple_build(7);
     let first = world.pushed(&build).await;

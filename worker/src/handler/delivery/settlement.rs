@@ -12,9 +12,9 @@ use crate::{
     WorkerError,
     handler::seconds_since,
     outcome::{NotPushed, infra_failure},
+    revision::Revision,
     text,
     tree_status::TreeState,
-    vcs::Revision,
 };
 
 impl Delivery<'_> {
