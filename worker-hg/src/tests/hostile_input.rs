@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `--config=alias.x=!cmd` as an argument of its own | `HGPLAIN=+strictflags` | [`option_in_an_options_place_is_a_value`] |
 //! | the same behind a NUL in a field | `CommandServer` refuses NUL; it is replaced in messages and dropped from names | [`argument_with_a_nul_is_never_sent`], `it::stacks::no_field_of_a_build…` |
-//! | a revset, or `ffff…`, as a base | only 40 hex digits, in `id(…)` | `it::bases::substitute::default_revision_is_used…`, [`only_a_whole_hash_is_a_revision`] |
+//! | a revset, or `ffff…`, as a base | 12 to 40 hex digits, in `id(…)` | `it::bases::substitute::default_revision_is_used…`, [`only_a_whole_hash_is_a_revision`] |
 //! | `.hg/hgrc`, `../x`, `/x`, `.hgsub`, … as a name | `patch::path` | `patch::path::tests::…`, `it::hostile::hostile_patches…` |
 //! | submodules, empty commits, lost binary files, two exports, mails | `patch` | `patch::tests::malformed_and_hostile_patches_are_refused`, `it::hostile::…` |
 //! | a file below a file or a symbolic link | `patch::path_tree` | `path_tree::tests::no_file_lies_below_another`, `it::hostile::…` |
