@@ -211,6 +211,7 @@ async fn commands_that_an_author_is_given_rebase_the_stack() {
 async fn clone_that_was_never_ready_is_our_fault_and_not_the_diffs_age() {
     let mut world = World::new();
     world.repository().url = world.path("not-there").to_str().unwrap().to_owned();
+    world.has_clone = false;
     world.start();
     let mut expired = world.simple_build(2);
     expired.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
