@@ -21,6 +21,7 @@ const LAYERS: &[&str] = &[
     "phabricator",
     "worker",
     "worker-hg",
+    "worker-git",
     "triggers",
     "notify",
     "commit-telemetry",
