@@ -78,7 +78,7 @@ pub(crate) enum PatchInput<'a> {
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
-    /// The configuration file with the address of the source; see [`crate::transport::address::configuration`].
+    /// The configuration file with the address of the source; see [`crate::transport::address::write_hgrc`].
     pub(crate) hgrc: PathBuf,
     /// The value of `ui.ssh` for a command server.
     pub(crate) ssh: String,

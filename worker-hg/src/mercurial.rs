@@ -16,6 +16,7 @@ use worker::{
         stack_size::Sizes,
     },
     revision::{Revision, RevisionName},
+    ssh::Ssh,
     vcs::{ApplyError, Site, Stack, Vcs, VcsClone},
 };
 
@@ -25,7 +26,7 @@ use crate::{
     clone::{HgClone, METADATA, Source},
     locks,
     manifest::ManifestReader,
-    transport::{ssh::Ssh, ssh_prewarm::PrewarmedSsh},
+    transport::{address, ssh_prewarm::PrewarmedSsh},
 };
 
 /// Mercurial: clones without a working copy, each with one warm command server.
@@ -56,7 +57,7 @@ impl Mercurial {
         let source = Source {
             name: site.repository.name.clone(),
             program: self.program.clone(),
-            hgrc: ssh.hgrc(),
+            hgrc: address::write_hgrc(&ssh, site.repository)?,
             ssh: ssh.command(),
             one_off_ssh: ssh.one_off_command(),
             limits: site.settings.limits.clone(),

@@ -5,12 +5,12 @@ use std::{fs, path::Path, time::Duration};
 use worker::{
     RepositorySettings, Settings, Size, WorkerError, disk,
     process::{self, CommandOutput},
+    ssh::Ssh,
 };
 
 use crate::{
     Mercurial, branches, messages, program, remote,
     transport::address::{self, SOURCE},
-    transport::ssh::Ssh,
 };
 
 /// The time for one request to another repository.
@@ -43,8 +43,10 @@ pub async fn probe(
     }
     // No clone slot has this name, and no other process that runs these checks.
     let slot = format!("{}@check-{}", repository.name, std::process::id());
-    let ssh = match Ssh::new(settings, repository, &slot) {
-        Ok(ssh) => ssh,
+    let prepared = Ssh::new(settings, repository, &slot)
+        .and_then(|ssh| Ok((address::write_hgrc(&ssh, repository)?, ssh)));
+    let (hgrc, ssh) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             found.push(Probe::of(
                 "the files of ssh",
@@ -61,6 +63,7 @@ pub async fn probe(
         settings,
         repository,
         ssh: &ssh,
+        hgrc: &hgrc,
     };
     let (source, root) = peer.source().await;
     found.push(source);
@@ -156,6 +159,7 @@ struct Peer<'a> {
     settings: &'a Settings,
     repository: &'a RepositorySettings,
     ssh: &'a Ssh,
+    hgrc: &'a Path,
 }
 
 impl Peer<'_> {
@@ -290,7 +294,7 @@ impl Peer<'_> {
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<CommandOutput, WorkerError> {
-        let hg = program::hg(self.program, Some(&self.ssh.hgrc()));
+        let hg = program::hg(self.program, Some(self.hgrc));
         let ssh = format!("--config=ui.ssh={}", self.ssh.one_off_command());
         let name = arguments
             .iter()

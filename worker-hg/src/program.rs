@@ -11,7 +11,7 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Settings that every `hg` gets, as `--config` in front of the command. No others come from the machine: the
 /// environment is cleared, and `hg` reads no configuration file but the clone's own and
-/// [`crate::transport::address::configuration`].
+/// [`crate::transport::address::write_hgrc`].
 const CONFIG: [&str; 6] = [
     "extensions.strip=",
     "ui.interactive=false",

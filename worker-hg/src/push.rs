@@ -8,13 +8,14 @@ use tracing::warn;
 use worker::{
     WorkerError,
     destination::{Destination, Push, PushError, PushOutcome},
+    ssh::Ssh,
 };
 
 use crate::{
     clone::HgClone,
     mercurial::Opened,
     remote,
-    transport::{address, ssh::Ssh, ssh_prewarm::PrewarmedSsh},
+    transport::{address, ssh_prewarm::PrewarmedSsh},
 };
 
 #[async_trait]

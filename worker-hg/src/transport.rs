@@ -1,5 +1,4 @@
 //! How Mercurial reaches other repositories: addresses with their credentials, and ssh.
 
 pub(crate) mod address;
-pub(crate) mod ssh;
 pub(crate) mod ssh_prewarm;

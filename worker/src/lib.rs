@@ -19,6 +19,7 @@ mod repository;
 pub mod revision;
 mod settings;
 mod size;
+pub mod ssh;
 pub mod text;
 mod tree_status;
 mod try_config;

@@ -17,8 +17,8 @@
 //! | a newline in an author | `text::author` | `text::tests::authors_are_one_line`, `it::stacks::no_field_of_a_build…` |
 //! | authors, messages and patches beyond ASCII | `HGENCODING=UTF-8`; patches are bytes | `it::stacks::no_field…`, `it::stacks::patch_of_many_lines_and_odd_bytes…` |
 //! | our environment, `~/.hgrc`, another `hg` in `PATH` | a cleared environment | `it::hostile_environment::…` |
-//! | a forged server | `web.cacerts`; ssh's options and `known_hosts` | `it::hostile_environment::…`, `ssh::tests::…` |
-//! | a key that other users can read, or that is not removed | a directory 0700, a file 0600, removed on drop | `ssh::tests::…` |
+//! | a forged server | `web.cacerts`; ssh's options and `known_hosts` | `it::hostile_environment::…`, `worker::ssh::tests::…` |
+//! | a key that other users can read, or that is not removed | a directory 0700, a file 0600, removed on drop | `worker::ssh::tests::…` |
 //! | patches, stacks and paths without end | `Limits`, `patch::path` | [`limits_are_those_of_the_contract`], `patch::tests::…`, `it::stacks::stack_that_is_too_large…` |
 //! | copies of large files, and binary files that compress well: gigabytes in the clone, in memory and on Try | `Limits::stack_bytes` | `stack_size::tests::…`, `it::greedy::copies…`, `it::greedy::binary_files…`, `it::greedy::stack…` |
 //! | hunks that fit nowhere or far away, searched for hours | `search`; processor time of the command server | `search::tests::…`, `it::greedy::time::hunks…`, `it::greedy::time::patches_that_take_too_long…` |

@@ -1,10 +1,15 @@
 //! The addresses of a repository, as Mercurial gets them: in a configuration file that only our user can read. Every
 //! user of the machine can read the arguments of a process, and an address may hold a password.
 
+use std::path::PathBuf;
+
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
-use worker::{RepositorySettings, WorkerError};
+use worker::{RepositorySettings, WorkerError, ssh::Ssh};
+
+/// The name of the configuration file.
+const HGRC: &str = "hgrc";
 
 /// The name of the source in Mercurial's configuration.
 pub(crate) const SOURCE: &str = "source";
@@ -55,8 +60,16 @@ pub(crate) fn plain(url: &str) -> String {
     Address::parse(url).plain
 }
 
+/// Writes the [`configuration`] beside the files of `ssh`; returns its path.
+pub(crate) fn write_hgrc(
+    ssh: &Ssh,
+    repository: &RepositorySettings,
+) -> Result<PathBuf, WorkerError> {
+    ssh.write_private(HGRC, configuration(repository)?.expose_secret())
+}
+
 /// Mercurial's configuration file for a repository: the address of its source, and the credentials for both addresses.
-pub(crate) fn configuration(repository: &RepositorySettings) -> Result<SecretString, WorkerError> {
+fn configuration(repository: &RepositorySettings) -> Result<SecretString, WorkerError> {
     let (source, target) = (
         Address::parse(&repository.url),
         Address::parse(&repository.try_url),

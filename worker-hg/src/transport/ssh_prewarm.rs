@@ -26,9 +26,8 @@ use url::Url;
 use worker::{
     WorkerError,
     process::{self, Group},
+    ssh::{self, Ssh},
 };
-
-use crate::transport::ssh::{self, Ssh};
 
 /// The script. Its name, `$0`, is the directory with the pipes. It needs none of the arguments that `hg` passes.
 const RELAY: &str = r#"

@@ -9,7 +9,7 @@
 //! | `.<slot>.removing` | a directory that is being removed |
 //! | `.<slot>.patches` | the patches of the build on the clone; they may be private |
 //! | `.<repository>.request`, `.<repository>.done` | see `requests.rs` |
-//! | `.ssh` | keys and connections of ssh, see `worker-hg/src/transport/ssh.rs` |
+//! | `.ssh` | keys and connections of ssh, see `ssh.rs` |
 //!
 //! A clone is made under `.cloning`, and gets its name by a rename when it is whole ([`CloneDir::install`]). A damaged
 //! clone loses its name by a rename ([`CloneDir::quarantine`]), and so does one that is removed. So a directory with

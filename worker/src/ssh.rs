@@ -13,9 +13,8 @@ use std::{
 };
 
 use secrecy::ExposeSecret;
-use worker::{RepositorySettings, Settings, WorkerError, process};
 
-use crate::transport::address;
+use crate::{RepositorySettings, Settings, WorkerError, process};
 
 /// The time for which a connection is kept without use.
 const IDLE: Duration = Duration::from_secs(120);
@@ -29,12 +28,10 @@ const MAX_DIRECTORY: usize = 107 - 40 - 17 - 1;
 
 /// The file with the private key.
 const KEY: &str = "key";
-/// Mercurial's configuration file.
-const HGRC: &str = "hgrc";
 
 /// The ssh of one clone. Its key and sockets are in a directory of its own, which is removed with it.
 #[derive(Debug)]
-pub(crate) struct Ssh {
+pub struct Ssh {
     /// The working directory of programs that use it: the paths of the sockets are relative to it, and so short enough.
     home: PathBuf,
     directory: PathBuf,
@@ -45,7 +42,7 @@ pub(crate) struct Ssh {
 
 impl Ssh {
     /// Writes the files of the clone slot `slot`, in place of those that a crash left behind.
-    pub(crate) fn new(
+    pub fn new(
         settings: &Settings,
         repository: &RepositorySettings,
         slot: &str,
@@ -59,12 +56,7 @@ impl Ssh {
             settings.clones_dir.display()
         );
         let key = repository.ssh_key.as_ref().map(ExposeSecret::expose_secret);
-        let configuration = address::configuration(repository)?;
-        let key = prepare(&directory, key)
-            .and_then(|key| {
-                write_private(&directory.join(HGRC), configuration.expose_secret()).map(|()| key)
-            })
-            .map_err(WorkerError::io(doing))?;
+        let key = prepare(&directory, key).map_err(WorkerError::io(doing))?;
 
         let mut arguments: Vec<String> = ["-F", "none"].map(str::to_owned).into();
         let mut option = |name: &str, value: &str| arguments.push(format!("-o{name}={value}"));
@@ -108,14 +100,14 @@ impl Ssh {
         })
     }
 
-    /// The value of `ui.ssh` for an `hg` in [`Self::home`], quoted for a shell.
-    pub(crate) fn command(&self) -> String {
+    /// The command for a program in [`Self::home`], quoted for a shell.
+    pub fn command(&self) -> String {
         let quoted: Vec<String> = self.arguments().map(quoted).collect();
         format!("ssh {}", quoted.join(" "))
     }
 
-    /// The value of `ui.ssh` for an `hg` in any directory. Its connection is not kept.
-    pub(crate) fn one_off_command(&self) -> String {
+    /// The command for a program in any directory, quoted for a shell. Its connection is not kept.
+    pub fn one_off_command(&self) -> String {
         let quoted: Vec<String> = self
             .arguments
             .iter()
@@ -125,7 +117,7 @@ impl Ssh {
     }
 
     /// The arguments of an ssh in [`Self::home`].
-    pub(crate) fn arguments(&self) -> impl Iterator<Item = &str> {
+    pub fn arguments(&self) -> impl Iterator<Item = &str> {
         self.arguments
             .iter()
             .chain(&self.keeping)
@@ -133,27 +125,30 @@ impl Ssh {
     }
 
     /// The working directory for [`Self::command`] and [`Self::arguments`].
-    pub(crate) fn home(&self) -> &Path {
+    pub fn home(&self) -> &Path {
         &self.home
     }
 
-    /// The configuration file for Mercurial; see [`address::configuration`].
-    pub(crate) fn hgrc(&self) -> PathBuf {
-        self.directory.join(HGRC)
+    /// Writes a file of the version control into [`Self::directory`], which removes it. No other user can read it.
+    /// Returns its path.
+    pub fn write_private(&self, name: &str, text: &str) -> Result<PathBuf, WorkerError> {
+        let path = self.directory.join(name);
+        write_private(&path, text).map_err(WorkerError::io(format!("write {}", path.display())))?;
+        Ok(path)
     }
 
     /// The file with the private key, if there is one.
-    pub(crate) fn key(&self) -> Option<PathBuf> {
+    pub fn key(&self) -> Option<PathBuf> {
         Some(self.directory.join(KEY)).filter(|path| path.exists())
     }
 
     /// A directory that no other user can read.
-    pub(crate) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// Closes the kept connections. Running sessions on them fail.
-    pub(crate) async fn close_connections(&self) {
+    pub async fn close_connections(&self) {
         for entry in fs::read_dir(&self.directory)
             .into_iter()
             .flatten()
@@ -231,7 +226,7 @@ fn file(path: &Path) -> String {
 }
 
 /// Quotes a word for a shell.
-pub(crate) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
