@@ -4,6 +4,7 @@
 //! handles builds. Their input (patches, names, messages) is hostile: [`patch`] parses and checks it. The traits of
 //! [`vcs`] hide how a version control clones and applies, and the trait of [`destination`] how heads are pushed.
 
+pub mod address;
 mod backend;
 mod base;
 mod clone;
