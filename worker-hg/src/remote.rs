@@ -9,6 +9,7 @@ use worker::{
     Barrier, Peer, WorkerError,
     destination::PushOutcome,
     process::CommandOutput,
+    ssh::denials::{self, other_host_key, unknown_host},
     text::{self, is_hash},
 };
 
@@ -23,9 +24,9 @@ const SEARCHING: &str = "searching for changes";
 /// The line that the other side prints before it runs a hook that can read the changesets.
 const ADDING_CHANGESETS: &str = "remote: adding changesets";
 
-/// Output of ssh, or of the host behind it, for failures that only an operator can mend, with the reasons. In lower
-/// case. The first that matches counts: the scripts that a shell runs at its start may print any of the later ones.
-const SSH_DENIALS: [(&str, Barrier); 9] = [
+/// Output of the host behind ssh for failures that only an operator can mend, with the reasons. In lower case. These
+/// count before the output of ssh: the scripts that a shell runs at its start may print that.
+const HOST_DENIALS: [(&str, Barrier); 4] = [
     // As bash, zsh, and the other shells print it.
     ("hg: command not found", Barrier::NoProgram),
     ("command not found: hg", Barrier::NoProgram),
@@ -34,11 +35,6 @@ const SSH_DENIALS: [(&str, Barrier); 9] = [
         "there is no mercurial repository here",
         Barrier::NoRepository,
     ),
-    ("host key verification failed", Barrier::HostKey),
-    ("remote host identification has changed", Barrier::HostKey),
-    ("too many authentication failures", Barrier::Credentials),
-    ("unable to negotiate with", Barrier::Credentials),
-    ("permission denied", Barrier::Credentials),
 ];
 
 /// The same of our own `hg`.
@@ -125,7 +121,7 @@ pub(crate) fn remote_failure(peer: Peer, doing: &str, output: &CommandOutput) ->
     let denied = if responded {
         barrier(own, &HG_DENIALS)
     } else {
-        barrier(remote(), &SSH_DENIALS)
+        barrier(remote(), &HOST_DENIALS).or_else(|| denials::barrier(remote()))
     };
     let is_push = peer == Peer::Destination;
     let may_read = stdout.iter().any(|line| line == SEARCHING);
@@ -175,13 +171,11 @@ fn barrier<'a>(
     denials: &[(&str, Barrier)],
 ) -> Option<Barrier> {
     let lines: Vec<String> = lines.into_iter().map(str::to_lowercase).collect();
-    if lines.iter().any(|line| is_missing(line)) {
+    let lines = || lines.iter().map(String::as_str);
+    if lines().any(is_missing) {
         return Some(Barrier::NoRepository);
     }
-    denials
-        .iter()
-        .find(|(words, _)| lines.iter().any(|line| line.contains(words)))
-        .map(|(_, barrier)| *barrier)
+    denials::first(lines(), denials)
 }
 
 /// Whether this line reports that a hook refused, such as `<name> hook failed`. For a hook that fails after the push,
@@ -195,23 +189,6 @@ fn is_refusal(line: &str) -> bool {
     line.split_once(" hook ").is_some_and(|(name, rest)| {
         !name.contains(' ') && REFUSALS.iter().any(|refusal| rest.starts_with(refusal))
     })
-}
-
-/// The host for which ssh reports that no key is known.
-fn unknown_host(line: &str) -> Option<String> {
-    let (kind, rest) = line
-        .strip_prefix("No ")?
-        .split_once(" host key is known for ")?;
-    let host = rest.split(' ').next().filter(|_| !kind.contains(' '))?;
-    Some(text::path(host.as_bytes()))
-}
-
-/// The host for which ssh reports another key than the known one.
-fn other_host_key(line: &str) -> Option<String> {
-    let (host, _) = line
-        .strip_prefix("Host key for ")?
-        .split_once(" has changed ")?;
-    Some(text::path(host.as_bytes()))
 }
 
 /// Whether Mercurial reports a missing repository: `repository <name> not found`, or `… does not exist` for a path. The

@@ -4,6 +4,8 @@
 //! (`ControlMaster`), and later uses are sessions on its connection. The master leaves our process group. The worker
 //! ends it when the clone is closed or a push failed; the master exits by itself after [`IDLE`] without use.
 
+pub mod denials;
+
 use std::{
     fs,
     io::{self, Write},
