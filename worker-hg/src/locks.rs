@@ -8,10 +8,7 @@
 
 use std::{fs, io, os::unix::ffi::OsStrExt, path::Path};
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
+use worker::process::has_argument;
 
 /// Mercurial's locks of a repository. A lock is a symbolic link to `host:process`.
 const LOCKS: [&str; 2] = [".hg/wlock", ".hg/store/lock"];
@@ -41,38 +38,4 @@ fn works_on(process: u32, directory: &Path) -> bool {
         process,
         &[b"--repository=", directory.as_os_str().as_bytes()].concat(),
     )
-}
-
-/// Kills each `hg clone` into `directory`, and returns whether there was one. A killed worker leaves it behind, and it
-/// would write among the files of the next clone. Only the process with the lock of the clone slot calls this: no other
-/// process makes that clone.
-pub(crate) fn kill_orphans(directory: &Path) -> io::Result<bool> {
-    let mut found = false;
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(process) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        if has_argument(process, directory.as_os_str().as_bytes())
-            && has_argument(process, b"clone")
-        {
-            tracing::warn!(process, "killing an `hg clone` that a dead worker left");
-            // Each `hg` leads a process group. One that has just ended needs no signal.
-            let _ = killpg(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
-            found = true;
-        }
-    }
-    Ok(found)
-}
-
-fn has_argument(process: u32, wanted: &[u8]) -> bool {
-    let Ok(arguments) = fs::read(format!("/proc/{process}/cmdline")) else {
-        return false;
-    };
-    arguments
-        .split(|&byte| byte == 0)
-        .any(|argument| argument == wanted)
 }

@@ -15,6 +15,7 @@ use worker::{
         path_tree::{PathFilter, Tree},
         stack_size::Sizes,
     },
+    process,
     revision::{Revision, RevisionName},
     ssh::Ssh,
     vcs::{ApplyError, Site, Stack, Vcs, VcsClone},
@@ -24,7 +25,6 @@ use crate::{
     apply, branches,
     changeset::Changeset,
     clone::{HgClone, METADATA, Source},
-    locks,
     manifest::ManifestReader,
     transport::{address, ssh_prewarm::PrewarmedSsh},
 };
@@ -103,7 +103,7 @@ impl Vcs for Mercurial {
     }
 
     fn kill_orphans(&self, directory: &Path) -> io::Result<bool> {
-        locks::kill_orphans(directory)
+        process::kill_orphans("hg", &["clone"], directory)
     }
 
     /// `moz-phab` puts the revision's address into the commit messages; the commands find the author's commits by it.

@@ -16,6 +16,7 @@
 use std::{
     ffi::OsStr,
     io,
+    os::unix::ffi::OsStrExt,
     path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -222,6 +223,48 @@ pub fn processor_time(process: Pid) -> Option<Duration> {
     milliseconds
         .checked_div(rustix::param::clock_ticks_per_second())
         .map(Duration::from_millis)
+}
+
+/// Kills each process with the argument `directory` and one of `commands`, such as `clone`, and returns whether there
+/// was one. A killed worker leaves it behind, and it would write among the files of the next clone. `program` names it
+/// in the log. Only the process with the lock of the clone slot calls this: no other process makes that clone.
+pub fn kill_orphans(program: &str, commands: &[&str], directory: &Path) -> io::Result<bool> {
+    let mut found = false;
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(process) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        if !has_argument(process, directory.as_os_str().as_bytes()) {
+            continue;
+        }
+        let command = commands
+            .iter()
+            .find(|command| has_argument(process, command.as_bytes()));
+        if let Some(command) = command {
+            tracing::warn!(
+                process,
+                "killing the `{program} {command}` that a dead worker left"
+            );
+            // Each leads a process group. One that has just ended needs no signal.
+            let _ = killpg(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
+            found = true;
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a process of this machine has this argument.
+pub fn has_argument(process: u32, wanted: &[u8]) -> bool {
+    let Ok(arguments) = std::fs::read(format!("/proc/{process}/cmdline")) else {
+        return false;
+    };
+    arguments
+        .split(|&byte| byte == 0)
+        .any(|argument| argument == wanted)
 }
 
 /// The output of a command.

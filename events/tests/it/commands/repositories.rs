@@ -215,7 +215,7 @@ async fn reclone_survives_the_command_and_the_worker() {
     let old = world.path("clones/product/old");
     fs::write(&old, "").unwrap();
     let mut next = world.start("worker");
-    next.until_logged("killing an `hg clone` that a dead worker left")
+    next.until_logged("killing the `hg clone` that a dead worker left")
         .await;
     gate.open();
     next.until_logged("the reclone of product is done").await;
