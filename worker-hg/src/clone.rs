@@ -29,10 +29,9 @@ use std::{
 
 use tokio::io::AsyncWriteExt;
 use worker::{
-    Limits, Peer, SOURCE_TIP, WorkerError,
-    disk::{self, write_atomically},
+    Limits, Peer, WorkerError, disk,
     process::{self, CommandOutput},
-    text,
+    source_tip,
 };
 
 use crate::{
@@ -44,8 +43,6 @@ use crate::{
     transport::address::SOURCE,
 };
 
-/// The directory with Mercurial's own files.
-pub(crate) const METADATA: &str = ".hg";
 /// The journal of an open transaction.
 const JOURNAL: &str = ".hg/store/journal";
 /// The file of a patch that is imported from memory.
@@ -125,8 +122,7 @@ impl HgClone {
             .await?
             .success(&doing)?
             .text();
-        write_atomically(&temporary.join(METADATA).join(SOURCE_TIP), tip.as_bytes())
-            .map_err(WorkerError::io(format!("write the source tip of {target}")))
+        source_tip::write(temporary, &tip)
     }
 
     /// Opens the clone in `directory`, and removes what builds left there. [`WorkerError::Damaged`] when it has to be
@@ -150,11 +146,7 @@ impl HgClone {
             "make the clone of {} private",
             source.name
         )))?;
-        let tip = fs::read_to_string(directory.join(METADATA).join(SOURCE_TIP))
-            .map_err(|error| clone.damaged(format!("it has no source tip: {error}")))?;
-        if !text::is_hash(&tip) {
-            return Err(clone.damaged("its source tip is not a changeset".to_owned()));
-        }
+        let tip = source_tip::read(directory).map_err(|damage| clone.damaged(damage))?;
         locks::break_stale(directory).map_err(WorkerError::io(format!(
             "remove stale locks from the clone of {}",
             source.name
@@ -210,14 +202,7 @@ impl HgClone {
             ));
         }
         let tip = self.tip().await?;
-        write_atomically(
-            &self.directory.join(METADATA).join(SOURCE_TIP),
-            tip.node.as_bytes(),
-        )
-        .map_err(WorkerError::io(format!(
-            "write the source tip of {}",
-            self.source.name
-        )))?;
+        source_tip::write(&self.directory, &tip.node)?;
         (self.source_tip, self.source_tip_node) = (tip.number, tip.node);
         self.dirty = false;
         Ok(())
@@ -312,13 +297,6 @@ impl HgClone {
                 self.source.limits.transfer,
             )
             .await
-    }
-
-    /// Removes the source tip: the clone cannot be opened any more, and has to be cloned again.
-    pub(crate) fn mark_corrupt(&self) -> Result<(), WorkerError> {
-        fs::remove_file(self.directory.join(METADATA).join(SOURCE_TIP)).map_err(WorkerError::io(
-            format!("mark the clone of {} as corrupt", self.source.name),
-        ))
     }
 
     /// The number of the newest changeset while the clone holds none of a build.

@@ -24,7 +24,7 @@ use worker::{
 use crate::{
     apply, branches,
     changeset::Changeset,
-    clone::{HgClone, METADATA, Source},
+    clone::{HgClone, Source},
     manifest::ManifestReader,
     transport::{address, ssh_prewarm::PrewarmedSsh},
 };
@@ -76,10 +76,6 @@ impl Default for Mercurial {
 impl Vcs for Mercurial {
     fn name(&self) -> &'static str {
         "Mercurial"
-    }
-
-    fn metadata(&self) -> &'static str {
-        METADATA
     }
 
     async fn clone_into(&self, site: &Site<'_>, directory: &Path) -> Result<(), WorkerError> {
@@ -256,10 +252,6 @@ impl VcsClone for Opened {
         };
         let ((), tidied) = futures::join!(closing, self.clone.tidy());
         tidied
-    }
-
-    fn mark_corrupt(&mut self) -> Result<(), WorkerError> {
-        self.clone.mark_corrupt()
     }
 
     async fn reset(&mut self) {

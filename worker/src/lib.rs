@@ -20,6 +20,7 @@ mod repository;
 pub mod revision;
 mod settings;
 mod size;
+pub mod source_tip;
 pub mod ssh;
 pub mod text;
 mod tree_status;
@@ -28,7 +29,6 @@ pub mod vcs;
 mod worker;
 
 pub use backend::Backend;
-pub use clone::dir::SOURCE_TIP;
 pub use clone::inventory::{CloneReport, CloneState, Inventory};
 pub use clone::requests::{MaintenanceResult, Outcome, Progress, Requests, Task};
 pub use error::{Barrier, Integrity, Peer, WorkerError};

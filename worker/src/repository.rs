@@ -50,7 +50,7 @@ impl Repository {
         outage: Arc<FullDisk>,
     ) -> Self {
         let slots = (0..settings.clone_slots)
-            .map(|number| SlotManager::new(&all, backend.vcs(), &settings, number))
+            .map(|number| SlotManager::new(&all, &settings, number))
             .collect();
         let (cleanup_tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         Self {
@@ -183,7 +183,7 @@ impl Repository {
             && let Some(reason) = error.lost_data()
         {
             let reason = reason.to_owned();
-            if let Err(error) = slot.clone.mark_corrupt() {
+            if let Err(error) = slot.dir.mark_corrupt() {
                 warn!(
                     repository = self.settings.name,
                     error = error_chain(&error),
@@ -289,13 +289,16 @@ impl Repository {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
+    use std::{fs, sync::atomic::Ordering};
 
     use jiff::Timestamp;
     use runtime::ManualClock;
 
     use super::*;
-    use crate::clone::fake_vcs::{FakeVcs, settings};
+    use crate::{
+        clone::fake_vcs::{FakeVcs, settings},
+        source_tip,
+    };
 
     #[tokio::test]
     async fn damaged_clone_that_cannot_be_marked_is_not_used_again() {
@@ -313,6 +316,9 @@ mod tests {
         );
         let building = async {
             let slot = repository.take_clone().await.expect("it is prepared");
+            let tip = slot.dir.path().join(source_tip::FILE);
+            fs::remove_file(&tip).expect("it has one");
+            fs::create_dir(&tip).expect("a directory, which cannot be written");
             let damaged = WorkerError::Damaged {
                 repository: "nss".to_owned(),
                 reason: "a file is missing".to_owned(),

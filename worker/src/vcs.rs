@@ -25,12 +25,8 @@ pub trait Vcs: Send + Sync {
     /// Its name, as authors know it.
     fn name(&self) -> &'static str;
 
-    /// The directory of a clone with its metadata, relative to the clone. The file `source-tip` there names the newest
-    /// revision of the source, as of the last update.
-    fn metadata(&self) -> &'static str;
-
     /// Clones the source into `directory`, and removes the rest of an interrupted attempt there. On return the clone is
-    /// whole and has its source tip.
+    /// whole and has its [`crate::source_tip`].
     async fn clone_into(&self, site: &Site<'_>, directory: &Path) -> Result<(), WorkerError>;
 
     /// Opens the clone in `directory`, and discards what builds left there. Returns [`WorkerError::Damaged`] when it
@@ -118,9 +114,6 @@ pub trait VcsClone: Send {
 
     /// As [`VcsClone::discard`], after a build; also ends what its own destination prepared.
     async fn finish(&mut self) -> Result<(), WorkerError>;
-
-    /// Marks the clone as damaged: it cannot be opened again, and has to be cloned again.
-    fn mark_corrupt(&mut self) -> Result<(), WorkerError>;
 
     /// Ends the processes that serve the clone. After a failure they may hold locks, and may have cached data that was
     /// rolled back. The next use starts others.

@@ -24,7 +24,6 @@ use crate::{
 /// The state that the handler of builds and the clone manager share.
 pub struct Worker {
     settings: Arc<Settings>,
-    backend: Backend,
     repositories: Arc<HashMap<Phid, Repository>>,
     log: BuildLog,
     guard: Arc<dyn PushGuard>,
@@ -66,7 +65,6 @@ impl Worker {
         Ok(Self {
             repositories: Arc::new(repositories.collect()),
             settings,
-            backend,
             log,
             guard,
             patches,
@@ -108,7 +106,6 @@ impl Worker {
     pub fn clone_manager(&self) -> CloneManager {
         CloneManager {
             settings: Arc::clone(&self.settings),
-            backend: self.backend.clone(),
             repositories: Arc::clone(&self.repositories),
             clock: Arc::clone(&self.clock),
         }
@@ -118,7 +115,6 @@ impl Worker {
 /// Prepares the clones; see [`Worker::clone_manager`].
 pub struct CloneManager {
     settings: Arc<Settings>,
-    backend: Backend,
     repositories: Arc<HashMap<Phid, Repository>>,
     clock: Arc<dyn Clock>,
 }
@@ -137,16 +133,16 @@ impl Service for CloneManager {
         );
         futures::join!(
             keeping,
-            remove_left_patches(&self.settings, self.backend.vcs()),
-            warn_of_unconfigured(&self.settings, self.backend.vcs())
+            remove_left_patches(&self.settings),
+            warn_of_unconfigured(&self.settings)
         );
         Ok(())
     }
 }
 
 /// Removes the patches of interrupted builds on clone slots that are not configured: no slot manager removes these.
-async fn remove_left_patches(settings: &Settings, vcs: &dyn Vcs) {
-    let inventory = Inventory::new(settings, vcs);
+async fn remove_left_patches(settings: &Settings) {
+    let inventory = Inventory::new(settings);
     if let Ok(Err(error)) =
         tokio::task::spawn_blocking(move || inventory.remove_left_patches()).await
     {
@@ -159,11 +155,11 @@ async fn remove_left_patches(settings: &Settings, vcs: &dyn Vcs) {
 
 /// Logs the clones that are not configured any more, which an operator can remove. Without a disk budget, the worker removes
 /// them only to make a clone for which the disk lacks room, see `disk_budget::make`.
-async fn warn_of_unconfigured(settings: &Settings, vcs: &dyn Vcs) {
+async fn warn_of_unconfigured(settings: &Settings) {
     if settings.disk_budget.is_some() {
         return;
     }
-    let inventory = Inventory::new(settings, vcs);
+    let inventory = Inventory::new(settings);
     match tokio::task::spawn_blocking(move || inventory.not_configured()).await {
         Ok(Ok(clones)) if !clones.is_empty() => {
             let names: Vec<String> = clones.iter().map(CloneReport::name).collect();
@@ -204,7 +200,7 @@ pub async fn maintain(
         .cloned()
         .ok_or_else(unknown)?;
     for name in (0..repository.clone_slots).map(|number| slot_name(name, number)) {
-        if CloneDir::new(&settings.clones_dir, vcs.metadata(), name.as_str()).is_locked()? {
+        if CloneDir::new(&settings.clones_dir, name.as_str()).is_locked()? {
             return Err(WorkerError::InUse { repository: name });
         }
     }

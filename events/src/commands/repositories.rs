@@ -9,7 +9,6 @@ use build::Phid;
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 use worker::{CloneReport, Inventory, Settings, Size, Task};
-use worker_hg::Mercurial;
 
 use self::maintenance::maintain;
 use super::{
@@ -29,13 +28,10 @@ pub async fn repositories(options: Repositories) -> anyhow::Result<()> {
     let settings = settings(&config)?;
     let json = options.deployment.output.json;
     match options.action {
-        RepositoryAction::List => list(&Inventory::new(&settings, &Mercurial::new()), json),
-        RepositoryAction::Prune { dry_run, yes } => prune(
-            &Inventory::new(&settings, &Mercurial::new()),
-            dry_run,
-            yes,
-            json,
-        ),
+        RepositoryAction::List => list(&Inventory::new(&settings), json),
+        RepositoryAction::Prune { dry_run, yes } => {
+            prune(&Inventory::new(&settings), dry_run, yes, json)
+        }
         RepositoryAction::Pull { name } => maintain(settings, &name, Task::Pull, json).await,
         RepositoryAction::Reclone { name } => maintain(settings, &name, Task::Reclone, json).await,
     }

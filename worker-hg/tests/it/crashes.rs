@@ -51,10 +51,10 @@ async fn clone_that_is_broken_at_the_start_is_cloned_again() {
     type Breaking = fn(&Repo);
     let table: [(&str, Breaking); 4] = [
         ("no mark", |clone| {
-            fs::remove_file(clone.path.join(".hg/source-tip")).unwrap()
+            fs::remove_file(clone.path.join("source-tip")).unwrap()
         }),
         ("a mark that is unknown", |clone| {
-            fs::write(clone.path.join(".hg/source-tip"), "1".repeat(40)).unwrap()
+            fs::write(clone.path.join("source-tip"), "1".repeat(40)).unwrap()
         }),
         ("no changelog", |clone| {
             fs::write(clone.path.join(".hg/store/00changelog.i"), "junk").unwrap()

@@ -13,7 +13,7 @@ use crate::world::{Repo, World, change, hanging_hook, living_in_group, until};
 
 impl World {
     fn inventory(&self) -> Inventory {
-        Inventory::new(&self.settings, &Mercurial::new())
+        Inventory::new(&self.settings)
     }
 
     /// Directories with their states.
@@ -69,7 +69,7 @@ impl World {
             self.home.path(),
             &["clone", "--quiet", "--noupdate", "--pull", from, to],
         );
-        fs::write(clone.path.join(".hg/source-tip"), self.source.tip()).unwrap();
+        fs::write(clone.path.join("source-tip"), self.source.tip()).unwrap();
         clone
     }
 
@@ -132,7 +132,7 @@ async fn clone_is_listed_with_its_state_its_size_its_tip_and_its_last_pull() {
         report.bytes.to_string(),
         du.split_whitespace().next().unwrap()
     );
-    let marked = fs::metadata(world.clone().path.join(".hg/source-tip"))
+    let marked = fs::metadata(world.clone().path.join("source-tip"))
         .unwrap()
         .modified()
         .unwrap();
@@ -149,11 +149,11 @@ async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_liste
     let clones = world.settings.clones_dir.clone();
     world.plant("central");
     world.plant("central@2");
-    fs::remove_file(clones.join("central@2/.hg/source-tip")).unwrap();
+    fs::remove_file(clones.join("central@2/source-tip")).unwrap();
     world.plant("central@3");
     world.plant("old");
     world.plant("mine");
-    fs::remove_file(clones.join("mine/.hg/source-tip")).unwrap();
+    fs::remove_file(clones.join("mine/source-tip")).unwrap();
     for ours in [
         ".central.cloning",
         ".central.quarantined",
@@ -218,7 +218,7 @@ async fn clone_in_use_is_not_removed() {
     // Another configuration, while the worker still runs with the old one.
     let mut other = world.settings.clone();
     other.repositories[0].name = "renamed".to_owned();
-    let inventory = Inventory::new(&other, &Mercurial::new());
+    let inventory = Inventory::new(&other);
     let report = inventory.not_configured().unwrap().remove(0);
     assert_eq!(
         (report.directory.as_str(), report.in_use),
@@ -448,7 +448,7 @@ async fn beyond_the_budget_what_nobody_needs_goes_and_no_further_lane_is_made() 
     world.plant("old");
     world.settings.disk_budget = Some(size * 3);
     world.start();
-    let second = world.settings.clones_dir.join("central@2/.hg/source-tip");
+    let second = world.settings.clones_dir.join("central@2/source-tip");
     until("the second slot", || second.exists()).await;
     world.stop().await;
 }

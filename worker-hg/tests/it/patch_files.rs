@@ -12,7 +12,6 @@ use nix::{
     libc,
 };
 use worker::{CloneState, Inventory};
-use worker_hg::Mercurial;
 
 use crate::world::{Answer, World, add, change, hanging_hook, until};
 
@@ -110,7 +109,7 @@ async fn patches_are_for_the_worker_alone_and_gone_when_it_must_end() {
     let patches = world.patches("central");
     world.start();
     world.send(&world.simple_build(7)).await;
-    let inventory = Inventory::new(&world.settings, &Mercurial::new());
+    let inventory = Inventory::new(&world.settings);
     world
         .stop_in_flight(|| {
             if !note.exists() {
@@ -176,7 +175,7 @@ async fn patches_of_a_worker_that_was_killed_are_gone_after_the_next_start() {
 async fn patches_that_were_left_are_listed_and_pruned() {
     let world = World::new();
     let left = world.leave_patches("old");
-    let inventory = Inventory::new(&world.settings, &Mercurial::new());
+    let inventory = Inventory::new(&world.settings);
     let removable = inventory.removable().unwrap();
     let listed: Vec<_> = removable
         .iter()

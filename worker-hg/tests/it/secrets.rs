@@ -58,7 +58,7 @@ async fn clones_and_patches_are_for_our_user_alone() {
         world
             .settings
             .clones_dir
-            .join("central@2/.hg/source-tip")
+            .join("central@2/source-tip")
             .exists()
     })
     .await;

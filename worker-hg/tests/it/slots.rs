@@ -36,7 +36,7 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
     };
     // It is copied from the first one, which is not to be held by a build before.
     until("the second slot", || {
-        second.path.join(".hg/source-tip").exists()
+        second.path.join("source-tip").exists()
     })
     .await;
     for number in 1..=3 {
@@ -74,7 +74,7 @@ async fn lane_that_is_damaged_is_cloned_again_while_the_other_works() {
         path: world.settings.clones_dir.join("central@2"),
     };
     until("the second slot", || {
-        second.path.join(".hg/source-tip").exists()
+        second.path.join("source-tip").exists()
     })
     .await;
     world.stop().await;

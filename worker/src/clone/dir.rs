@@ -34,10 +34,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{WorkerError, disk, settings, text};
-
-/// The file with the source tip, within [`crate::vcs::Vcs::metadata`].
-pub const SOURCE_TIP: &str = "source-tip";
+use crate::{WorkerError, disk, settings, source_tip};
 
 /// The purpose of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,16 +116,14 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 #[derive(Debug, Clone)]
 pub(crate) struct CloneDir {
     clones_dir: PathBuf,
-    metadata: &'static str,
     name: String,
 }
 
 impl CloneDir {
-    /// The directories of the slot called `name`; `metadata` is that of its version control.
-    pub(crate) fn new(clones_dir: &Path, metadata: &'static str, name: impl Into<String>) -> Self {
+    /// The directories of the slot called `name`.
+    pub(crate) fn new(clones_dir: &Path, name: impl Into<String>) -> Self {
         Self {
             clones_dir: clones_dir.to_owned(),
-            metadata,
             name: name.into(),
         }
     }
@@ -166,8 +161,7 @@ impl CloneDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Contents::Missing,
             Err(error) => return Contents::Unreadable(format!("cannot read {path}: {error}")),
         }
-        let file = directory.join(self.metadata).join(SOURCE_TIP);
-        match read_source_tip(&file) {
+        match source_tip::describe(&directory) {
             Ok((tip, last_pull)) => Contents::Complete { tip, last_pull },
             Err(error)
                 if matches!(
@@ -177,7 +171,10 @@ impl CloneDir {
             {
                 Contents::Incomplete
             }
-            Err(error) => Contents::Unreadable(format!("cannot read {}: {error}", file.display())),
+            Err(error) => Contents::Unreadable(format!(
+                "cannot read {}: {error}",
+                directory.join(source_tip::FILE).display()
+            )),
         }
     }
 
@@ -223,15 +220,20 @@ impl CloneDir {
     /// Whether the directory with the clone's name is a clone that a worker made: an operator may keep others beside
     /// ours.
     pub(crate) fn is_ours(&self) -> bool {
-        let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|data| data.is_dir());
         let directory = self.path();
-        let metadata = directory.join(self.metadata);
-        let traces = [metadata.join(SOURCE_TIP), self.lock_file()];
-        is_directory(&directory)
-            && is_directory(&metadata)
-            && traces
-                .iter()
-                .any(|trace| fs::symlink_metadata(trace).is_ok_and(|data| data.is_file()))
+        let is = |path: &Path, kind: fn(&fs::Metadata) -> bool| {
+            fs::symlink_metadata(path).is_ok_and(|data| kind(&data))
+        };
+        is(&directory, fs::Metadata::is_dir)
+            && is(&directory.join(source_tip::FILE), fs::Metadata::is_file)
+    }
+
+    /// Marks the clone as damaged: it cannot be opened again, and has to be cloned again.
+    pub(crate) fn mark_corrupt(&self) -> Result<(), WorkerError> {
+        source_tip::invalidate(&self.path()).map_err(WorkerError::io(format!(
+            "mark the clone {} as corrupt",
+            self.name
+        )))
     }
 
     /// Removes what an interrupted clone, removal or build left beside the clone.
@@ -353,22 +355,6 @@ pub(crate) fn beside(clones_dir: &Path, name: &str, what: &str) -> PathBuf {
     clones_dir.join(format!(".{name}.{what}"))
 }
 
-/// The first 12 digits of the source tip in a file, and the time when it was written.
-fn read_source_tip(path: &Path) -> io::Result<(String, Timestamp)> {
-    let data = fs::symlink_metadata(path)?;
-    // A regular file of 40 digits: to read anything else could block.
-    if !data.is_file() || data.len() != 40 {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut tip = fs::read_to_string(path)?;
-    if !text::is_hash(&tip) {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    tip.truncate(12);
-    let at = Timestamp::try_from(data.modified()?).map_err(io::Error::other)?;
-    Ok((tip, at))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,7 +403,7 @@ mod tests {
     #[test]
     fn lock_is_seen_while_it_is_held() {
         let home = tempfile::tempdir().expect("a directory");
-        let slot = CloneDir::new(home.path(), ".hg", "nss");
+        let slot = CloneDir::new(home.path(), "nss");
         assert!(!slot.is_locked().expect("looked"));
         assert!(
             !home.path().join(".nss.lock").exists(),
@@ -433,7 +419,7 @@ mod tests {
     #[test]
     fn child_that_shares_the_file_does_not_keep_the_lock() {
         let home = tempfile::tempdir().expect("a directory");
-        let slot = CloneDir::new(home.path(), ".hg", "nss");
+        let slot = CloneDir::new(home.path(), "nss");
         let held = slot.lock().expect("locked");
         // As a forked child has it.
         let shared = held.0.try_clone().expect("the same file again");
@@ -445,7 +431,7 @@ mod tests {
     #[test]
     fn check_of_a_lock_takes_none() {
         let home = tempfile::tempdir().expect("a directory");
-        let slot = CloneDir::new(home.path(), ".hg", "nss");
+        let slot = CloneDir::new(home.path(), "nss");
         drop(slot.lock().expect("locked"));
         let file = File::open(slot.lock_file()).expect("opened");
         assert!(!is_held(&file).expect("checked"));

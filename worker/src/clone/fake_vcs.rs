@@ -21,20 +21,20 @@ use super::{
     slot::{Home, Ready},
 };
 use crate::{
-    Backend, ProcessorTime, RepositorySettings, SOURCE_TIP, Settings, WorkerError,
+    Backend, ProcessorTime, RepositorySettings, Settings, WorkerError,
     destination::{Destination, Push, PushError, PushOutcome},
     patch::{
         path_tree::{PathFilter, Tree},
         stack_size::Sizes,
     },
     revision::{Revision, RevisionName},
+    source_tip,
     vcs::{ApplyError, Site, Stack, Vcs, VcsClone},
 };
 
 const TIP: &str = "1111111111111111111111111111111111111111";
 
-/// A version control whose clones are directories with a source tip, and cannot be marked as corrupt. It counts
-/// calls.
+/// A version control whose clones are directories with a source tip. It counts calls.
 #[derive(Default, Clone)]
 pub(crate) struct FakeVcs {
     /// The clones that were made from the source.
@@ -102,16 +102,10 @@ impl Vcs for FakeVcs {
         "Fake"
     }
 
-    fn metadata(&self) -> &'static str {
-        ".fake"
-    }
-
     async fn clone_into(&self, _: &Site<'_>, directory: &Path) -> Result<(), WorkerError> {
         self.made.fetch_add(1, Ordering::SeqCst);
-        let metadata = directory.join(self.metadata());
-        fs::create_dir_all(&metadata)
-            .and_then(|()| fs::write(metadata.join(SOURCE_TIP), TIP))
-            .map_err(WorkerError::io("make a clone"))
+        fs::create_dir_all(directory).map_err(WorkerError::io("make a clone"))?;
+        source_tip::write(directory, TIP)
     }
 
     async fn open(&self, _: &Site<'_>, _: &Path) -> Result<Box<dyn VcsClone>, WorkerError> {
@@ -191,11 +185,6 @@ impl VcsClone for FakeClone {
 
     async fn finish(&mut self) -> Result<(), WorkerError> {
         Ok(())
-    }
-
-    fn mark_corrupt(&mut self) -> Result<(), WorkerError> {
-        let denied = io::ErrorKind::PermissionDenied;
-        Err(WorkerError::io("mark the clone")(denied.into()))
     }
 
     async fn reset(&mut self) {}

@@ -14,15 +14,12 @@ use crate::{
     Settings, WorkerError,
     clone::dir::{CloneDir, Contents, Entry, Role, slot_name},
     disk::Usage,
-    vcs::Vcs,
 };
 
 /// The contents of `clones_dir`, compared with the configured repositories.
 #[derive(Debug, Clone)]
 pub struct Inventory {
     clones_dir: PathBuf,
-    /// The directory with the metadata of a clone; see [`Vcs::metadata`].
-    metadata: &'static str,
     /// The names of the repositories, each with its number of clone slots.
     configured: Vec<(String, usize)>,
 }
@@ -123,15 +120,14 @@ impl CloneReport {
 }
 
 impl Inventory {
-    /// The directory and the repositories of these settings, whose version control is `vcs`.
-    pub fn new(settings: &Settings, vcs: &dyn Vcs) -> Self {
+    /// The directory and the repositories of these settings.
+    pub fn new(settings: &Settings) -> Self {
         let configured = settings
             .repositories
             .iter()
             .map(|one| (one.name.clone(), one.clone_slots));
         Self {
             clones_dir: settings.clones_dir.clone(),
-            metadata: vcs.metadata(),
             configured: configured.collect(),
         }
     }
@@ -302,7 +298,7 @@ impl Inventory {
     }
 
     fn dir(&self, entry: &Entry) -> CloneDir {
-        CloneDir::new(&self.clones_dir, self.metadata, entry.slot.as_str())
+        CloneDir::new(&self.clones_dir, entry.slot.as_str())
     }
 
     fn report(&self, entry: &Entry) -> Result<CloneReport, WorkerError> {

@@ -154,7 +154,7 @@ async fn reclone(
 /// Makes the new clone, beside the one that serves, and opens it once.
 async fn make_another(slot: &Slot, home: Home<'_>) -> Result<(), WorkerError> {
     let dir = &slot.dir;
-    let (inventory, directory) = (Inventory::new(home.all, home.vcs()), dir.path());
+    let (inventory, directory) = (Inventory::new(home.all), dir.path());
     // There are two clones for a time only: the budget does not count.
     let making = move || {
         Ok(disk_budget::make(
@@ -234,7 +234,7 @@ mod tests {
     async fn new_clone_is_removed_when_the_old_one_stays_in_use() {
         let fixture = Fixture::new();
         let home = fixture.home();
-        let slot = Slot::new(home.all, home.vcs(), home.repository, 0);
+        let slot = Slot::new(home.all, home.repository, 0);
         let (ready, _) = prepare::prepare(&slot, home).await.expect("prepared");
         home.pool.add(ready);
         let _building = home.pool.take(Duration::ZERO).await.expect("it is free");

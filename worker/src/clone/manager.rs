@@ -23,7 +23,7 @@ use super::{
     requests::{MaintenanceResult, Task},
     slot::{Home, Ready, Slot},
 };
-use crate::{RepositorySettings, Settings, WorkerError, disk, vcs::Vcs};
+use crate::{RepositorySettings, Settings, WorkerError, disk};
 
 /// The waits between attempts to prepare a clone.
 const PREPARING: Backoff = Backoff {
@@ -64,15 +64,10 @@ pub(crate) struct SlotManager {
 
 impl SlotManager {
     /// The manager of the slot with this number; the first has 0.
-    pub(crate) fn new(
-        settings: &Settings,
-        vcs: &dyn Vcs,
-        repository: &RepositorySettings,
-        number: usize,
-    ) -> Self {
+    pub(crate) fn new(settings: &Settings, repository: &RepositorySettings, number: usize) -> Self {
         let (commands, incoming) = mpsc::channel(1);
         Self {
-            slot: Slot::new(settings, vcs, repository, number),
+            slot: Slot::new(settings, repository, number),
             commands,
             incoming: Mutex::new(incoming),
             is_checked: AtomicBool::new(false),
@@ -233,7 +228,7 @@ mod tests {
     async fn first_clone_of_a_process_is_checked_for_a_warning() {
         let fixture = Fixture::new();
         let home = fixture.home();
-        let manager = SlotManager::new(home.all, home.vcs(), home.repository, 0);
+        let manager = SlotManager::new(home.all, home.repository, 0);
         let losing = async {
             for _ in 0..2 {
                 let ready = home.pool.take(TIMEOUT).await.expect("it is prepared");

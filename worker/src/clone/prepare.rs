@@ -103,7 +103,7 @@ async fn quarantine(slot: &Slot, error: &WorkerError) -> Result<(), WorkerError>
 
 /// Makes room for another clone that is as large as `like`.
 async fn make_room(home: Home<'_>, like: PathBuf) -> Result<Result<(), String>, WorkerError> {
-    let (inventory, budget) = (Inventory::new(home.all, home.vcs()), home.all.disk_budget);
+    let (inventory, budget) = (Inventory::new(home.all), home.all.disk_budget);
     let making = move || {
         Ok(disk_budget::make(
             &inventory,

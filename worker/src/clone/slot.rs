@@ -91,16 +91,11 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// The slot with this number.
-    pub(crate) fn new(
-        settings: &Settings,
-        vcs: &dyn Vcs,
-        repository: &RepositorySettings,
-        number: usize,
-    ) -> Self {
+    pub(crate) fn new(settings: &Settings, repository: &RepositorySettings, number: usize) -> Self {
         let name = slot_name(&repository.name, number);
         Self {
             number,
-            dir: CloneDir::new(&settings.clones_dir, vcs.metadata(), name),
+            dir: CloneDir::new(&settings.clones_dir, name),
             lost: Notify::new(),
         }
     }

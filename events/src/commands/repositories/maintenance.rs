@@ -96,7 +96,7 @@ async fn follow(
     task: Task,
 ) -> anyhow::Result<std::convert::Infallible> {
     let line = terminal::progress();
-    let inventory = Inventory::new(settings, &Mercurial::new());
+    let inventory = Inventory::new(settings);
     loop {
         SystemClock.sleep(POLL).await;
         if line.is_hidden() {

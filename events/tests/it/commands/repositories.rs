@@ -41,8 +41,8 @@ impl World {
     /// A clone of what is not configured, and garbage beside it.
     fn litter(&self) {
         let clones = self.path("clones");
-        fs::create_dir_all(clones.join("old/.hg")).unwrap();
-        fs::write(clones.join("old/.hg/source-tip"), "a".repeat(40)).unwrap();
+        fs::create_dir_all(clones.join("old")).unwrap();
+        fs::write(clones.join("old/source-tip"), "a".repeat(40)).unwrap();
         fs::create_dir(clones.join(".product.quarantined")).unwrap();
         fs::create_dir(clones.join("notes\n\x1b[2J")).unwrap();
         symlink("/", clones.join("root")).unwrap();

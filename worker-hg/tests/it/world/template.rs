@@ -9,7 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use worker::SOURCE_TIP;
+use worker::source_tip;
 
 use super::{Repo, fixture, hg};
 
@@ -22,7 +22,7 @@ pub(super) fn template() -> &'static Path {
     TEMPLATE.get_or_init(|| {
         let mut hasher = DefaultHasher::new();
         base_files().hash(&mut hasher);
-        REPOSITORIES.hash(&mut hasher);
+        (REPOSITORIES, source_tip::FILE).hash(&mut hasher);
         let made =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hg-world-{:x}", hasher.finish()));
         if !made.exists() {
@@ -36,8 +36,7 @@ pub(super) fn template() -> &'static Path {
                 let clone_it = ["clone", "--quiet", "--noupdate", "source", clone];
                 hg(making.path(), &clone_it);
             }
-            let clone = making.path().join("clone/.hg");
-            fs::write(clone.join(SOURCE_TIP), source.tip()).unwrap();
+            source_tip::write(&making.path().join("clone"), &source.tip()).unwrap();
             // Another process may have been faster: its template is as good.
             if fs::rename(making.path(), &made).is_ok() {
                 let _ = making.keep();
