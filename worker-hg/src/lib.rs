@@ -25,4 +25,3 @@ mod tests;
 mod transport;
 
 pub use mercurial::Mercurial;
-pub use probe::{Probe, probe};

@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use build::{BaseChoice, Build};
 use jiff::Timestamp;
 use worker::{
-    ProcessorTime, RepositorySettings, WorkerError,
+    ProcessorTime, RepositorySettings, Settings, WorkerError,
     destination::Destination,
     patch::{
         path_tree::{PathFilter, Tree},
         stack_size::Sizes,
     },
+    probe::Probe,
     process,
     revision::{Revision, RevisionName},
     ssh::Ssh,
@@ -26,6 +27,7 @@ use crate::{
     changeset::Changeset,
     clone::{HgClone, Source},
     manifest::ManifestReader,
+    probe,
     transport::{address, ssh_prewarm::PrewarmedSsh},
 };
 
@@ -100,6 +102,10 @@ impl Vcs for Mercurial {
 
     fn kill_orphans(&self, directory: &Path) -> io::Result<bool> {
         process::kill_orphans("hg", &["clone"], directory)
+    }
+
+    async fn probe(&self, settings: &Settings, repository: &RepositorySettings) -> Vec<Probe> {
+        probe::probe(self, settings, repository).await
     }
 
     /// `moz-phab` puts the revision's address into the commit messages; the commands find the author's commits by it.

@@ -14,6 +14,7 @@ mod error;
 mod handler;
 mod outcome;
 pub mod patch;
+pub mod probe;
 pub mod process;
 mod processor_time;
 mod repository;

@@ -16,6 +16,7 @@ use crate::{
         reject_report::RejectReport,
         stack_size::Sizes,
     },
+    probe::Probe,
     revision::{Revision, RevisionName},
 };
 
@@ -40,6 +41,9 @@ pub trait Vcs: Send + Sync {
     /// Kills the processes of a dead worker that clone into `directory`; returns whether there were any. Only the
     /// process with the lock of the slot calls this.
     fn kill_orphans(&self, directory: &Path) -> io::Result<bool>;
+
+    /// Checks all that builds of a repository need. It pushes nothing, and makes no clone.
+    async fn probe(&self, settings: &Settings, repository: &RepositorySettings) -> Vec<Probe>;
 
     /// The commands with which an author moves the stack of a build from its base to `base`.
     fn rebase_commands(&self, build: &Build, base: &BaseChoice) -> String;

@@ -1,6 +1,7 @@
 //! What `config check --online` finds out about a repository.
 
-use worker_hg::{Mercurial, Probe, probe};
+use worker::{probe::Probe, vcs::Vcs};
+use worker_hg::Mercurial;
 
 use crate::{
     outcomes::over_ssh,
@@ -9,12 +10,9 @@ use crate::{
 
 /// The subject and the result of each probe.
 async fn probed(world: &World) -> Vec<(String, Result<String, String>)> {
-    let found = probe(
-        &Mercurial::with_program(&world.hg),
-        &world.settings,
-        &world.settings.repositories[0],
-    )
-    .await;
+    let found = Mercurial::with_program(&world.hg)
+        .probe(&world.settings, &world.settings.repositories[0])
+        .await;
     found
         .into_iter()
         .map(|Probe { what, result, .. }| {
@@ -120,12 +118,9 @@ async fn probe_warns_of_several_lines_of_development_without_a_default_revision(
     world.source.write("later", b"x");
     world.source.commit("on the default branch");
     let warnings = async |world: &World| {
-        let found = probe(
-            &Mercurial::with_program(&world.hg),
-            &world.settings,
-            &world.settings.repositories[0],
-        )
-        .await;
+        let found = Mercurial::with_program(&world.hg)
+            .probe(&world.settings, &world.settings.repositories[0])
+            .await;
         found
             .into_iter()
             .filter_map(|probe| probe.warning)

@@ -27,6 +27,7 @@ use crate::{
         path_tree::{PathFilter, Tree},
         stack_size::Sizes,
     },
+    probe::Probe,
     revision::{Revision, RevisionName},
     source_tip,
     vcs::{ApplyError, Site, Stack, Vcs, VcsClone},
@@ -116,6 +117,10 @@ impl Vcs for FakeVcs {
 
     fn kill_orphans(&self, _: &Path) -> io::Result<bool> {
         Ok(false)
+    }
+
+    async fn probe(&self, _: &Settings, _: &RepositorySettings) -> Vec<Probe> {
+        Vec::new()
     }
 
     fn rebase_commands(&self, _: &Build, _: &BaseChoice) -> String {

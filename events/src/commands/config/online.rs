@@ -9,7 +9,7 @@ use notify::Checked;
 use phabricator::Conduit;
 use pulse::PulseSettings;
 use runtime::{Clock, error_chain};
-use worker_hg::{Mercurial, Probe, probe};
+use worker::probe::Probe;
 
 use super::{harbormaster, lines::Lines};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     commands::repositories::settings as repositories_settings,
     config::{Config, HgPushesConfig, TelemetryConfig},
     environment,
-    features::{self, Deployment, Notifier},
+    features::{self, Deployment, Notifier, builds},
     role::Role,
 };
 
@@ -200,7 +200,7 @@ async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> 
             how,
             result,
             warning,
-        } in probe(&Mercurial::new(), &settings, repository).await
+        } in builds::vcs().probe(&settings, repository).await
         {
             match result {
                 Ok(found) => lines.ok(&what, &format!("{found} ({how})"))?,

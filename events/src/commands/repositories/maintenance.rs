@@ -13,9 +13,11 @@ use worker::{
     CloneReport, CloneState, Inventory, Outcome, Progress, Requests, Settings, Size, Task,
     WorkerError,
 };
-use worker_hg::Mercurial;
 
-use crate::commands::{counted, print_json, terminal};
+use crate::{
+    commands::{counted, print_json, terminal},
+    features::builds,
+};
 
 /// The interval between two polls of the progress.
 const POLL: Duration = Duration::from_secs(1);
@@ -47,7 +49,7 @@ pub(super) async fn maintain(
     let clock = Arc::new(SystemClock);
     let progress = follow(&settings, name, task);
     let here = tokio::select! {
-        outcome = worker::maintain(settings.clone(), Arc::new(Mercurial::new()), name, task, clock) => outcome,
+        outcome = worker::maintain(settings.clone(), builds::vcs(), name, task, clock) => outcome,
         never = progress => match never? {},
         _ = signals.next() => bail!("interrupted; the clones of {name} are kept"),
     };
