@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use build::PatchFile;
 use worker::{
-    ProcessorTime, TRY_CONFIG as CONFIG_PATH, WorkerError, disk,
+    ProcessorTime, WorkerError, disk,
     patch::{self, reject_report},
     text,
-    vcs::{ApplyError, Rejection, Stack, StackPatch},
+    vcs::{ApplyError, LastCommit, Rejection, Stack, StackPatch},
 };
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     messages, rejects, search,
 };
 
-/// Makes one changeset of each patch and one with the try configuration; returns the last one. `time` is the processor
+/// Makes one changeset of each patch, and the last one of the stack; returns the newest one. `time` is the processor
 /// time that is left for them.
 pub(crate) async fn apply(
     clone: &mut HgClone,
@@ -34,16 +34,18 @@ pub(crate) async fn apply(
         parent = apply_patch(clone, &parent, newest, stack.default_author, patch, time).await?;
         newest += 1;
     }
-    let config = &stack.try_config;
+    let Some(last) = &stack.last else {
+        return Ok(parent);
+    };
     let commit = Commit {
-        patch: PatchInput::Bytes(&config_patch(&config.content, config.exists)?),
+        patch: PatchInput::Bytes(&last_patch(last)?),
         author: stack.default_author,
-        date: config.date,
-        message: &config.message,
+        date: last.date,
+        message: &last.message,
     };
     match commit.import(clone, &parent, newest, time, false).await? {
         Ok(made) => Ok(made),
-        Err(ended) => Err(not_imported(clone, config.revision_id, ended).await),
+        Err(ended) => Err(not_imported(clone, last.revision_id, ended).await),
     }
 }
 
@@ -157,18 +159,19 @@ async fn not_imported(clone: &mut HgClone, revision_id: u64, ended: Ended) -> Ap
     }
 }
 
-/// A patch that makes the file of the try configuration a plain file with this content, whatever it was. It is a binary
+/// A patch that makes the file of the last commit a plain file with its content, whatever it was. It is a binary
 /// patch: that replaces the whole file without reading the old content, which the stack may have added.
-fn config_patch(content: &[u8], exists: bool) -> Result<Vec<u8>, WorkerError> {
-    let modes = if exists {
+fn last_patch(last: &LastCommit) -> Result<Vec<u8>, WorkerError> {
+    let path = &last.path;
+    let modes = if last.exists {
         "old mode 100644\nnew mode 100644\n"
     } else {
         "new file mode 100644\n"
     };
-    let data = patch::encode(content)
-        .map_err(WorkerError::io(format!("write a patch for {CONFIG_PATH}")))?;
+    let data = patch::encode(&last.content)
+        .map_err(WorkerError::io(format!("write a patch for {path}")))?;
     Ok([
-        format!("diff --git a/{CONFIG_PATH} b/{CONFIG_PATH}\n{modes}").as_bytes(),
+        format!("diff --git a/{path} b/{path}\n{modes}").as_bytes(),
         &data,
     ]
     .concat())

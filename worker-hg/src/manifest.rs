@@ -62,19 +62,24 @@ fn path_of(line: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use worker::{Limits, patch};
+    use worker::{
+        Limits,
+        patch::{self, Rules},
+    };
 
     #[test]
     fn paths_are_read_however_the_manifest_is_cut() {
         let header = "new file mode 100644\n--- /dev/null\n+++ b/link/x\n@@ -0,0 +1,1 @@\n+x\n";
         let patch = format!("diff --git a/link/x b/link/x\n{header}");
-        let patch = patch::scan(patch.as_bytes(), &Limits::default()).expect("a good patch");
+        let patch = patch::scan(patch.as_bytes(), &Limits::default(), Rules::Mercurial)
+            .expect("a good patch");
         let manifest: String = ["a", "link", "z"]
             .iter()
             .map(|path| format!("{path}\0{}\n", "0".repeat(40)))
             .collect();
         for piece in [1, 7, 50, 10_000] {
-            let mut reader = ManifestReader::new(PathFilter::new(std::slice::from_ref(&patch)));
+            let mut reader =
+                ManifestReader::new(PathFilter::new(std::slice::from_ref(&patch), None));
             manifest
                 .as_bytes()
                 .chunks(piece)

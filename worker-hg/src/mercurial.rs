@@ -12,6 +12,7 @@ use worker::{
     ProcessorTime, RepositorySettings, Settings, WorkerError,
     destination::Destination,
     patch::{
+        Rules,
         path_tree::{PathFilter, Tree},
         stack_size::Sizes,
     },
@@ -78,6 +79,10 @@ impl Default for Mercurial {
 impl Vcs for Mercurial {
     fn name(&self) -> &'static str {
         "Mercurial"
+    }
+
+    fn rules(&self, _: &RepositorySettings) -> Rules {
+        Rules::Mercurial
     }
 
     async fn clone_into(&self, site: &Site<'_>, directory: &Path) -> Result<(), WorkerError> {

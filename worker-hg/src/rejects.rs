@@ -122,13 +122,17 @@ fn is_noise(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use worker::{Limits, patch::reject_report::Cause};
+    use worker::{
+        Limits,
+        patch::{Rules, reject_report::Cause},
+    };
 
     const PATCH: &str = "diff --git a/a b b/a b\n--- a/a b\t\n+++ b/a b\t\n@@ -3,1 +3,1 @@ fn first()\n-x\n+y\n@@ -90,1 +90,1 @@\n-x\n+y\n";
 
     fn described(stderr: &str, causes: &[Option<Cause>]) -> RejectReport {
         let content = PATCH.as_bytes();
-        let scanned = patch::scan(content, &Limits::default()).expect("a good patch");
+        let scanned =
+            patch::scan(content, &Limits::default(), Rules::Mercurial).expect("a good patch");
         let ParsedOutput { places, others } = read(stderr);
         describe(content, &scanned, &places, causes, MERCURIAL, &others)
     }

@@ -24,6 +24,7 @@
 //! Only the repository shows whether a path lies below a file or a symbolic link: see `path_tree.rs`.
 
 mod binary;
+mod budget;
 mod header;
 mod hunk;
 mod lines;
@@ -31,6 +32,7 @@ mod path;
 pub mod path_tree;
 pub mod reject_report;
 mod replace;
+mod rules;
 pub mod stack_size;
 
 use std::{
@@ -38,20 +40,24 @@ use std::{
     fmt,
 };
 
-pub use binary::encode;
-pub use hunk::{hunk_head, old_lines, old_texts};
+pub use binary::{BinaryData, binary_data, encode};
+pub use budget::Budget;
+pub use hunk::{Hunk, HunkHead, HunkLine, HunkRange, hunk_head, hunks, old_lines, old_texts};
 pub use replace::Prepared;
+pub use rules::{Mode, Modes, Rules};
 
-use crate::{Limits, Size, text};
+use crate::{Limits, text};
 use header::Header;
 use lines::Lines;
 
 /// A patch that has passed the checks.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ParsedPatch {
+    /// The rules by which it was read.
+    pub rules: Rules,
     /// The changes to files, in the order of the patch.
     pub files: Vec<FileChange>,
-    /// The form that Mercurial gets instead, if it would not apply the patch as it is.
+    /// The form that Mercurial gets instead, if it would not apply the patch as it is. Git needs no other form.
     pub prepared: Option<Prepared>,
 }
 
@@ -62,8 +68,14 @@ pub struct FileChange {
     pub path: Vec<u8>,
     /// The kind of the change.
     pub kind: Kind,
-    /// The place of its first hunk, if it has hunks: see [`hunk_head`].
+    /// The modes before and after the change.
+    pub modes: Modes,
+    /// The place of its first hunk, if it has hunks: see [`hunks`].
     pub hunks: Option<Place>,
+    /// The place of its binary data, if it has some: see [`binary_data`].
+    pub binary: Option<Place>,
+    /// The names of Git's objects before and after the change, if the patch has both in full, as hex digits.
+    pub index: Option<[Vec<u8>; 2]>,
     /// The size of the file after the change.
     pub size: NewSize,
 }
@@ -129,71 +141,6 @@ impl Kind {
     }
 }
 
-/// The rest of a stack's limits, while its patches are read one after another.
-#[derive(Debug)]
-pub struct Budget {
-    /// The bytes left for unpacked binary files, and for those that they replace.
-    binary: u64,
-    binary_allowed: u64,
-    /// The largest of these files, and its size in bytes.
-    largest: (Vec<u8>, u64),
-    /// The lines left for hunks.
-    lines: usize,
-    lines_allowed: usize,
-}
-
-impl Budget {
-    /// A budget with all of the limits left.
-    pub fn new(limits: &Limits) -> Self {
-        Self {
-            binary: limits.stack_bytes,
-            binary_allowed: limits.stack_bytes,
-            largest: (Vec::new(), 0),
-            lines: limits.lines,
-            lines_allowed: limits.lines,
-        }
-    }
-
-    /// A budget without limits, for a patch that has been checked.
-    fn unlimited() -> Self {
-        Self {
-            binary: u64::MAX,
-            binary_allowed: u64::MAX,
-            largest: (Vec::new(), 0),
-            lines: usize::MAX,
-            lines_allowed: usize::MAX,
-        }
-    }
-
-    /// Takes `size` bytes off the budget: the unpacked size of the binary file `path`, or of the file that it replaces.
-    fn spend_binary(&mut self, path: &[u8], size: u64) -> Result<(), RejectReason> {
-        if size > self.largest.1 {
-            self.largest = (path.to_vec(), size);
-        }
-        self.binary = self.binary.checked_sub(size).ok_or_else(|| {
-            let (path, size) = &self.largest;
-            let (size, allowed) = (Size(*size), Size(self.binary_allowed));
-            let reason = format!(
-                "it has {size} when it is unpacked, and all binary files of the stack have more than {allowed}; it is \
-                 the largest of them"
-            );
-            RejectReason::without_line(reason).about(path)
-        })?;
-        Ok(())
-    }
-
-    /// Takes the lines of hunks off the budget.
-    fn spend_lines(&mut self, count: usize) -> Result<(), RejectReason> {
-        let allowed = self.lines_allowed;
-        self.lines = self.lines.checked_sub(count).ok_or_else(|| {
-            let reason =
-                format!("the hunks of the stack have more than {allowed} lines up to here");
-            RejectReason::without_line(reason).advise(SPLIT)
-        })?;
-        Ok(())
-    }
-}
-
 /// The reason for refusing a patch.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RejectReason {
@@ -245,8 +192,8 @@ impl ParsedPatch {
 }
 
 /// Reads a patch that is a stack of its own.
-pub fn scan(content: &[u8], limits: &Limits) -> Result<ParsedPatch, RejectReason> {
-    scan_next(content, limits, &mut Budget::new(limits))
+pub fn scan(content: &[u8], limits: &Limits, rules: Rules) -> Result<ParsedPatch, RejectReason> {
+    scan_next(content, limits, rules, &mut Budget::new(limits))
 }
 
 /// Refuses a patch that has more bytes than the limit.
@@ -263,6 +210,7 @@ pub fn check_size(bytes: usize, limits: &Limits) -> Result<(), RejectReason> {
 pub fn scan_next(
     content: &[u8],
     limits: &Limits,
+    rules: Rules,
     budget: &mut Budget,
 ) -> Result<ParsedPatch, RejectReason> {
     check_size(content.len(), limits)?;
@@ -274,7 +222,7 @@ pub fn scan_next(
         if line.is_empty() {
             continue;
         }
-        let (path, file) = scan_file(line, &mut lines, budget)?;
+        let (path, file) = scan_file(line, rules, &mut lines, budget)?;
         let kind = file.as_ref().map(|file| &file.kind);
         match seen.insert(path, kind == Some(&Kind::Delete)) {
             None => {}
@@ -310,14 +258,21 @@ pub fn scan_next(
             .refuse("the patch moves it away and changes it")
             .about(&file.path));
     }
-    let replaced = replace::replaced(&files);
+    let replaced = match rules {
+        Rules::Mercurial => replace::replaced(&files),
+        Rules::Git { .. } => HashSet::new(),
+    };
     let prepared = match replaced.iter().next() {
         None => None,
         Some(path) => Some(replace::prepare(content, &replaced).ok_or_else(|| {
             lines.refuse("the patch takes it away and adds it again, but not as a new file of whole lines").about(path)
         })?),
     };
-    Ok(ParsedPatch { files, prepared })
+    Ok(ParsedPatch {
+        rules,
+        files,
+        prepared,
+    })
 }
 
 /// A file that is both the source of a rename, which deletes it, and modified, which keeps it.
@@ -336,6 +291,7 @@ fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
 /// names files that a diff does not change, and Mercurial skips these.
 fn scan_file<'a>(
     first: &'a [u8],
+    rules: Rules,
     lines: &mut Lines<'a>,
     budget: &mut Budget,
 ) -> Result<(&'a [u8], Option<FileChange>), RejectReason> {
@@ -350,13 +306,14 @@ fn scan_file<'a>(
     for name in [old, new] {
         path::check(name).map_err(|reason| lines.refuse(reason).about(name))?;
     }
-    let file = scan_named(old, new, lines, budget).map_err(|refusal| refusal.about(new))?;
+    let file = scan_named(old, new, rules, lines, budget).map_err(|refusal| refusal.about(new))?;
     Ok((new, file))
 }
 
 fn scan_named<'a>(
     old: &'a [u8],
     new: &'a [u8],
+    rules: Rules,
     lines: &mut Lines<'a>,
     budget: &mut Budget,
 ) -> Result<Option<FileChange>, RejectReason> {
@@ -379,7 +336,7 @@ fn scan_named<'a>(
         None => lines.refuse("its header contradicts itself"),
     }
             })?;
-    let mut hunks = None;
+    let (mut hunks, mut binary) = (None, None);
     let mut size = NewSize::Changed {
         added: 0,
         removed: 0,
@@ -394,14 +351,21 @@ fn scan_named<'a>(
             budget.spend_lines(lines.place().line - start.line)?;
             (hunks, size) = (Some(start), hunk::new_size(lines.since(start)));
         }
-        Some(b"GIT binary patch") => size = binary::scan(lines, new, kind == Kind::Delete, budget)?,
+        Some(b"GIT binary patch") => {
+            let deleted = kind == Kind::Delete;
+            let (start, new_size) = binary::scan(lines, new, deleted, rules, budget)?;
+            (binary, size) = (Some(start), new_size);
+        }
         _ if kind == Kind::Modify && !header.changes_mode() => return Ok(None),
         _ => {}
     }
     Ok(Some(FileChange {
         path: new.to_vec(),
         kind,
+        modes: header.modes(),
         hunks,
+        binary,
+        index: header.index(),
         size,
     }))
 }

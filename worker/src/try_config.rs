@@ -4,7 +4,7 @@ use build::Build;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
-use crate::{TryMode, WorkerError};
+use crate::{TryMode, WorkerError, vcs::LastCommit};
 
 /// The file that the decision task reads, at the root of the tree.
 pub const PATH: &str = "try_task_config.json";
@@ -36,8 +36,34 @@ struct CodeReview<'a> {
     target: &'a str,
 }
 
+/// The file that the last commit of a build makes. `None` if a build has no last commit.
+pub(crate) fn path(mode: &TryMode) -> Option<&str> {
+    match mode {
+        TryMode::Json | TryMode::Syntax(_) => Some(PATH),
+    }
+}
+
+/// The last commit of a build, if it has one. `exists` tells whether its file exists before.
+pub(crate) fn last_commit(
+    mode: &TryMode,
+    build: &Build,
+    exists: bool,
+) -> Result<Option<LastCommit>, WorkerError> {
+    let Some(path) = path(mode) else {
+        return Ok(None);
+    };
+    Ok(Some(LastCommit {
+        path: path.to_owned(),
+        content: content(mode, build)?,
+        exists,
+        message: message(mode, build),
+        date: build.diff.created_at,
+        revision_id: build.request.revision_id,
+    }))
+}
+
 /// The content of the file.
-pub(crate) fn content(mode: &TryMode, build: &Build) -> Result<Vec<u8>, WorkerError> {
+fn content(mode: &TryMode, build: &Build) -> Result<Vec<u8>, WorkerError> {
     let target = build.request.target.as_str();
     let written = match mode {
         TryMode::Json => {
@@ -71,7 +97,7 @@ fn write(config: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 }
 
 /// The message of the commit.
-pub(crate) fn message(mode: &TryMode, build: &Build) -> String {
+fn message(mode: &TryMode, build: &Build) -> String {
     let url = &build.revision.url;
     match mode {
         TryMode::Json => {

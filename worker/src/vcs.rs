@@ -11,7 +11,7 @@ use crate::{
     ProcessorTime, RepositorySettings, Settings, WorkerError,
     destination::Destination,
     patch::{
-        ParsedPatch,
+        ParsedPatch, Rules,
         path_tree::{PathFilter, Tree},
         reject_report::RejectReport,
         stack_size::Sizes,
@@ -25,6 +25,9 @@ use crate::{
 pub trait Vcs: Send + Sync {
     /// Its name, as authors know it.
     fn name(&self) -> &'static str;
+
+    /// The rules by which the patches of a repository are read.
+    fn rules(&self, repository: &RepositorySettings) -> Rules;
 
     /// Clones the source into `directory`, and removes the rest of an interrupted attempt there. On return the clone is
     /// whole and has its [`crate::source_tip`].
@@ -103,7 +106,7 @@ pub trait VcsClone: Send {
     /// The sizes of files that `base` has, in bytes.
     async fn sizes(&mut self, base: &Revision, paths: &[&[u8]]) -> Result<Sizes, WorkerError>;
 
-    /// Makes one commit of each patch, and the last one; returns the last one. The commits are a pure function of
+    /// Makes one commit of each patch, and the last one of the stack; returns the newest one. The commits are a pure function of
     /// `base` and `stack`. `time` is the processor time that is left.
     async fn apply(
         &mut self,
@@ -131,8 +134,8 @@ pub trait VcsClone: Send {
 pub struct Stack<'a> {
     /// The patches in the order in which they are applied. Each becomes one commit.
     pub patches: Vec<StackPatch<'a>>,
-    /// The last commit.
-    pub try_config: TryConfig,
+    /// The last commit, if there is one on top of the patches.
+    pub last: Option<LastCommit>,
     /// `Name <mail>` for patches without an author, and for the last commit.
     pub default_author: &'a str,
 }
@@ -149,9 +152,11 @@ pub struct StackPatch<'a> {
     pub sizes: &'a [u64],
 }
 
-/// The commit that tells the decision task on Try what to do.
-pub struct TryConfig {
-    /// The content of the file `try_config::PATH`.
+/// The commit on top of a stack: it makes one plain file, which tells the destination what to do.
+pub struct LastCommit {
+    /// The path of the file.
+    pub path: String,
+    /// The content of the file.
     pub content: Vec<u8>,
     /// Whether the file exists before this commit.
     pub exists: bool,

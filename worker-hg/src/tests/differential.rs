@@ -10,8 +10,8 @@ use proptest::test_runner::{Config, TestCaseError, TestCaseResult, TestRunner};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use worker::{
-    Limits,
-    patch::{FileChange, Kind, ParsedPatch, path_tree::PathFilter, scan},
+    Limits, TRY_CONFIG,
+    patch::{FileChange, Kind, ParsedPatch, Rules, path_tree::PathFilter, scan},
     process::CommandOutput,
 };
 
@@ -121,12 +121,12 @@ impl Lab {
             stack_bytes: 1 << 20,
             ..Limits::default()
         };
-        let Ok(scanned) = scan(patch, &limits) else {
+        let Ok(scanned) = scan(patch, &limits, Rules::Mercurial) else {
             self.seen.refused += 1;
             return Ok(());
         };
         let stack = [scanned];
-        let mut reader = ManifestReader::new(PathFilter::new(&stack));
+        let mut reader = ManifestReader::new(PathFilter::new(&stack, Some(TRY_CONFIG)));
         reader.take(&self.manifest);
         let [scanned] = stack;
         if reader.tree().apply(&scanned).is_err() {

@@ -24,6 +24,7 @@ use crate::{
     Backend, ProcessorTime, RepositorySettings, Settings, WorkerError,
     destination::{Destination, Push, PushError, PushOutcome},
     patch::{
+        Rules,
         path_tree::{PathFilter, Tree},
         stack_size::Sizes,
     },
@@ -101,6 +102,10 @@ pub(crate) fn settings(clones_dir: &Path) -> Settings {
 impl Vcs for FakeVcs {
     fn name(&self) -> &'static str {
         "Fake"
+    }
+
+    fn rules(&self, _: &RepositorySettings) -> Rules {
+        Rules::Mercurial
     }
 
     async fn clone_into(&self, _: &Site<'_>, directory: &Path) -> Result<(), WorkerError> {

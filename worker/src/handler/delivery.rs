@@ -25,7 +25,7 @@ use crate::{
     revision::Revision,
     tree_status::TreeState,
     try_config,
-    vcs::{ApplyError, Stack, StackPatch, TryConfig, VcsClone},
+    vcs::{ApplyError, Stack, StackPatch, VcsClone},
 };
 
 /// A head that is on Try.
@@ -141,7 +141,7 @@ impl Delivery<'_> {
             .await
             .map_err(|error| repository.classify_damage(error))?;
         let directory = slot.dir.make_patches()?;
-        let patches = self.load(directory.path()).await?;
+        let patches = self.load(repository, directory.path()).await?;
         slot.destination().prepare();
         let mut time = ProcessorTime::new(&self.worker.settings.limits);
         let (applied, tree, gate) = futures::join!(
@@ -183,8 +183,8 @@ impl Delivery<'_> {
         })
     }
 
-    /// Loads the patches into `directory` and parses them. Refuses patches that must not reach Mercurial.
-    async fn load(&self, directory: &Path) -> Result<Patches, NotPushed> {
+    /// Loads the patches into `directory` and parses them. Refuses patches that must not reach the version control.
+    async fn load(&self, repository: &Repository, directory: &Path) -> Result<Patches, NotPushed> {
         let contents = match self.worker.patches.load(self.build, directory).await {
             Ok(contents) if contents.len() == self.build.stack.len() => contents,
             Ok(contents) => {
@@ -199,8 +199,9 @@ impl Delivery<'_> {
             Err(away) => return self.wait(WorkerError::from(away).into()).await,
         };
         let limits = self.worker.settings.limits.clone();
+        let rules = repository.vcs().rules(repository.settings());
         // On a thread that may block: large patches take a while.
-        let reading = tokio::task::spawn_blocking(move || Patches::read(contents, &limits));
+        let reading = tokio::task::spawn_blocking(move || Patches::read(contents, &limits, rules));
         let read = reading
             .await
             .map_err(|error| WorkerError::io("read the patches")(error.into()))?;
@@ -289,7 +290,8 @@ impl Delivery<'_> {
     ) -> Result<Revision, NotPushed> {
         let mode = &repository.settings().mode;
         let (build, limits) = (self.build, &self.worker.settings.limits);
-        let mut tree = clone.tree(&base.revision, PathFilter::new(parsed)).await?;
+        let filter = PathFilter::new(parsed, try_config::path(mode));
+        let mut tree = clone.tree(&base.revision, filter).await?;
         for (patch, parsed) in build.stack.iter().zip(parsed) {
             tree.apply(parsed)
                 .map_err(|conflict| patch_failure::conflicts(build, patch, &conflict))?;
@@ -311,13 +313,7 @@ impl Delivery<'_> {
                     sizes,
                 })
                 .collect(),
-            try_config: TryConfig {
-                content: try_config::content(mode, build)?,
-                exists: tree.has_try_config(),
-                message: try_config::message(mode, build),
-                date: build.diff.created_at,
-                revision_id: build.request.revision_id,
-            },
+            last: try_config::last_commit(mode, build, tree.has_last())?,
             default_author: &self.worker.settings.default_author,
         };
         match clone.apply(&base.revision, &stack, time).await {

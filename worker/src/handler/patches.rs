@@ -7,7 +7,7 @@ use build::{Build, PatchContent};
 use crate::{
     Limits, WorkerError,
     outcome::{NotPushed, patch_failure},
-    patch::{self, Budget, ParsedPatch, RejectReason, stack_size},
+    patch::{self, Budget, ParsedPatch, RejectReason, Rules, stack_size},
 };
 
 /// The patches of a stack, loaded and parsed.
@@ -19,14 +19,18 @@ pub(super) struct Patches {
 
 impl Patches {
     /// Reads, parses and checks the patches of a stack, one after another. Blocks.
-    pub(super) fn read(contents: Vec<PatchContent>, limits: &Limits) -> Result<Self, Unfit> {
+    pub(super) fn read(
+        contents: Vec<PatchContent>,
+        limits: &Limits,
+        rules: Rules,
+    ) -> Result<Self, Unfit> {
         let mut budget = Budget::new(limits);
         let mut parsed = Vec::with_capacity(contents.len());
         for (place, content) in contents.iter().enumerate() {
             let refused = |refusal| Unfit::Refused(place, refusal);
             patch::check_size(content.file.size(), limits).map_err(refused)?;
             let bytes = content.file.read().map_err(Unfit::Unreadable)?;
-            parsed.push(patch::scan_next(&bytes, limits, &mut budget).map_err(refused)?);
+            parsed.push(patch::scan_next(&bytes, limits, rules, &mut budget).map_err(refused)?);
         }
         // A first check, before the base is known: without the sizes of its files.
         stack_size::check(&parsed, &stack_size::Sizes::new(), limits.stack_bytes)

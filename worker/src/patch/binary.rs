@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Read, Write};
 
 use flate2::{Compression, bufread::ZlibDecoder, write::ZlibEncoder};
 
-use super::{Budget, Lines, NewSize, RejectReason, UPLOAD, number};
+use super::{Budget, FileChange, Lines, NewSize, Place, RejectReason, Rules, UPLOAD, number};
 
 const ALPHABET: &[u8; 85] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
@@ -19,14 +19,51 @@ const NO_DIGIT: u8 = 85;
 /// The most bytes of data on one line.
 const LINE: usize = 52;
 
-/// Reads `GIT binary patch` and its data for the file `path`.
+/// The binary data that make a file, unpacked.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BinaryData {
+    /// The whole file.
+    Literal(Vec<u8>),
+    /// A delta in Git's form, from the file before the change. Only its header has been checked.
+    Delta(Vec<u8>),
+}
+
+/// The binary data of a file after the change. `content` is the patch that `file` was read from. `None` when the file
+/// has no binary data.
+pub fn binary_data(content: &[u8], file: &FileChange) -> Option<BinaryData> {
+    let mut lines = Lines::from(content, file.binary?);
+    let head = lines.next()?;
+    let is_delta = head.starts_with(b"delta ");
+    let size = head
+        .strip_prefix(b"literal ")
+        .or_else(|| head.strip_prefix(b"delta "))?;
+    let (size, _) = number(size)?;
+    let mut unpacked = Vec::with_capacity(usize::try_from(size).ok()?);
+    let data = Data {
+        lines: &mut lines,
+        chunk: Vec::new(),
+        position: 0,
+    };
+    ZlibDecoder::new(data)
+        .take(size.into())
+        .read_to_end(&mut unpacked)
+        .ok()?;
+    Some(match is_delta {
+        false => BinaryData::Literal(unpacked),
+        true => BinaryData::Delta(unpacked),
+    })
+}
+
+/// Reads `GIT binary patch` and its data for the file `path`; returns the place of the data.
 pub(super) fn scan(
     lines: &mut Lines<'_>,
     path: &[u8],
     deleted: bool,
+    _rules: Rules,
     budget: &mut Budget,
-) -> Result<NewSize, RejectReason> {
+) -> Result<(Place, NewSize), RejectReason> {
     lines.next();
+    let start = lines.place();
     let new = literal(lines, path, budget)?;
     let is_data = |line: &[u8]| line.starts_with(b"literal ") || line.starts_with(b"delta ");
     let old = if lines.peek().is_some_and(is_data) {
@@ -39,7 +76,7 @@ pub(super) fn scan(
         let reason = "the content of a binary file is missing: both sides of its patch are empty";
         return Err(lines.refuse(reason).advise(UPLOAD));
     }
-    Ok(NewSize::Whole { size: new })
+    Ok((start, NewSize::Whole { size: new }))
 }
 
 /// Reads one side of a binary patch and the blank line after it, and returns the size of the file.
@@ -185,7 +222,7 @@ mod tests {
             stack_bytes: u64::try_from(budget).expect("small"),
             ..Limits::default()
         });
-        scan(&mut lines, b"file", false, &mut budget)
+        scan(&mut lines, b"file", false, Rules::Mercurial, &mut budget)
             .map(|_| ())
             .map_err(|refusal| refusal.reason)
     }

@@ -1,6 +1,6 @@
 //! The header of a file in a patch: the lines between `diff --git` and the content.
 
-use super::{Kind, Lines, RejectReason, stray};
+use super::{Kind, Lines, Mode, Modes, RejectReason, stray};
 
 #[derive(Default)]
 pub(super) struct Header<'a> {
@@ -8,6 +8,8 @@ pub(super) struct Header<'a> {
     deleted: bool,
     old_mode: bool,
     new_mode: bool,
+    modes: Modes,
+    index: Option<[&'a [u8]; 2]>,
     renamed: [Option<&'a [u8]>; 2],
     copied: [Option<&'a [u8]>; 2],
 }
@@ -18,23 +20,39 @@ impl<'a> Header<'a> {
         self.new_mode
     }
 
+    /// The modes that the header gives.
+    pub(super) fn modes(&self) -> Modes {
+        self.modes
+    }
+
+    /// The names of both objects in the line `index`, if they are whole.
+    pub(super) fn index(&self) -> Option<[Vec<u8>; 2]> {
+        let names = self.index?;
+        let is_whole =
+            |name: &[u8]| matches!(name.len(), 40 | 64) && name.iter().all(u8::is_ascii_hexdigit);
+        names
+            .into_iter()
+            .all(is_whole)
+            .then(|| names.map(<[u8]>::to_vec))
+    }
+
     /// Reads one line.
     pub(super) fn read(&mut self, lines: &mut Lines<'a>) -> Result<(), RejectReason> {
         let Some(line) = lines.next() else {
             return Ok(());
         };
-        let mut mode = None;
-        let fresh = if let Some(rest) = line.strip_prefix(b"new file mode ") {
-            mode = Some(rest);
+        let (mut old, mut new) = (None, None);
+        let fresh = if let Some(mode) = line.strip_prefix(b"new file mode ") {
+            new = Some(mode);
             once(&mut self.added)
-        } else if let Some(rest) = line.strip_prefix(b"deleted file mode ") {
-            mode = Some(rest);
+        } else if let Some(mode) = line.strip_prefix(b"deleted file mode ") {
+            old = Some(mode);
             once(&mut self.deleted)
-        } else if let Some(rest) = line.strip_prefix(b"old mode ") {
-            mode = Some(rest);
+        } else if let Some(mode) = line.strip_prefix(b"old mode ") {
+            old = Some(mode);
             once(&mut self.old_mode)
-        } else if let Some(rest) = line.strip_prefix(b"new mode ") {
-            mode = Some(rest);
+        } else if let Some(mode) = line.strip_prefix(b"new mode ") {
+            new = Some(mode);
             once(&mut self.new_mode)
         } else if let Some(name) = line.strip_prefix(b"rename from ") {
             self.renamed[0].replace(name).is_none()
@@ -45,7 +63,9 @@ impl<'a> Header<'a> {
         } else if let Some(name) = line.strip_prefix(b"copy to ") {
             self.copied[1].replace(name).is_none()
         } else if let Some(rest) = line.strip_prefix(b"index ") {
-            mode = rest.split(|&byte| byte == b' ').nth(1);
+            let mut words = rest.split(|&byte| byte == b' ');
+            self.index = words.next().and_then(object_names);
+            old = words.next();
             true
         } else if line.starts_with(b"similarity index ")
             || line.starts_with(b"dissimilarity index ")
@@ -57,15 +77,19 @@ impl<'a> Header<'a> {
         if !fresh {
             return Err(lines.refuse("its header says the same thing twice"));
         }
-        match mode {
-            Some(b"160000") => {
-                Err(lines.refuse("it is a git submodule, which Mercurial cannot hold"))
+        for (mode, place) in [(old, &mut self.modes.old), (new, &mut self.modes.new)] {
+            let Some(mode) = mode else { continue };
+            match Mode::parse(mode) {
+                Some(Mode::Submodule) => {
+                    return Err(lines.refuse("it is a git submodule, which Mercurial cannot hold"));
+                }
+                None => {
+                    return Err(lines.refuse("its mode is neither a file's nor a symbolic link's"));
+                }
+                mode => *place = mode,
             }
-            Some(mode) if !is_mode(mode) => {
-                Err(lines.refuse("its mode is neither a file's nor a symbolic link's"))
-            }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// The kind of the change. `None` if the header contradicts itself.
@@ -99,10 +123,10 @@ fn once(flag: &mut bool) -> bool {
     !std::mem::replace(flag, true)
 }
 
-fn is_mode(mode: &[u8]) -> bool {
-    let permissions = mode.strip_prefix(b"100").filter(|rest| rest.len() == 3);
-    mode == b"120000"
-        || permissions.is_some_and(|rest| rest.iter().all(|byte| (b'0'..=b'7').contains(byte)))
+/// The two names in `1234..5678`.
+fn object_names(word: &[u8]) -> Option<[&[u8]; 2]> {
+    let middle = word.windows(2).position(|window| window == b"..")?;
+    Some([&word[..middle], &word[middle + 2..]])
 }
 
 /// The two names on a `diff --git` line, split where Mercurial splits it.

@@ -11,6 +11,91 @@ pub struct HunkHead<'a> {
     pub line: usize,
 }
 
+/// A hunk.
+#[derive(Debug)]
+pub struct Hunk<'a> {
+    /// Its first line.
+    pub head: HunkHead<'a>,
+    /// The lines that it replaces.
+    pub old: HunkRange,
+    /// The lines that replace them.
+    pub new: HunkRange,
+    /// Its further lines as they are in the patch, with their signs. There may be more of other kinds than
+    /// [`Self::lines`] returns.
+    pub lines: &'a [u8],
+}
+
+/// A line of a hunk, with its line break. Without one if it is the last line of a file that does not end in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HunkLine<'a> {
+    /// The line is there before and after the change.
+    Context(&'a [u8]),
+    /// The line goes.
+    Removed(&'a [u8]),
+    /// The line is new.
+    Added(&'a [u8]),
+}
+
+impl<'a> Hunk<'a> {
+    /// Its lines.
+    pub fn lines(&self) -> impl Iterator<Item = HunkLine<'a>> + use<'a> {
+        let mut rest = self.lines;
+        std::iter::from_fn(move || {
+            let line = take_line(&mut rest)?;
+            let text = |line: &'a [u8]| match rest {
+                [b'\\', ..] => line.strip_suffix(b"\n").unwrap_or(line),
+                _ => line,
+            };
+            let line = match line {
+                [b' ', context @ ..] => HunkLine::Context(text(context)),
+                [b'-', removed @ ..] => HunkLine::Removed(text(removed)),
+                [b'+', added @ ..] => HunkLine::Added(text(added)),
+                // A line of context that lost its space.
+                _ => HunkLine::Context(text(line)),
+            };
+            if rest.starts_with(b"\\") {
+                take_line(&mut rest);
+            }
+            Some(line)
+        })
+    }
+}
+
+fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    if rest.is_empty() {
+        return None;
+    }
+    let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+    let (line, others) = rest.split_at(end);
+    *rest = others;
+    Some(line)
+}
+
+/// The hunks of a file. `content` is the patch that `file` was read from.
+pub fn hunks<'a>(content: &'a [u8], file: &FileChange) -> impl Iterator<Item = Hunk<'a>> + use<'a> {
+    let mut lines = file.hunks.map(|hunks| Lines::from(content, hunks));
+    std::iter::from_fn(move || {
+        let lines = lines
+            .as_mut()
+            .filter(|lines| lines.next_starts_with(b"@"))?;
+        let text = lines.peek()?;
+        let (old, new) = hunk_ranges(text)?;
+        let start = lines.place();
+        scan_hunk(lines).ok()?;
+        let mut whole = lines.since(start);
+        take_line(&mut whole);
+        Some(Hunk {
+            head: HunkHead {
+                text,
+                line: start.line + 1,
+            },
+            old,
+            new,
+            lines: whole,
+        })
+    })
+}
+
 /// The head of a file's `number`th hunk, from 1. `content` is the patch that `file` was read from. `None` when the file
 /// has no such hunk.
 ///
@@ -230,7 +315,7 @@ fn name_of(rest: &[u8]) -> &[u8] {
 
 fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), RejectReason> {
     let ranges = lines.next().and_then(hunk_ranges);
-    let Some((Range { count: mut old, .. }, Range { count: mut new, .. })) = ranges else {
+    let Some((HunkRange { count: mut old, .. }, HunkRange { count: mut new, .. })) = ranges else {
         return Err(
             lines.refuse("the head of a hunk is not `@@ -<line>,<count> +<line>,<count> @@`")
         );
@@ -261,12 +346,15 @@ fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), RejectReason> {
 }
 
 /// The lines of one side of a hunk.
-struct Range {
-    start: u32,
-    count: u32,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HunkRange {
+    /// The number of the first line, from 1. Without lines, the number of the line before, or 0.
+    pub start: u32,
+    /// The number of lines.
+    pub count: u32,
 }
 
-impl Range {
+impl HunkRange {
     /// Whether the file does not exist on this side.
     fn is_empty(&self) -> bool {
         self.start == 0 && self.count == 0
@@ -274,18 +362,18 @@ impl Range {
 }
 
 /// The old and new lines that the head of a hunk names.
-fn hunk_ranges(line: &[u8]) -> Option<(Range, Range)> {
+fn hunk_ranges(line: &[u8]) -> Option<(HunkRange, HunkRange)> {
     let rest = line.strip_prefix(b"@@ -")?;
     let (old, rest) = hunk_range(rest)?;
     let (new, rest) = hunk_range(rest.strip_prefix(b" +")?)?;
     rest.starts_with(b" @@").then_some((old, new))
 }
 
-fn hunk_range(text: &[u8]) -> Option<(Range, &[u8])> {
+fn hunk_range(text: &[u8]) -> Option<(HunkRange, &[u8])> {
     let (start, rest) = number(text)?;
     let (count, rest) = match rest.strip_prefix(b",") {
         Some(rest) => number(rest)?,
         None => (1, rest),
     };
-    Some((Range { start, count }, rest))
+    Some((HunkRange { start, count }, rest))
 }

@@ -5,11 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{
-    patch::stack_size,
-    patch::{Kind, ParsedPatch},
-    try_config,
-};
+use crate::patch::{Kind, ParsedPatch, stack_size};
 
 /// The tree that a stack is applied on, as far as its paths matter to the stack.
 #[derive(Debug)]
@@ -17,9 +13,12 @@ pub struct Tree {
     base: BTreeSet<Vec<u8>>,
     /// The paths that the stack has changed, and whether each exists now.
     changes: BTreeMap<Vec<u8>, bool>,
+    /// The file of the last commit.
+    last: Option<Vec<u8>>,
 }
 
-/// Keeps the paths of a tree that matter to a stack. It reads paths in the order of their bytes.
+/// Keeps the paths of a tree that matter to a stack. A version control either passes all paths in the order of their
+/// bytes to [`Self::pass`], or looks up those that are [`Self::wanted`] and has them kept.
 #[derive(Debug)]
 pub struct PathFilter {
     /// The paths to keep, sorted.
@@ -35,23 +34,36 @@ pub struct PathFilter {
     /// The number of files of a directory that are kept: one more than the stack can delete or move away.
     enough: usize,
     found: BTreeSet<Vec<u8>>,
+    /// The file of the last commit.
+    last: Option<Vec<u8>>,
+}
+
+/// The paths that a [`PathFilter`] asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The paths that are kept if there is a file, sorted.
+    pub paths: Vec<&'a [u8]>,
+    /// The directories of which files are kept, at any depth, sorted.
+    pub directories: Vec<&'a [u8]>,
+    /// The number of files of each directory that are kept. Further ones may be left out.
+    pub enough: usize,
 }
 
 impl PathFilter {
-    /// A filter that keeps the paths that matter to `stack`.
-    pub fn new(stack: &[ParsedPatch]) -> Self {
+    /// A filter that keeps the paths that matter to `stack`, and to the commit of the file `last` on top of it.
+    pub fn new(stack: &[ParsedPatch], last: Option<&str>) -> Self {
         let files = || stack.iter().flat_map(|patch| &patch.files);
         let added: BTreeSet<&[u8]> = files()
             .filter(|file| file.kind.adds())
             .map(|file| file.path.as_slice())
             .collect();
         let above = added.iter().flat_map(|path| ancestors(path));
-        let config = try_config::PATH.as_bytes();
+        let last = last.map(str::as_bytes);
         let paths: BTreeSet<&[u8]> = added
             .iter()
             .copied()
             .chain(above)
-            .chain([config])
+            .chain(last)
             .chain(stack_size::sized(stack))
             .collect();
         let goes = |kind: &Kind| matches!(kind, Kind::Delete | Kind::Rename(_));
@@ -68,7 +80,26 @@ impl PathFilter {
             inside: Vec::new(),
             enough: files().filter(|file| goes(&file.kind)).count() + 1,
             found: BTreeSet::new(),
+            last: last.map(<[u8]>::to_vec),
         }
+    }
+
+    /// The paths to look up in the tree.
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            paths: self.paths.iter().map(Vec::as_slice).collect(),
+            directories: self
+                .directories
+                .iter()
+                .map(|(directory, _)| directory.strip_suffix(b"/").unwrap_or(directory))
+                .collect(),
+            enough: self.enough,
+        }
+    }
+
+    /// Keeps a path of the tree that is wanted.
+    pub fn keep(&mut self, path: &[u8]) {
+        self.found.insert(path.to_vec());
     }
 
     /// The paths that were kept.
@@ -76,6 +107,7 @@ impl PathFilter {
         Tree {
             base: self.found,
             changes: BTreeMap::new(),
+            last: self.last,
         }
     }
 
@@ -198,14 +230,14 @@ impl Tree {
         self.base.contains(path)
     }
 
-    /// Whether the tree has a file at the path of the try configuration already.
-    pub fn has_try_config(&self) -> bool {
-        self.is_there(try_config::PATH.as_bytes())
+    /// Whether the tree has the file of the last commit already.
+    pub fn has_last(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| self.is_there(last))
     }
 
     fn is_file(&self, path: &[u8]) -> bool {
         // The last commit of the build adds this file.
-        path == try_config::PATH.as_bytes() || self.is_there(path)
+        self.last.as_deref() == Some(path) || self.is_there(path)
     }
 
     fn is_there(&self, path: &[u8]) -> bool {
@@ -219,13 +251,16 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patch::{FileChange, NewSize};
+    use crate::{
+        TRY_CONFIG,
+        patch::{FileChange, Modes, NewSize, Rules},
+    };
 
     /// The tree with these paths, as far as it matters to `stack`.
     fn tree(paths: &[&str], stack: &[ParsedPatch]) -> Tree {
         let mut paths = paths.to_vec();
         paths.sort_unstable();
-        let mut filter = PathFilter::new(stack);
+        let mut filter = PathFilter::new(stack, Some(TRY_CONFIG));
         paths.iter().for_each(|path| filter.pass(path.as_bytes()));
         filter.tree()
     }
@@ -234,13 +269,17 @@ mod tests {
         let file = |(path, kind): &(&str, Kind)| FileChange {
             path: path.as_bytes().to_vec(),
             kind: kind.clone(),
+            modes: Modes::default(),
             hunks: None,
+            binary: None,
+            index: None,
             size: NewSize::Changed {
                 added: 0,
                 removed: 0,
             },
         };
         ParsedPatch {
+            rules: Rules::Mercurial,
             files: changes.iter().map(file).collect(),
             prepared: None,
         }
@@ -383,6 +422,6 @@ mod tests {
             .map(|path| String::from_utf8_lossy(path).into_owned())
             .collect();
         assert_eq!(found, ["dir3/file10", "dir3/file1004", "dir4/file4"]);
-        assert!(!tree.has_try_config());
+        assert!(!tree.has_last());
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::{Budget, FileChange, Kind, Lines, binary, hunk, is_content, scan_file};
+use super::{Budget, FileChange, Kind, Lines, Rules, binary, hunk, is_content, scan_file};
 
 /// A patch in a form that Mercurial applies.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepa
         if first.is_empty() {
             continue;
         }
-        let (path, file) = scan_file(first, &mut lines, &mut budget).ok()?;
+        let (path, file) = scan_file(first, Rules::Mercurial, &mut lines, &mut budget).ok()?;
         let section = lines.since(start);
         match file.filter(|_| replaced.contains(path)) {
             Some(FileChange {

@@ -100,14 +100,20 @@ fn source(file: &FileChange) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Limits, patch};
+    use crate::{
+        Limits,
+        patch::{self, Rules},
+    };
 
     const MB: u64 = 1_000_000;
 
     fn scanned(patches: &[&str]) -> Vec<ParsedPatch> {
         patches
             .iter()
-            .map(|patch| patch::scan(patch.as_bytes(), &Limits::default()).expect("a good patch"))
+            .map(|patch| {
+                patch::scan(patch.as_bytes(), &Limits::default(), Rules::Mercurial)
+                    .expect("a good patch")
+            })
             .collect()
     }
 

@@ -11,7 +11,8 @@ fn limits() -> Limits {
 }
 
 fn read(patch: &str) -> Result<Vec<(String, Kind)>, String> {
-    let scanned = scan(patch.as_bytes(), &limits()).map_err(|refusal| refusal.to_string())?;
+    let scanned = scan(patch.as_bytes(), &limits(), Rules::Mercurial)
+        .map_err(|refusal| refusal.to_string())?;
     Ok(scanned
         .files
         .into_iter()
@@ -319,7 +320,7 @@ fn replaced_file_is_prepared_as_a_change() {
             false,
         ),
     ] {
-        let scanned = scan(patch.as_bytes(), &limits()).expect(case);
+        let scanned = scan(patch.as_bytes(), &limits(), Rules::Mercurial).expect(case);
         let prepared = scanned.prepared.as_ref().expect(case);
         assert_eq!(
             String::from_utf8_lossy(&prepared.content),
@@ -337,7 +338,9 @@ fn replaced_file_is_prepared_as_a_change() {
         assert_eq!(scanned.removed_by_hunks().count(), 0, "{case}");
     }
     assert_eq!(
-        scan(MODIFY.as_bytes(), &limits()).expect("fine").prepared,
+        scan(MODIFY.as_bytes(), &limits(), Rules::Mercurial)
+            .expect("fine")
+            .prepared,
         None
     );
 }
@@ -345,7 +348,7 @@ fn replaced_file_is_prepared_as_a_change() {
 #[test]
 fn refusal_names_the_line() {
     let patch = format!("{MODIFY}\ndiff --git a/.hg/hgrc b/.hg/hgrc\nnew file mode 100644\n");
-    let refusal = scan(patch.as_bytes(), &limits()).expect_err("hostile");
+    let refusal = scan(patch.as_bytes(), &limits(), Rules::Mercurial).expect_err("hostile");
     assert_eq!(
         (refusal.path.as_deref(), refusal.line),
         (Some(b".hg/hgrc".as_slice()), 9)
@@ -362,7 +365,7 @@ fn head_of_each_hunk_is_found() {
             "-@@ -9 +9 @@\n+@@ -8 +8 @@\n\\ No newline at end of file\n@@ -9 +9 @@ fn x()\r\n-d\n+e\n"
         )
     );
-    let scanned = scan(patch.as_bytes(), &limits()).expect("fine");
+    let scanned = scan(patch.as_bytes(), &limits(), Rules::Mercurial).expect("fine");
     let head = |file: usize, number| {
         hunk_head(patch.as_bytes(), &scanned.files[file], number)
             .map(|head| (text::path(head.text), head.line))
@@ -379,7 +382,7 @@ fn head_of_each_hunk_is_found() {
 #[test]
 fn both_names_of_a_rename_are_touched_and_only_the_new_one_of_a_copy() {
     let patch = "diff --git a/f b/g\nrename from f\nrename to g\ndiff --git a/h b/i\ncopy from h\ncopy to i\n";
-    let scanned = scan(patch.as_bytes(), &limits()).expect("fine");
+    let scanned = scan(patch.as_bytes(), &limits(), Rules::Mercurial).expect("fine");
     assert_eq!(scanned.touched().collect::<Vec<_>>(), [b"g", b"f", b"i"]);
 }
 
@@ -397,6 +400,6 @@ proptest! {
             patch.extend(pieces[pick].as_bytes());
             patch.push(if noise > 250 { noise } else { b'\n' });
         }
-        let _ = scan(&patch, &limits());
+        let _ = scan(&patch, &limits(), Rules::Mercurial);
     }
 }
