@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    builds::{auditor, build_log, worker_settings},
+    builds::{auditor, backend_of, build_log, worker_settings},
     ended::admin,
     hooks::Deployment,
     names::unknown_names,

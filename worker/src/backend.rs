@@ -1,4 +1,4 @@
-//! The backend of a worker: a version control, and the destination of its heads.
+//! The backend of a repository: a version control, and the destination of its heads.
 
 use std::sync::Arc;
 
@@ -8,9 +8,8 @@ use crate::{
     vcs::{Site, Vcs},
 };
 
-/// Opens the destination of a clone slot; `None` stands for the version control's own.
-type OpenDestination =
-    dyn Fn(&Site<'_>) -> Result<Option<Box<dyn Destination>>, WorkerError> + Send + Sync;
+/// Opens the destination of a clone slot.
+type OpenDestination = dyn Fn(&Site<'_>) -> Result<Box<dyn Destination>, WorkerError> + Send + Sync;
 
 /// A version control, and the destination of its heads.
 #[derive(Clone)]
@@ -25,15 +24,11 @@ impl Backend {
         Self { vcs, open: None }
     }
 
-    /// Pushes heads to the destination that `open` returns for a clone slot. Where it returns `None`, they go to the
-    /// version control's own.
+    /// Pushes heads to the destination that `open` returns for a clone slot, instead of the version control's own.
     #[must_use]
     pub fn pushing_to(
         self,
-        open: impl Fn(&Site<'_>) -> Result<Option<Box<dyn Destination>>, WorkerError>
-        + Send
-        + Sync
-        + 'static,
+        open: impl Fn(&Site<'_>) -> Result<Box<dyn Destination>, WorkerError> + Send + Sync + 'static,
     ) -> Self {
         Self {
             open: Some(Arc::new(open)),
@@ -41,7 +36,8 @@ impl Backend {
         }
     }
 
-    pub(crate) fn vcs(&self) -> &dyn Vcs {
+    /// The version control.
+    pub fn vcs(&self) -> &dyn Vcs {
         self.vcs.as_ref()
     }
 
@@ -50,9 +46,6 @@ impl Backend {
         &self,
         site: &Site<'_>,
     ) -> Result<Option<Box<dyn Destination>>, WorkerError> {
-        match &self.open {
-            Some(open) => open(site),
-            None => Ok(None),
-        }
+        self.open.as_ref().map(|open| open(site)).transpose()
     }
 }

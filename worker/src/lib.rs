@@ -17,6 +17,7 @@ pub mod patch;
 pub mod probe;
 pub mod process;
 mod processor_time;
+mod ref_template;
 mod repository;
 pub mod revision;
 mod settings;
@@ -35,7 +36,10 @@ pub use clone::requests::{MaintenanceResult, Outcome, Progress, Requests, Task};
 pub use error::{Barrier, Integrity, Peer, WorkerError};
 pub use handler::BuildHandler;
 pub use processor_time::ProcessorTime;
-pub use settings::{Limits, RepositorySettings, Settings, TryMode};
+pub use ref_template::check as check_ref_template;
+pub use settings::{
+    DEFAULT_REF, GitSettings, Limits, RepositorySettings, Settings, TryMode, VcsSettings,
+};
 pub use size::Size;
-pub use try_config::PATH as TRY_CONFIG;
+pub use try_config::{PATH as TRY_CONFIG, check as check_try_template};
 pub use worker::{CloneManager, Worker, maintain};

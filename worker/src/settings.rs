@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use build::Phid;
+use build::{Build, Phid};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::WorkerError;
+use crate::{TRY_CONFIG, WorkerError, ref_template};
 
 /// The settings of the worker.
 #[derive(Debug, Clone)]
@@ -49,13 +49,16 @@ pub struct RepositorySettings {
     pub name: String,
     /// The address of the source.
     pub url: String,
+    /// Its version control, with the settings that are its own.
+    pub vcs: VcsSettings,
     /// The address of the destination.
     pub try_url: String,
-    /// The name of the destination on Treeherder and on the tree status service.
+    /// The name of the destination on Treeherder, on the tree status service, and in texts for authors.
     pub try_name: String,
     /// The way in which the last commit of a build configures the decision task.
     pub mode: TryMode,
-    /// The base of stacks whose own base is unknown or not wanted: `tip`, a branch, a bookmark.
+    /// The base of stacks whose own base is unknown or not wanted: a branch, a bookmark, a tag, or
+    /// [`VcsSettings::default_revision`].
     pub default_revision: String,
     /// Build on the newest `default_revision`, whatever base the stack names.
     pub use_latest_revision: bool,
@@ -74,6 +77,7 @@ impl RepositorySettings {
             phid,
             name: name.to_owned(),
             url: url.to_owned(),
+            vcs: VcsSettings::Mercurial,
             try_url: try_url.to_owned(),
             try_name: "try".to_owned(),
             mode: TryMode::Json,
@@ -96,13 +100,106 @@ impl fmt::Debug for RepositorySettings {
     }
 }
 
-/// The way in which the last commit of a build configures the decision task.
+/// The version control of a repository, with the settings that are its own.
+#[derive(Debug, Clone)]
+pub enum VcsSettings {
+    /// Mercurial.
+    Mercurial,
+    /// Git.
+    Git(GitSettings),
+}
+
+impl VcsSettings {
+    /// The name of the newest revision of the source: the newest changeset with Mercurial, the newest commit of the
+    /// default branch with Git.
+    pub fn default_revision(&self) -> &'static str {
+        match self {
+            Self::Mercurial => "tip",
+            Self::Git(_) => "HEAD",
+        }
+    }
+
+    /// The settings for Git, if that is the version control.
+    pub fn git(&self) -> Option<&GitSettings> {
+        match self {
+            Self::Git(git) => Some(git),
+            Self::Mercurial => None,
+        }
+    }
+}
+
+/// The settings of a repository with Git.
+#[derive(Debug, Clone)]
+pub struct GitSettings {
+    /// The ref at the destination that gets the head of a build, with `{revision}` and `{diff}` for their numbers.
+    pub ref_template: String,
+    /// The options of each push, for the server and its CI.
+    pub push_options: Vec<String>,
+    /// The time after which a ref of ours is deleted.
+    pub ref_retention: Duration,
+    /// The token for addresses with https.
+    pub https_token: Option<SecretString>,
+    /// Clone without the contents of files, and fetch those that a stack needs.
+    pub partial: bool,
+    /// Apply patches that change the commit of a submodule.
+    pub submodules: bool,
+    /// A hook that declines a push is about the patches: its author reads what it says.
+    pub hook_rejects_patches: bool,
+}
+
+/// The ref of a head, unless the configuration names another.
+pub const DEFAULT_REF: &str = "refs/heads/phabricator/D{revision}/{diff}";
+
+impl GitSettings {
+    /// The ref that gets the head of a build.
+    pub fn reference(&self, build: &Build) -> String {
+        self.ref_template
+            .replace("{revision}", &build.request.revision_id.to_string())
+            .replace("{diff}", &build.diff.id.to_string())
+    }
+}
+
+impl Default for GitSettings {
+    fn default() -> Self {
+        Self {
+            ref_template: DEFAULT_REF.to_owned(),
+            push_options: Vec::new(),
+            ref_retention: Duration::from_secs(14 * 24 * 3600),
+            https_token: None,
+            partial: false,
+            submodules: false,
+            hook_rejects_patches: false,
+        }
+    }
+}
+
+/// The way in which the last commit of a build configures CI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TryMode {
     /// The parameters in `try_task_config.json`.
     Json,
-    /// This try syntax in the commit message.
+    /// This try syntax in the commit message, and `try_task_config.json`.
     Syntax(String),
+    /// A file.
+    File {
+        /// Its path in the repository.
+        path: String,
+        /// The template of its content, in the language of Jinja; see [`crate::check_try_template`].
+        template: String,
+    },
+    /// There is no such commit: the last patch is the head.
+    None,
+}
+
+impl TryMode {
+    /// The path of the file that the last commit writes; `None` without such a commit.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Json | Self::Syntax(_) => Some(TRY_CONFIG),
+            Self::File { path, .. } => Some(path),
+            Self::None => None,
+        }
+    }
 }
 
 /// Bounds on foreign input, time and memory.
@@ -218,7 +315,7 @@ impl Settings {
             }
             for (what, value) in [
                 ("url", &repository.url),
-                ("try_url", &repository.try_url),
+                ("the destination", &repository.try_url),
                 ("default_revision", &repository.default_revision),
             ] {
                 if value.is_empty() || value.contains(char::is_control) {
@@ -226,6 +323,11 @@ impl Settings {
                         "{what} of repository {name} is empty or holds a control character"
                     ));
                 }
+            }
+            if let Some(git) = repository.vcs.git()
+                && let Err(fault) = ref_template::check(&git.ref_template)
+            {
+                return refuse(format!("the ref of repository {name}: {fault}"));
             }
         }
         if self.default_author.trim().is_empty() {

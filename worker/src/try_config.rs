@@ -1,6 +1,8 @@
-//! The last commit of a build, which configures the decision task on Try.
+//! The last commit of a build, which configures CI: the decision task on Try, or whatever reads the file of a repository.
 
 use build::Build;
+use minijinja::{Environment, UndefinedBehavior, value::Serde};
+use runtime::error_chain;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
@@ -8,6 +10,82 @@ use crate::{TryMode, WorkerError, vcs::LastCommit};
 
 /// The file that the decision task reads, at the root of the tree.
 pub const PATH: &str = "try_task_config.json";
+
+/// The most instructions of a template, and the most bytes of one.
+const FUEL: u64 = 100_000;
+const LONGEST_TEMPLATE: usize = 64 << 10;
+
+/// The variables of a template: numbers and PHIDs, which need no escapes in any format.
+#[derive(Serialize)]
+struct Variables<'a> {
+    build: Target<'a>,
+    diff: Object<'a>,
+    revision: Object<'a>,
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    phid: &'a str,
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    id: u64,
+    phid: &'a str,
+}
+
+impl<'a> Variables<'a> {
+    fn of(build: &'a Build) -> Self {
+        Self {
+            build: Target {
+                phid: build.request.target.as_str(),
+            },
+            diff: Object {
+                id: build.diff.id,
+                phid: build.diff.phid.as_str(),
+            },
+            revision: Object {
+                id: build.revision.id,
+                phid: build.revision.phid.as_str(),
+            },
+        }
+    }
+}
+
+/// Checks a template: that it can be parsed, and has only known variables. Returns the fault with its line.
+pub fn check(template: &str) -> Result<(), String> {
+    let example = Variables {
+        build: Target {
+            phid: "PHID-HMBT-00000000000000000001",
+        },
+        diff: Object {
+            id: 2,
+            phid: "PHID-DIFF-00000000000000000002",
+        },
+        revision: Object {
+            id: 1,
+            phid: "PHID-DREV-00000000000000000001",
+        },
+    };
+    render(template, &example).map(drop)
+}
+
+fn render(template: &str, variables: &Variables<'_>) -> Result<String, String> {
+    if template.len() > LONGEST_TEMPLATE {
+        return Err(format!("it is longer than {LONGEST_TEMPLATE} bytes"));
+    }
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    let mut text = environment
+        .render_str(template, Serde(variables))
+        .map_err(|error| error_chain(&error))?;
+    // Templates lose their last line end, which a file keeps.
+    if template.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
 
 // The fields are in alphabetical order, as they have to be in the file.
 
@@ -40,6 +118,8 @@ struct CodeReview<'a> {
 pub(crate) fn path(mode: &TryMode) -> Option<&str> {
     match mode {
         TryMode::Json | TryMode::Syntax(_) => Some(PATH),
+        TryMode::File { path, .. } => Some(path),
+        TryMode::None => None,
     }
 }
 
@@ -84,6 +164,14 @@ fn content(mode: &TryMode, build: &Build) -> Result<Vec<u8>, WorkerError> {
             },
             version: 2,
         }),
+        TryMode::File { path, template } => {
+            return render(template, &Variables::of(build))
+                .map(String::into_bytes)
+                .map_err(|fault| WorkerError::Settings {
+                    reason: format!("the template of {path} cannot be used: {fault}"),
+                });
+        }
+        TryMode::None => return Ok(Vec::new()),
     };
     written.map_err(|error| WorkerError::io(format!("write {PATH}"))(error.into()))
 }
@@ -107,6 +195,85 @@ fn message(mode: &TryMode, build: &Build) -> String {
                 build.diff.phid
             )
         }
+        TryMode::File { path, .. } => {
+            let what = if url.is_empty() { "code-review" } else { url };
+            format!(
+                "{path} for {what}\n\nDifferential Diff: {}",
+                build.diff.phid
+            )
+        }
+        TryMode::None => String::new(),
         TryMode::Syntax(syntax) => format!("try: {syntax}\nPhabricator Revision: {url}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The template of `try_task_config.json` on the page about the keys.
+    const JSON: &str = r#"{
+    "parameters": {
+        "optimize_target_tasks": true,
+        "phabricator_diff": "{{ build.phid }}",
+        "target_tasks_method": "codereview"
+    },
+    "version": 2
+}"#;
+
+    fn build() -> Build {
+        serde_json::from_value(serde_json::json!({
+            "request": {
+                "target": "PHID-HMBT-5", "diff_id": 9, "repository": "PHID-REPO-1", "revision_id": 7,
+                "accepted_at": "2026-01-01T00:00:00Z",
+            },
+            "revision": {
+                "id": 7, "phid": "PHID-DREV-7", "url": "https://phabricator.example.org/D7",
+                "author": "PHID-USER-1", "reviewers": [],
+            },
+            "diff": {"id": 9, "phid": "PHID-DIFF-9", "created_at": "2026-01-01T00:00:00Z", "base": null},
+            "stack": [], "landed": [],
+        }))
+        .expect("a build")
+    }
+
+    fn file(template: &str) -> TryMode {
+        TryMode::File {
+            path: "ci.json".to_owned(),
+            template: template.to_owned(),
+        }
+    }
+
+    #[test]
+    fn template_can_say_what_the_mode_json_says() {
+        let build = build();
+        assert_eq!(
+            String::from_utf8(content(&file(JSON), &build).expect("a template")),
+            String::from_utf8(content(&TryMode::Json, &build).expect("the parameters")),
+        );
+    }
+
+    #[test]
+    fn template_has_the_numbers_and_phids_of_a_build_and_keeps_its_last_line_end() {
+        let template = "{{ diff.id }} {{ diff.phid }} {{ revision.id }} {{ revision.phid }}\n";
+        let content = content(&file(template), &build()).expect("a template");
+        assert_eq!(content, b"9 PHID-DIFF-9 7 PHID-DREV-7\n");
+        assert_eq!(
+            message(&file(template), &build()),
+            "ci.json for https://phabricator.example.org/D7\n\nDifferential Diff: PHID-DIFF-9"
+        );
+    }
+
+    #[test]
+    fn faulty_template_is_found_before_a_build() {
+        assert_eq!(check(JSON), Ok(()));
+        for template in [
+            "{{ build.number }}",
+            "{{ build.phid",
+            "{% for x in range(100000) %}{% for y in range(100000) %}.{% endfor %}{% endfor %}",
+        ] {
+            assert!(check(template).is_err(), "{template}");
+        }
+        assert!(check(&" ".repeat(LONGEST_TEMPLATE + 1)).is_err());
     }
 }

@@ -9,7 +9,7 @@ use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 use tracing::warn;
 
 use crate::{
-    Backend, BuildHandler, Outcome, Settings, Size, Task, WorkerError,
+    Backend, BuildHandler, Outcome, RepositorySettings, Settings, Size, Task, WorkerError,
     clone::inventory::{CloneReport, Inventory},
     clone::{
         dir::{CloneDir, slot_name},
@@ -18,7 +18,6 @@ use crate::{
     process,
     repository::Repository,
     tree_status::TreeStatus,
-    vcs::Vcs,
 };
 
 /// The state that the handler of builds and the clone manager share.
@@ -32,14 +31,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Makes a worker that applies and pushes with `backend`, records builds in `log`, loads patches from `patches`, and
-    /// checks with `guard` before a push. The [`CloneManager`] prepares the clones later. From now on, only our user
+    /// Makes a worker that applies and pushes the builds of a repository with its `backend_of`, records builds in `log`,
+    /// loads patches from `patches`, and checks with `guard` before a push. The [`CloneManager`] prepares the clones later. From now on, only our user
     /// can read files that this process and its children make.
     ///
     /// Returns [`WorkerError::Settings`] when a name cannot be a directory, or is configured twice.
     pub fn new(
         settings: Settings,
-        backend: Backend,
+        backend_of: impl Fn(&RepositorySettings) -> Backend,
         log: BuildLog,
         guard: Arc<dyn PushGuard>,
         patches: Arc<dyn PatchSource>,
@@ -59,7 +58,13 @@ impl Worker {
                 Arc::clone(&trees),
                 Arc::clone(&outage),
             );
-            let one = Repository::new(all, backend.clone(), repository.clone(), trees, outage);
+            let one = Repository::new(
+                all,
+                backend_of(repository),
+                repository.clone(),
+                trees,
+                outage,
+            );
             (repository.phid.clone(), one)
         });
         Ok(Self {
@@ -183,7 +188,7 @@ async fn warn_of_unconfigured(settings: &Settings) {
 /// [`crate::Requests`]. Dropping the future kills and reaps its child processes.
 pub async fn maintain(
     settings: Settings,
-    vcs: Arc<dyn Vcs>,
+    backend_of: impl Fn(&RepositorySettings) -> Backend,
     name: &str,
     task: Task,
     clock: Arc<dyn Clock>,
@@ -199,6 +204,7 @@ pub async fn maintain(
         .find(|one| one.name == name)
         .cloned()
         .ok_or_else(unknown)?;
+    let backend = backend_of(&repository);
     for name in (0..repository.clone_slots).map(|number| slot_name(name, number)) {
         if CloneDir::new(&settings.clones_dir, name.as_str()).is_locked()? {
             return Err(WorkerError::InUse { repository: name });
@@ -206,7 +212,6 @@ pub async fn maintain(
     }
     // Nothing is pushed, so no status of a tree is requested.
     let trees = Arc::new(TreeStatus::new(None, Arc::clone(&clock))?);
-    let backend = Backend::new(vcs);
     let repository = Repository::new(
         Arc::new(settings),
         backend,

@@ -67,7 +67,7 @@ impl<'w> Ours<'w> {
         let log = BuildLog::new(Duration::from_secs(3600), "bench", BUILD_QUEUES);
         let worker = Worker::new(
             settings.clone(),
-            Backend::new(Arc::new(Mercurial::new())),
+            |_: &_| Backend::new(Arc::new(Mercurial::new())),
             log.clone(),
             Arc::new(Wanted),
             Arc::new(Wanted),

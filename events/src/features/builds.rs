@@ -10,7 +10,7 @@ use phabricator::{
 };
 use runtime::Clock;
 use tracing::{info, warn};
-use worker::{Backend, Limits, RepositorySettings, Settings, Size, Worker, vcs::Vcs};
+use worker::{Backend, Limits, RepositorySettings, Settings, Size, Worker};
 use worker_hg::Mercurial;
 
 use super::{
@@ -94,7 +94,7 @@ pub(super) fn install(
     let eligibility = Eligibility::new(conduit.clone(), names.resolver.clone(), rules);
     let worker = Worker::new(
         worker_settings(&config.into(), &names.repositories)?,
-        Backend::new(vcs()),
+        backend_of,
         log.clone(),
         Arc::new(eligibility.clone()),
         Arc::new(conduit.clone()),
@@ -148,9 +148,9 @@ pub(crate) fn auditor(
     )
 }
 
-/// The version control of the repositories.
-pub(crate) fn vcs() -> Arc<dyn Vcs> {
-    Arc::new(Mercurial::new())
+/// The version control of a repository, and the destination of its heads.
+pub(crate) fn backend_of(_: &RepositorySettings) -> Backend {
+    Backend::new(Arc::new(Mercurial::new()))
 }
 
 /// The settings of the worker, for the repositories with these names on Phabricator. Fails when a path is

@@ -82,8 +82,7 @@ fn world() -> (World, Arc<Script>) {
     let script = Arc::<Script>::default();
     let opened = Arc::clone(&script);
     let backend = Backend::new(Arc::new(Mercurial::new()));
-    world.backend =
-        Some(backend.pushing_to(move |_| Ok(Some(Box::new(Scripted(Arc::clone(&opened)))))));
+    world.backend = Some(backend.pushing_to(move |_| Ok(Box::new(Scripted(Arc::clone(&opened))))));
     (world, script)
 }
 
@@ -188,10 +187,9 @@ async fn destination_that_does_not_admit_us_gets_no_second_push() {
 }
 
 #[tokio::test]
-async fn clone_slot_without_another_destination_pushes_to_the_own_one() {
+async fn backend_without_another_destination_pushes_to_the_own_one() {
     let mut world = World::new();
-    let backend = Backend::new(Arc::new(Mercurial::new()));
-    world.backend = Some(backend.pushing_to(|_| Ok(None)));
+    world.backend = Some(Backend::new(Arc::new(Mercurial::new())));
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
     world.stop().await;
@@ -200,13 +198,14 @@ async fn clone_slot_without_another_destination_pushes_to_the_own_one() {
 
 #[tokio::test]
 async fn clone_whose_destination_cannot_be_opened_is_prepared_again() {
-    let mut world = World::new();
+    let (mut world, script) = world();
     let backend = Backend::new(Arc::new(Mercurial::new()));
     let failures = Mutex::new(1);
+    let opened = Arc::clone(&script);
     world.backend = Some(backend.pushing_to(move |_| {
         let mut failures = failures.lock();
         if *failures == 0 {
-            return Ok(None);
+            return Ok(Box::new(Scripted(Arc::clone(&opened))));
         }
         *failures -= 1;
         Err(WorkerError::Settings {

@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::symlink, sync::Arc, time::Duration};
 
 use runtime::{Clock, SystemClock};
 use worker::{
-    CloneReport, CloneState, Inventory, MaintenanceResult, Outcome, Progress, Requests, Task,
-    WorkerError, maintain,
+    Backend, CloneReport, CloneState, Inventory, MaintenanceResult, Outcome, Progress, Requests,
+    Task, WorkerError, maintain,
 };
 use worker_hg::Mercurial;
 
@@ -76,7 +76,7 @@ impl World {
     async fn maintain(&self, task: Task) -> Result<Outcome, WorkerError> {
         maintain(
             self.settings.clone(),
-            Arc::new(Mercurial::new()),
+            |_: &_| Backend::new(Arc::new(Mercurial::new())),
             "central",
             task,
             Arc::new(SystemClock),

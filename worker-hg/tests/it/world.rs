@@ -167,7 +167,7 @@ impl World {
         };
         Worker::new(
             self.settings.clone(),
-            backend,
+            |_: &_| backend.clone(),
             build_log(),
             guard,
             patches,

@@ -17,7 +17,7 @@ use crate::{
     commands::repositories::settings as repositories_settings,
     config::{Config, HgPushesConfig, TelemetryConfig},
     environment,
-    features::{self, Deployment, Notifier, builds},
+    features::{self, Deployment, Notifier},
     role::Role,
 };
 
@@ -200,7 +200,10 @@ async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> 
             how,
             result,
             warning,
-        } in builds::vcs().probe(&settings, repository).await
+        } in features::backend_of(repository)
+            .vcs()
+            .probe(&settings, repository)
+            .await
         {
             match result {
                 Ok(found) => lines.ok(&what, &format!("{found} ({how})"))?,

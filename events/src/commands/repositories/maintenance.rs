@@ -16,7 +16,7 @@ use worker::{
 
 use crate::{
     commands::{counted, print_json, terminal},
-    features::builds,
+    features::backend_of,
 };
 
 /// The interval between two polls of the progress.
@@ -49,7 +49,7 @@ pub(super) async fn maintain(
     let clock = Arc::new(SystemClock);
     let progress = follow(&settings, name, task);
     let here = tokio::select! {
-        outcome = worker::maintain(settings.clone(), builds::vcs(), name, task, clock) => outcome,
+        outcome = worker::maintain(settings.clone(), backend_of, name, task, clock) => outcome,
         never = progress => match never? {},
         _ = signals.next() => bail!("interrupted; the clones of {name} are kept"),
     };

@@ -14,10 +14,10 @@ async fn head_is_stored_once_as_a_bundle_that_a_ci_system_can_apply() {
     world.repository().try_url = directory.display().to_string();
     let mercurial = Backend::new(Arc::new(Mercurial::new()));
     world.backend = Some(mercurial.pushing_to(|site| {
-        Ok(Some(Box::new(Bundles {
+        Ok(Box::new(Bundles {
             directory: PathBuf::from(&site.repository.try_url),
             deadline: site.settings.limits.transfer,
-        })))
+        }))
     }));
     world.start();
     let build = world.simple_build(7);
