@@ -52,7 +52,12 @@ async fn admin(deployment: &Deployment) -> anyhow::Result<Admin> {
 }
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    crate::print(&sanitize::json(&serde_json::to_string(value)?))
+    print_json_to_reader(value).map(drop)
+}
+
+/// As [`print_json`]; returns whether the reader is still there.
+fn print_json_to_reader(value: &impl Serialize) -> anyhow::Result<bool> {
+    crate::print_to_reader(&sanitize::json(&serde_json::to_string(value)?))
 }
 
 /// Prints an object on several lines.

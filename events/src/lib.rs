@@ -49,15 +49,19 @@ where
 /// Prints a line of output, without control characters for the terminal: a part of it may be foreign text. A reader that
 /// closes the pipe (`| head`) is not a failure.
 pub fn print(line: &str) -> anyhow::Result<()> {
+    print_to_reader(line).map(drop)
+}
+
+/// As [`print`]; returns whether the reader is still there. A command without an end of its own ends when it is not.
+pub fn print_to_reader(line: &str) -> anyhow::Result<bool> {
     write(format!("{}\n", runtime::sanitize::plain(line)).as_bytes())
 }
 
-/// Writes to standard output. A closed pipe is not an error.
-fn write(output: &[u8]) -> anyhow::Result<()> {
+/// Writes to standard output; returns whether it has a reader. A closed pipe is not an error.
+fn write(output: &[u8]) -> anyhow::Result<bool> {
     match std::io::stdout().lock().write_all(output) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write the output")
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("cannot write the output"),
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::{self, Cli, Completions};
 pub fn completions(Completions { shell }: &Completions) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(*shell, &mut Cli::command(), "events", &mut script);
-    crate::write(&script)
+    crate::write(&script).map(drop)
 }
 
 /// Runs `events man`.

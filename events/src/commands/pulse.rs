@@ -9,7 +9,7 @@ use runtime::SystemClock;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::print_json;
+use super::print_json_to_reader;
 use crate::{
     cli::{Pulse, PulseAction, Tail},
     clients, config,
@@ -52,17 +52,20 @@ pub async fn pulse(options: Pulse) -> anyhow::Result<()> {
     let messages = pulse::tail(&settings, &exchange, &topics, &SystemClock).await?;
     let mut messages = pin!(messages.take(limit.unwrap_or(usize::MAX)));
     while let Some(message) = messages.next().await {
-        show(&message?)?;
+        if !show(&message?)? {
+            break;
+        }
     }
     Ok(())
 }
 
-fn show(message: &PulseMessage) -> anyhow::Result<()> {
+/// Prints a message; returns whether somebody still reads.
+fn show(message: &PulseMessage) -> anyhow::Result<bool> {
     let PulseMessage { routing, body } = message;
     // A body that is not JSON is shown as text.
     let body = serde_json::from_slice(body)
         .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned()));
-    print_json(&Printed {
+    print_json_to_reader(&Printed {
         exchange: &routing.exchange,
         key: &routing.key,
         other_routes: &routing.other_routes,

@@ -1,7 +1,7 @@
 //! Messages of Pulse and new diffs trigger hooks, whose tasks are watched and reported: the program on a real RabbitMQ and a
 //! real Redis.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
 use bus::{MessageSelector, QueueAdmin};
 use events::queues::{self, HOOK_TASKS};
@@ -316,19 +316,16 @@ async fn operators_see_pulse_services_and_reports() {
         assert!(checked.out.contains(line), "{}", checked.out);
     }
 
-    let listening = tokio::spawn({
-        let mut tail = world.command(&[
-            "pulse",
-            "tail",
-            "--exchange",
-            GROUPS,
-            "--topic",
-            "#.gecko-level-3.#",
-            "--limit",
-            "1",
-        ]);
-        async move { tail.output().await.unwrap() }
-    });
+    let tail = [
+        "pulse",
+        "tail",
+        "--exchange",
+        GROUPS,
+        "--topic",
+        "#.gecko-level-3.#",
+    ];
+    let mut tail_one = world.command(&[&tail[..], &["--limit", "1"]].concat());
+    let listening = tokio::spawn(async move { tail_one.output().await.unwrap() });
     // What is published before the queue is bound is not shown.
     while !listening.is_finished() {
         pulse.resolve("a-group\u{202e}").await;
@@ -345,6 +342,17 @@ async fn operators_see_pulse_services_and_reports() {
         (&message["exchange"], &message["body"]["taskGroupId"]),
         (&json!(GROUPS), &json!("a-group\u{202e}"))
     );
+    let mut unread = world.command(&tail).stdout(Stdio::piped()).spawn().unwrap();
+    drop(unread.stdout.take());
+    let ended = tokio::time::timeout(PATIENCE, async {
+        while unread.try_wait().unwrap().is_none() {
+            pulse.resolve("a-group").await;
+            SystemClock.sleep(Duration::from_millis(50)).await;
+        }
+        unread.wait().await.unwrap()
+    });
+    let ended = ended.await.expect("it ends when nobody reads");
+    assert!(ended.success(), "{ended}");
 
     let report = world.events(&["report"]).await;
     assert!(
