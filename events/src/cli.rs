@@ -52,7 +52,7 @@ pub enum Command {
     Config(Config),
     /// List, show, retry, cancel, restart and audit builds
     Builds(Builds),
-    /// List queues and their messages; requeue, drop, pause, resume and drain them
+    /// List queues and their messages, and act on them
     Queues(Queues),
     /// List dead letters (messages that failed permanently); show, requeue and drop them
     DeadLetters(DeadLetters),

@@ -1,6 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use bus::{BusError, Consumer, Context, Handler, MemoryBus, Message, Outcome, Policy, Queue};
+use bus::{
+    BusError, Consumer, Context, Handler, MemoryBus, Message, Outcome, Policy, Producer, Queue,
+    QueueAdmin,
+};
 use jiff::Timestamp;
 use runtime::ManualClock;
 
@@ -35,11 +38,14 @@ async fn reminder_waits_until_it_is_due() {
     let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
     let bus = Arc::new(MemoryBus::new(clock.clone()));
     let reminder = Reminder(Timestamp::UNIX_EPOCH + Duration::from_secs(60));
-    let packed = REMINDERS.pack(&reminder, clock.as_ref()).unwrap();
-    bus::Bus::push(bus.as_ref(), vec![packed]).await.unwrap();
-    let consumer = Consumer::new(bus, clock.clone(), REMINDERS, Remind);
+    let producer = Producer::new(bus.clone(), clock.clone());
+    producer.send(&REMINDERS, &reminder).await.unwrap();
+    let consumer = Consumer::new(bus.clone(), clock.clone(), REMINDERS, Remind);
     assert_eq!(consumer.step().await.unwrap(), 1, "it is deferred");
     assert_eq!(consumer.step().await.unwrap(), 0);
     clock.advance(Duration::from_secs(60));
     assert_eq!(consumer.step().await.unwrap(), 1, "it is handled");
+    let left = bus.depth(&REMINDERS.spec()).await.unwrap();
+    assert_eq!(left.unfinished(), 0);
+    assert_eq!(bus.depth(&DUE.spec()).await.unwrap().ready, 1);
 }

@@ -55,6 +55,7 @@ impl Said {
 }
 
 impl World {
+    /// A command of the program, in this deployment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
         command
@@ -68,6 +69,7 @@ impl World {
         command
     }
 
+    /// Runs a command of the program to its end.
     pub async fn events(&self, arguments: &[&str]) -> Said {
         let output = self.command(arguments).output().await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -79,13 +81,14 @@ impl World {
     }
 
     /// The counts of a queue: ready, in flight, delayed, dead.
-    async fn counts(&self, queue: &str) -> [u64; 4] {
+    pub async fn counts(&self, queue: &str) -> [u64; 4] {
         let rows = self.events(&["queues", "list", "--json"]).await.json();
         let row = rows.iter().find(|row| row["queue"] == queue).unwrap();
         ["ready", "in_flight", "delayed", "dead"].map(|count| row[count].as_u64().unwrap())
     }
 
-    async fn push<M: Message>(&self, queue: &Queue<M>, message: &M, after: Duration) -> String {
+    /// Sends a message, which is delivered after this time; returns its id.
+    pub async fn push<M: Message>(&self, queue: &Queue<M>, message: &M, after: Duration) -> String {
         let packed = queue.pack(message, &SystemClock).unwrap();
         let id = packed.envelope.id.to_string();
         self.bus()

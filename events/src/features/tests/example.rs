@@ -1,5 +1,6 @@
 use bus::Policy;
 
+// From the crate that has them.
 use super::{Remind, Reminder};
 use crate::app::{App, queues};
 
