@@ -1,8 +1,9 @@
-//! Enforces RFC 9112 on the heads of requests: lines end with CR LF.
+//! Enforces RFC 9112 on the heads of requests: lines end with CR LF, and a head announces one body.
 //!
-//! The parser also accepts a bare LF as the end of a line. A proxy in front of us may not, and then one of the two sees a
-//! request that the other does not (request smuggling). So the bytes are scanned before the parser gets them. A bare LF in a
-//! head is replaced by a byte that the parser refuses (400), and nothing behind it is read. Bodies may hold any byte, so the
+//! The parser also accepts a bare LF as the end of a line, and a Content-Length beside a Transfer-Encoding, which it drops. A
+//! proxy in front of us may not, and then one of the two sees a request that the other does not (request smuggling). So the
+//! bytes are scanned before the parser gets them. The end of such a line is replaced by a byte that the parser refuses (400),
+//! and nothing behind it is read. Bodies may hold any byte, so the
 //! scanner finds their ends as well; a request whose body could end elsewhere for the parser is refused anyway (see
 //! `answer` in server.rs).
 
@@ -146,7 +147,7 @@ impl Requests {
                         return None;
                     };
                     self.line.extend_from_slice(&rest[..end]);
-                    if self.line.pop() != Some(b'\r') {
+                    if self.line.pop() != Some(b'\r') || self.is_second_body() {
                         self.at = At::Refused;
                         return Some(place + end);
                     }
@@ -157,6 +158,16 @@ impl Requests {
             }
         }
         None
+    }
+
+    /// Whether `line` is of a head, and announces a body in another way than a line before it did.
+    fn is_second_body(&self) -> bool {
+        let announces = |name| matches!(self.at, At::Head) && field(&self.line, name).is_some();
+        match self.body {
+            Body::None => false,
+            Body::Length(_) => announces("transfer-encoding"),
+            Body::Chunked => announces("content-length"),
+        }
     }
 
     /// Evaluates `line`, a whole line without its CR LF.
@@ -219,10 +230,8 @@ pub(crate) fn fault(version: Version, headers: &HeaderMap) -> Option<(StatusCode
         return bad("the request has several Authorization fields: send one\n");
     }
     let encoded = count(header::TRANSFER_ENCODING) > 0;
-    if encoded && (version < Version::HTTP_11 || count(header::CONTENT_LENGTH) > 0) {
-        return bad(
-            "the request has a Transfer-Encoding beside a Content-Length, or in HTTP/1.0\n",
-        );
+    if encoded && version < Version::HTTP_11 {
+        return bad("the request has a Transfer-Encoding, which HTTP/1.0 does not know\n");
     }
     let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     if encoded

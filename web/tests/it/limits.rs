@@ -119,6 +119,8 @@ async fn heads_bodies_and_garbage_beyond_the_limits_are_refused() {
     let chunked = |chunks: &str| format!("{FORM}Transfer-Encoding: chunked\r\n\r\n{chunks}");
     let fields: String = (0..100).map(|i| format!("X-{i}: y\r\n")).collect();
     let long = "x".repeat(20_000);
+    // So that the fault is in the head alone.
+    let valid = format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\n");
     for (status, sent) in [
         (
             413,
@@ -147,31 +149,27 @@ async fn heads_bodies_and_garbage_beyond_the_limits_are_refused() {
         (400, "GET /ping HTTP/1.1\r\nX-Nul: \0\r\n\r\n".to_owned()),
         (
             400,
-            format!("{FORM}Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
+            format!("{valid}Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
         ),
-        (400, format!("{FORM}Content-Length: -1\r\n\r\n")),
+        (400, format!("{valid}Content-Length: -1\r\n\r\n")),
         (
             400,
-            format!("{FORM}Content-Length: 18446744073709551616\r\n\r\n"),
+            format!("{valid}Content-Length: 18446744073709551616\r\n\r\n"),
         ),
-        (400, format!("{FORM}Transfer-Encoding: gzip\r\n\r\nx")),
+        (400, format!("{valid}Transfer-Encoding: gzip\r\n\r\nx")),
         (
             400,
-            format!("{FORM}Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n"),
+            format!("{valid}Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n"),
         ),
         (
             400,
-            format!("{FORM}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+            format!("{valid}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
         ),
         (
             400,
             format!(
-                "{FORM}Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+                "{valid}Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
             ),
-        ),
-        (
-            400,
-            format!("{FORM}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
         ),
         (
             400,
@@ -180,7 +178,7 @@ async fn heads_bodies_and_garbage_beyond_the_limits_are_refused() {
         ),
         (
             400,
-            format!("{FORM}Content-Length: 1\r\nContent-Length: 1\r\n\r\nx"),
+            format!("{valid}Content-Length: 1\r\nContent-Length: 1\r\n\r\nx"),
         ),
         (400, chunked("1\nx\r\n0\r\n\r\n")),
         (400, "GET /ping HTTP/1.1\nHost: x\n\n".to_owned()),
@@ -229,19 +227,24 @@ async fn head_without_end_is_cut_off() {
 #[tokio::test]
 async fn request_with_two_lengths_hides_no_other_request() {
     let world = World::open().await;
-    let hidden = format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\n\r\n");
-    // By its length all of this is its body, by its chunks the body is empty.
-    let smuggling = format!(
-        "POST /codereview/new?diff=x HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n\
-         0\r\n\r\n{hidden}",
-        hidden.len() + 5
-    );
-    let mut stream = connect(&world).await;
-    stream.write_all(smuggling.as_bytes()).await.unwrap();
-    let answer = until_closed(&mut stream).await;
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
-    assert!(world.stored().await.is_empty());
+    let request = format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\n");
+    // By its length all of this is one request, by its chunks two.
+    let chunks = format!("0\r\n\r\n{request}\r\n");
+    let length = format!("Content-Length: {}\r\n", chunks.len());
+    let encoding = "Transfer-Encoding: chunked\r\n";
+    for lengths in [
+        format!("{length}{encoding}"),
+        format!("{encoding}{length}"),
+        format!("{encoding}Content-Length: 0\r\n"),
+    ] {
+        let mut stream = connect(&world).await;
+        let smuggling = format!("{request}{lengths}\r\n{chunks}");
+        stream.write_all(smuggling.as_bytes()).await.unwrap();
+        let answer = until_closed(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{lengths}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+        assert!(world.stored().await.is_empty());
+    }
 }
 
 #[tokio::test]
