@@ -6,7 +6,7 @@ use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::{
-        DefaultBodyLimit, FromRequest, FromRequestParts, OriginalUri, Path, Query, Request, State,
+        DefaultBodyLimit, FromRequest, FromRequestParts, MatchedPath, Path, Query, Request, State,
         rejection::{BytesRejection, PathRejection, QueryRejection},
     },
     http::{HeaderValue, StatusCode, header, request::Parts},
@@ -29,6 +29,9 @@ use crate::{
 
 /// The largest body, in bytes: the ids of some thousand dead letters.
 const MAX_BODY: usize = 256 * 1024;
+
+/// The path of all routes.
+const ROOT: &str = "/api/v1";
 
 /// The default length of a list of messages or dead letters.
 const LIMIT: usize = 100;
@@ -63,13 +66,12 @@ pub(crate) fn router(admin: Admin, token: SecretString, refusals: Arc<RefusalLog
             authorize,
         ))
         .with_state(admin);
-    Router::new().nest("/api/v1", routes)
+    Router::new().nest(ROOT, routes)
 }
 
 async fn authorize(
     State(guard): State<Arc<(SecretString, Arc<RefusalLog>)>>,
     Extension(client): Extension<ClientAddr>,
-    OriginalUri(address): OriginalUri,
     request: Request,
     next: Next,
 ) -> Response {
@@ -85,8 +87,9 @@ async fn authorize(
     if offered.is_some_and(|offered| secret::verify(token, offered)) {
         return next.run(request).await;
     }
-    // The one of the request itself is below `/api/v1`.
-    refusals.record(client, address.path());
+    // The path of the request may hold the secret.
+    let route = request.extensions().get::<MatchedPath>();
+    refusals.record(client, route.map_or(ROOT, MatchedPath::as_str));
     let fault = Fault(
         StatusCode::UNAUTHORIZED,
         "the token is missing or wrong; send it as a Bearer token".to_owned(),

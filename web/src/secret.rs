@@ -36,11 +36,16 @@ impl RefusalLog {
         }
     }
 
-    /// Records a refused request of `client` to `path`.
-    pub(crate) fn record(&self, client: ClientAddr, path: &str) {
+    /// Records a refused request of `client` to a route.
+    pub(crate) fn record(&self, client: ClientAddr, route: &str) {
         let logged = self.limiter.lock().count(self.clock.now());
         if let Some(count) = logged {
-            warn!(count, ?client, path, "refused a request without the secret");
+            warn!(
+                count,
+                ?client,
+                route,
+                "refused a request without the secret"
+            );
         }
     }
 }

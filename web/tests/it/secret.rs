@@ -167,10 +167,12 @@ async fn each_wrong_secret_is_refused_and_one_line_a_minute_is_logged() {
     assert_eq!((lines(""), lines(" count=12 ")), (2, 1), "{}", logs.text());
 
     clock.advance(Duration::from_secs(60));
-    assert_eq!(world.get("/api/v1/queues").await.0, 401);
+    let misplaced = "/api/v1/queues/api-t0ken/messages";
+    assert_eq!(world.get(misplaced).await.0, 401);
     let whole = logs.text().lines().last().map(str::to_owned).unwrap();
     assert!(
-        whole.contains(refused) && whole.contains("/api/v1/queues"),
+        whole.contains(refused) && whole.contains("/api/v1/queues/{queue}/messages"),
         "{whole}"
     );
+    assert!(!logs.text().contains("api-t0ken"), "{}", logs.text());
 }
