@@ -53,7 +53,7 @@ pub use self::{
     triggers::{
         FIREFOX, HookConfig, HookSource, TaskclusterConfig, TestSelectionConfig, TriggersConfig,
     },
-    web::WebConfig,
+    web::{ServerConfig, WebConfig},
 };
 
 /// Everything that a deployment sets. Not to be shown: addresses may hold passwords.
@@ -79,12 +79,10 @@ pub struct Config {
     pub build_plan: Option<Phid>,
     /// How long what is known of a build is kept after its last change.
     pub build_retention: Duration,
-    /// The secret of the webhook, which Harbormaster sends.
-    pub webhook_secret: Option<SecretString>,
+    /// What the web server alone needs.
+    pub server: ServerConfig,
     /// The page that explains to authors how builds end.
     pub docs_url: Option<Url>,
-    /// What a client of the API must know. Without it there is no API.
-    pub api_token: Option<SecretString>,
     /// Where clones are kept.
     pub clones_dir: PathBuf,
     /// How much they may take on the disk.
@@ -172,9 +170,8 @@ impl Config {
             build_expiry: mercurial::BUILD_EXPIRY,
             build_plan: None,
             build_retention: records::RETENTION,
-            webhook_secret: None,
+            server: ServerConfig::default(),
             docs_url: None,
-            api_token: None,
             clones_dir: PathBuf::from("clones"),
             clones_budget: None,
             max_stack_size: mercurial::MAX_STACK_SIZE,
@@ -197,8 +194,7 @@ impl Config {
             let config = read(keys);
             keys.warn_of_unknown();
             config.map(|config| Self {
-                webhook_secret: web.webhook_secret,
-                api_token: web.api_token,
+                server: web.server,
                 ..config
             })
         })

@@ -203,6 +203,9 @@ fn lines(
             (None, _) => {
                 if let Some(default) = schema.get("default") {
                     let _ = writeln!(text, "{path}: {default}  # default");
+                } else if schema.get("required").is_none() {
+                    // A section that is absent counts as empty, unless a key of it is required.
+                    lines(document, schema, &Value::Null, &pointer, &path, text);
                 }
             }
         }

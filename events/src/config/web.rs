@@ -11,16 +11,23 @@ use super::{Config, Faults, records, schema::Keys, secrets, values::Secret};
 /// What the web server needs of a configuration. It has no secret of the worker's.
 #[derive(Clone)]
 pub struct WebConfig {
-    /// The secret of the webhook, which Harbormaster sends.
-    pub webhook_secret: Option<SecretString>,
-    /// What a client of the API must know. Without it there is no API.
-    pub api_token: Option<SecretString>,
+    /// Its own keys.
+    pub server: ServerConfig,
     /// How long what is known of a build is kept after its last change.
     pub build_retention: Duration,
     /// Comes before all keys in Redis.
     pub redis_namespace: String,
     /// Where errors are reported.
     pub sentry_dsn: Option<SecretString>,
+}
+
+/// What the web server alone needs.
+#[derive(Clone, Default)]
+pub struct ServerConfig {
+    /// The secret of the webhook, which Harbormaster sends.
+    pub webhook_secret: Option<SecretString>,
+    /// What a client of the API must know. Without it there is no API.
+    pub api_token: Option<SecretString>,
 }
 
 impl WebConfig {
@@ -37,8 +44,7 @@ impl WebConfig {
 impl From<&Config> for WebConfig {
     fn from(config: &Config) -> Self {
         Self {
-            webhook_secret: config.webhook_secret.clone(),
-            api_token: config.api_token.clone(),
+            server: config.server.clone(),
             build_retention: config.build_retention,
             redis_namespace: config.redis_namespace.clone(),
             sentry_dsn: config.sentry_dsn.clone(),
@@ -71,8 +77,10 @@ pub(super) fn read(keys: &Keys<'_>) -> WebConfig {
     secrets::advise_weak(&at, "api_token", api_token.as_ref());
     let records = records::read(keys);
     WebConfig {
-        webhook_secret,
-        api_token,
+        server: ServerConfig {
+            webhook_secret,
+            api_token,
+        },
         build_retention: records.build_retention,
         redis_namespace: records.redis_namespace,
         sentry_dsn: records.sentry_dsn,

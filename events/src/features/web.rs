@@ -20,10 +20,10 @@ pub async fn web(
     let log = build_log(config.build_retention);
     let settings = WebSettings {
         admin: admin(bus.clone(), log.clone()),
-        api_token: config.api_token.clone(),
+        api_token: config.server.api_token.clone(),
         producer: Producer::new(bus, clock),
         log,
-        secret: config.webhook_secret.clone(),
+        secret: config.server.webhook_secret.clone(),
         version,
     };
     Ok(WebServer::bind(address, settings).await?)

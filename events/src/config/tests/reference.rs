@@ -44,15 +44,34 @@ fn every_key_that_is_read_is_in_the_reference() {
     let keys = Keys::new(&document, &all, &faults);
     read(&keys);
     web::read(&keys);
-    let names = |schema: &Value| -> Vec<String> {
-        let names = schema["properties"].as_object().expect("a schema of keys");
-        names.keys().cloned().collect()
-    };
     let (read, known) = (keys.read.borrow(), names(&all));
     assert!(!read.is_empty());
     for name in read.iter().flat_map(names) {
         assert!(known.contains(&name), "{name}");
     }
+}
+
+/// The keys in a schema.
+fn names(schema: &Value) -> Vec<String> {
+    let names = schema["properties"].as_object().expect("a schema of keys");
+    names.keys().cloned().collect()
+}
+
+#[test]
+fn page_lists_the_keys_of_the_web_server() {
+    let faults = RefCell::new(Faults::default());
+    let document = Document::read(GOOD, &faults).expect("it is right");
+    let all = reference::all();
+    let keys = Keys::new(&document, &all, &faults);
+    web::read(&keys);
+    let mut read: Vec<_> = keys.read.borrow().iter().flat_map(names).collect();
+    let page = fs::read_to_string(root().join("docs/use/configuration.md")).unwrap();
+    let row = page.lines().find_map(|line| line.strip_prefix("| `web` |"));
+    let cells = row.expect("the row of the role").split('`');
+    let mut listed: Vec<_> = cells.skip(1).step_by(2).map(str::to_owned).collect();
+    read.sort();
+    listed.sort();
+    assert_eq!(listed, read, "docs/use/configuration.md, the role web");
 }
 
 #[test]
@@ -155,6 +174,7 @@ fn shown_configuration_has_lines_and_defaults_and_no_secret() {
         "repositories[0].clone_slots: 1  # default",
         "repositories[0].try_mode: \"syntax\"  # line 16",
         "unknwon: (unknown)  # line 23",
+        "notify.rate_limit_per_minute: 20  # default",
         "user_blacklist: [\"bob\",\"carol\"]  # line 20",
     ] {
         assert!(

@@ -15,7 +15,7 @@ fn the_web_server_requires_and_keeps_its_own_keys_alone() {
         (faults.to_string().as_str(), config.redis_namespace.as_str()),
         ("", "review")
     );
-    assert!(config.webhook_secret.is_some() && config.api_token.is_none());
+    assert!(config.server.webhook_secret.is_some() && config.server.api_token.is_none());
 
     let (config, faults) =
         WebConfig::parse(&format!("{GOOD}  api_tokn: x\n  build_plan_phid: 7\n"));
@@ -38,7 +38,7 @@ fn the_web_server_requires_and_keeps_its_own_keys_alone() {
 fn a_worker_neither_requires_nor_keeps_the_secrets_of_the_web_server() {
     let (config, faults) = Config::parse_worker(&format!("{GOOD}  api_token: 0123456789abcdef\n"));
     let config = config.unwrap_or_else(|| panic!("{faults}"));
-    assert!(config.api_token.is_none() && config.webhook_secret.is_none());
+    assert!(config.server.api_token.is_none() && config.server.webhook_secret.is_none());
     assert!(
         !faults.to_string().contains("webhook_secret") && !faults.to_string().contains("api_token"),
         "{faults}"
