@@ -53,17 +53,13 @@ impl Isolation {
         self.state.borrow().wanted
     }
 
-    /// Resolves when isolation is requested (`true`), or no longer (`false`).
-    pub(crate) async fn until_wanted(&self, wanted: bool) {
+    /// Resolves when isolation is requested.
+    pub(crate) async fn until_wanted(&self) {
         // It fails only without a sender, and `self` has one.
-        let _ = self
-            .state
-            .subscribe()
-            .wait_for(|state| state.wanted == wanted)
-            .await;
+        let _ = self.state.subscribe().wait_for(|state| state.wanted).await;
     }
 
-    /// Changes from now on, also those that are undone before anybody waits for them.
+    /// Changes from now on, also those that are undone before anybody waits for them. The present state is none of them.
     pub(crate) fn changes(&self) -> Changes {
         Changes(self.state.subscribe())
     }
@@ -122,6 +118,17 @@ mod tests {
         assert!(changes.next().now_or_never().is_none());
         drop(isolation.begin());
         assert!(changes.next().now_or_never().is_some());
+        assert!(changes.next().now_or_never().is_none(), "it was seen");
+    }
+
+    #[tokio::test]
+    async fn present_state_is_no_change_and_its_end_is_one() {
+        let isolation = Isolation::default();
+        let alone = isolation.begin();
+        let mut changes = isolation.changes();
+        assert!(changes.next().now_or_never().is_none());
+        drop(alone);
+        assert!(changes.next().now_or_never().is_some());
     }
 
     #[tokio::test]
@@ -140,9 +147,9 @@ mod tests {
         );
         drop(second);
         isolation.until_empty().await;
-        assert!(isolation.until_wanted(false).now_or_never().is_none());
+        assert!(isolation.is_wanted());
         drop(alone);
-        isolation.until_wanted(false).await;
+        assert!(!isolation.is_wanted());
         assert!(isolation.enter().is_some());
     }
 }

@@ -27,7 +27,7 @@ use super::{Consumer, WAIT};
 use crate::{
     Delivery, Isolation, POISON_SUSPECT_DELIVERIES, Reserve, Settlement,
     context::Shared,
-    isolation::{ActivePermit, ExclusivePermit},
+    isolation::{ActivePermit, Changes, ExclusivePermit},
     worker::{DeliveryEnd, Ended, LAST_TRIES},
 };
 use runtime::{Shutdown, error_chain};
@@ -99,7 +99,8 @@ impl<'c> Run<'c> {
         };
         tokio::pin!(overtime);
         let mut failures = 0;
-        while self.may_reserve().await {
+        let mut changes = self.isolation().changes();
+        while self.may_reserve(&mut changes).await {
             let request = self.request();
             let interrupt = request.interrupt.clone();
             let answer = tokio::select! {
@@ -136,9 +137,8 @@ impl<'c> Run<'c> {
     }
 
     /// Waits until the concurrency allows another message; `false` when the process ends.
-    async fn may_reserve(&self) -> bool {
+    async fn may_reserve(&self, changes: &mut Changes) -> bool {
         let concurrency = self.consumer.queue.policy.concurrency;
-        let mut changes = None;
         while !self.shared.shutdown.is_stopping() {
             let wanted = self.isolation().is_wanted();
             {
@@ -154,12 +154,8 @@ impl<'c> Run<'c> {
                     return true;
                 }
             }
-            let Some(changes) = &mut changes else {
-                // Then the state is read once more: isolation may begin and end before this waits. It took the permit then, and
-                // only a change gives it back.
-                changes = Some(self.isolation().changes());
-                continue;
-            };
+            // `changes` is older than what was read above. So isolation that begins and ends before this waits is a change:
+            // it took the permit, and only a change gives it back.
             tokio::select! {
                 () = self.freed.notified() => {}
                 () = changes.next() => {}
@@ -188,7 +184,7 @@ impl<'c> Run<'c> {
     async fn interrupt(&self, interrupt: &Notify) -> Infallible {
         tokio::select! {
             () = self.shared.shutdown.stopping() => {}
-            () = self.isolation().until_wanted(true) => {}
+            () = self.isolation().until_wanted() => {}
         }
         interrupt.notify_one();
         std::future::pending().await
