@@ -21,6 +21,8 @@ mod queue;
 mod queue_admin;
 mod records;
 mod redis;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod worker;
 

@@ -95,50 +95,23 @@ impl Worker {
 mod tests {
     use std::{pin::pin, sync::Arc};
 
-    use async_trait::async_trait;
     use futures::FutureExt;
-    use jiff::Timestamp;
     use runtime::{Clock, ManualClock};
-    use serde::{Deserialize, Serialize};
 
     use super::*;
     use crate::{
-        Bus, Context, Handler, MemoryBus, Message, Outcome, Policy, Queue, RedisBus, RedisOptions,
-        Reserve, Settlement, dyn_handler,
+        Bus, MemoryBus, RedisBus, RedisOptions, Reserve, Settlement, dyn_handler,
         metrics::Metrics,
+        tests::{Done, NOTES, bus_with_note, lose_lease},
         worker::{DeliveryEnd, Ended},
     };
     use runtime::Shutdown;
 
-    #[derive(Serialize, Deserialize)]
-    struct Note;
-
-    impl Message for Note {
-        const VERSION: u16 = 1;
-    }
-
-    struct Unused;
-
-    #[async_trait]
-    impl Handler<Note> for Unused {
-        type Error = BusError;
-
-        async fn handle(&self, _: Note, _: &Context) -> Result<Outcome, BusError> {
-            Ok(Outcome::Done)
-        }
-    }
-
-    const NOTES: Queue<Note> = Queue::new("notes", Policy::DEFAULT);
-
     /// A clock, a bus with a message, and the delivery of that message, whose lease has run out.
     async fn delivery_without_lease() -> (Arc<ManualClock>, Arc<MemoryBus>, Delivery) {
-        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        let bus = Arc::new(MemoryBus::new(clock.clone()));
-        let message = NOTES.pack(&Note, clock.as_ref()).unwrap();
-        bus.push(vec![message]).await.unwrap();
-        let mut deliveries = bus.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap();
-        clock.advance(2 * NOTES.spec().policy.lease);
-        (clock, bus, deliveries.pop().unwrap())
+        let (clock, bus) = bus_with_note().await;
+        let delivery = lose_lease(&bus, &clock).await;
+        (clock, bus, delivery)
     }
 
     fn worker(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Worker {
@@ -147,7 +120,7 @@ mod tests {
             bus,
             clock,
             queue,
-            handler: dyn_handler::erase(Unused),
+            handler: dyn_handler::erase(Done),
             metrics: Metrics::new(queue.name),
             failed_writes: FailedWrites::default(),
         }
