@@ -76,7 +76,8 @@ pub enum PushOutcome {
 pub enum PushError {
     /// The destination refuses the patches; another attempt cannot help.
     Rejected {
-        /// The message of the destination, for the author.
+        /// The message of the destination, for the author: one line, made by [`crate::text::one_line`]. The author reads
+        /// the lines that it joined, each on its own. The publisher shows at most 8,000 bytes.
         words: String,
     },
     /// The push failed; the error decides whether another attempt can help.

@@ -3,6 +3,9 @@
 /// The most characters of a tool's output that are shown.
 const MAX_SHOWN: usize = 4000;
 
+/// What [`one_line`] puts between two lines.
+const SEPARATOR: &str = "; ";
+
 /// The replacement of a secret.
 const HIDDEN: &str = "***";
 
@@ -13,7 +16,12 @@ pub fn one_line(bytes: &[u8]) -> String {
     let lines: Vec<String> = lines
         .map(|line| without_key_paths(&without_passwords(&shown(line))))
         .collect();
-    cut(&lines.join("; "), MAX_SHOWN)
+    cut(&lines.join(SEPARATOR), MAX_SHOWN)
+}
+
+/// The lines that [`one_line`] joined, each on its own again, for a block of code.
+pub(crate) fn separate_lines(line: &str) -> String {
+    line.replace(SEPARATOR, "\n")
 }
 
 /// A tool's output line by line, for a block of code.
@@ -158,6 +166,7 @@ mod tests {
         );
         assert_eq!(path("日本/\u{1b}[31m".as_bytes()), r"日本/\u{1b}[31m");
         assert_eq!(one_line(b"abort: a\r\n\n(b)\n"), "abort: a; (b)");
+        assert_eq!(separate_lines("abort: a; (b)"), "abort: a\n(b)");
         assert_eq!(
             block(b"patching file f\nHunk #1 FAILED at 0\n"),
             "patching file f\nHunk #1 FAILED at 0"

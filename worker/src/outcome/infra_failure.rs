@@ -3,7 +3,7 @@
 use build::{Blocker, InfraFailure};
 use bus::Cause;
 
-use crate::{Barrier, Peer, RepositorySettings, WorkerError};
+use crate::{Barrier, Peer, RepositorySettings, WorkerError, text};
 
 /// A build that is given up after `attempts`, `seconds` after it was accepted. `repository` is `None` when its
 /// repository is not configured any more. `vcs` is the name of its version control.
@@ -27,12 +27,12 @@ pub(crate) fn given_up(
             "Our server broke down while it worked on this build.".to_owned()
         }
     };
-    // The messages of the peer, each line on its own again: `text::one_line` has joined them for the log.
+    // The messages of the peer were joined into one line for the log.
     let words = cause.error().and_then(peers_words);
     let details = words.map_or_else(|| cause.to_string(), str::to_owned);
     InfraFailure {
         summary,
-        details: details.replace("; ", "\n"),
+        details: text::separate_lines(&details),
         attempts,
         seconds,
     }

@@ -185,8 +185,7 @@ pub(crate) fn refused_by(
     let top = build.request.revision_id;
     PatchFailure {
         summary: format!("The stack of D{top} is refused by {name}."),
-        // The messages of the destination, each line on its own again.
-        details: words.replace("; ", "\n"),
+        details: text::separate_lines(words),
         advice: format!("Change the patch as the message below says, and submit D{top} again."),
         commands: String::new(),
         base: Some(base.clone()),
