@@ -30,7 +30,8 @@ pub enum Table {
 }
 
 impl Table {
-    fn schema(self) -> Value {
+    /// The schema of its keys.
+    pub(crate) fn schema(self) -> Value {
         union(&match self {
             Self::Builds => vec![
                 of::<BuildKeys>(),

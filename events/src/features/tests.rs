@@ -21,7 +21,7 @@ use testkit::{phabricator::FakePhabricator, taskcluster::FakeTaskcluster};
 use super::*;
 use crate::{
     app::App,
-    config::{Config, TelemetryConfig, reference},
+    config::{Config, TelemetryConfig, reference::Table},
 };
 
 fn root() -> PathBuf {
@@ -136,6 +136,44 @@ fn documentation_lists_every_queue_in_order() {
     );
 }
 
+/// The keys of triggers that trigger nothing by themselves.
+const OPTIONS_OF_TRIGGERS: [&str; 14] = [
+    "APP_CHANNEL",
+    "admins",
+    "bugbug_phabricator_deployment",
+    "communitytc_pulse_password",
+    "communitytc_pulse_url",
+    "communitytc_pulse_user",
+    "monitoring_period",
+    "pulse_password",
+    "pulse_url",
+    "pulse_user",
+    "taskcluster",
+    "taskcluster_community",
+    "test_selection_notify_addresses",
+    "test_selection_share",
+];
+
+/// The settings that trigger hooks: the types of `HOOKS`, and the other keys of triggers that are not options.
+fn settings_of_triggers() -> Vec<String> {
+    let schema = Table::Triggers.schema();
+    let keys = schema["properties"].as_object().expect("a schema of keys");
+    for option in OPTIONS_OF_TRIGGERS {
+        assert!(keys.contains_key(option), "there is no key {option}");
+    }
+    let kinds = keys["HOOKS"]["items"]["properties"]["type"]["enum"].as_array();
+    let kinds = kinds.expect("the types of hooks").iter();
+    let kinds = kinds.map(|kind| format!("HOOKS {}", kind.as_str().unwrap_or_default()));
+    let switches: BTreeSet<_> = keys
+        .keys()
+        .map(String::as_str)
+        .filter(|key| *key != "HOOKS" && !OPTIONS_OF_TRIGGERS.contains(key))
+        .collect();
+    kinds
+        .chain(switches.into_iter().map(str::to_owned))
+        .collect()
+}
+
 #[test]
 fn documentation_lists_every_trigger_and_its_messages() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -151,21 +189,11 @@ fn documentation_lists_every_trigger_and_its_messages() {
         (!code.is_empty()).then(|| code.join(" "))
     });
     let settings: Vec<_> = settings.collect();
-    let keys = &reference::schema()["properties"]["events"]["properties"];
-    let kinds = keys["HOOKS"]["items"]["properties"]["type"]["enum"].as_array();
-    let kinds = kinds.expect("the types of hooks").iter();
-    let kinds = kinds.map(|kind| format!("HOOKS {}", kind.as_str().unwrap_or_default()));
-    let switches = [
-        "autoland_enabled",
-        "mozilla_central_enabled",
-        "risk_analysis_users",
-        "test_selection_enabled",
-    ];
-    for key in switches {
-        assert!(keys.get(key).is_some(), "there is no key {key}");
-    }
-    let expected: Vec<_> = kinds.chain(switches.map(str::to_owned)).collect();
-    assert_eq!(settings, expected);
+    assert_eq!(
+        settings,
+        settings_of_triggers(),
+        "each setting that triggers a hook has its row; add a key that triggers none to OPTIONS_OF_TRIGGERS"
+    );
 
     let (config, faults) = Config::parse_worker(
         "\
