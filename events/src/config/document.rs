@@ -94,7 +94,8 @@ impl Document {
             }
         }
         if read.is_none() && faults.borrow().errors.is_empty() {
-            let message = "is missing, expected a map with our settings".to_owned();
+            let message =
+                "is missing, expected a map with our settings: every key is below it".to_owned();
             faults.borrow_mut().error(EVENTS, line, message);
         }
         read

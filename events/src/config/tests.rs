@@ -329,7 +329,7 @@ fn garbage_is_refused_with_a_line() {
         ),
         (
             "other: 1",
-            "events: is missing, expected a map with our settings",
+            "events: is missing, expected a map with our settings: every key is below it",
         ),
         (
             "events: {}",

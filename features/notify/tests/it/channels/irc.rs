@@ -51,9 +51,9 @@ pub(super) fn to(channels: &[&str], nicks: &[&str]) -> Notification {
     notification(
         "irc",
         Recipients {
-            emails: Vec::new(),
             nicks: all(nicks),
             channels: all(channels),
+            ..Recipients::default()
         },
     )
 }
