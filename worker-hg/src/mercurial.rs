@@ -51,10 +51,6 @@ impl Mercurial {
         }
     }
 
-    pub(crate) fn program(&self) -> &Path {
-        &self.program
-    }
-
     fn connect(&self, site: &Site<'_>) -> Result<(Ssh, Source), WorkerError> {
         let ssh = Ssh::new(site.settings, site.repository, site.slot)?;
         let source = Source {
@@ -110,7 +106,7 @@ impl Vcs for Mercurial {
     }
 
     async fn probe(&self, settings: &Settings, repository: &RepositorySettings) -> Vec<Probe> {
-        probe::probe(self, settings, repository).await
+        probe::probe(&self.program, settings, repository).await
     }
 
     /// `moz-phab` puts the revision's address into the commit messages; the commands find the author's commits by it.

@@ -10,7 +10,7 @@ use worker::{
 };
 
 use crate::{
-    Mercurial, branches, program, remote,
+    branches, program, remote,
     transport::address::{self, SOURCE},
 };
 
@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Checks all that builds of a repository need: see [`probe::begin`], the source with its `default_revision`, and the
 /// repository that is pushed to.
 pub(crate) async fn probe(
-    mercurial: &Mercurial,
+    program: &Path,
     settings: &Settings,
     repository: &RepositorySettings,
 ) -> Vec<Probe> {
@@ -34,7 +34,7 @@ pub(crate) async fn probe(
         }
     };
     let peer = Peer {
-        program: mercurial.program(),
+        program,
         settings,
         repository,
         ssh: &ssh,

@@ -38,8 +38,9 @@ pub use handler::BuildHandler;
 pub use processor_time::ProcessorTime;
 pub use ref_template::check as check_ref_template;
 pub use settings::{
-    DEFAULT_REF, GitSettings, Limits, RepositorySettings, Settings, TryMode, VcsSettings,
+    DEFAULT_REF, GitSettings, Limits, RepositorySettings, Settings, TRY_CONFIG, TryMode,
+    VcsSettings,
 };
 pub use size::Size;
-pub use try_config::{PATH as TRY_CONFIG, check as check_try_template};
+pub use try_config::check as check_try_template;
 pub use worker::{CloneManager, Worker, maintain};

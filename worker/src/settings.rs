@@ -12,7 +12,10 @@ use build::{Build, Phid};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{TRY_CONFIG, WorkerError, ref_template};
+use crate::{WorkerError, ref_template};
+
+/// The file that the decision task reads, at the root of the tree.
+pub const TRY_CONFIG: &str = "try_task_config.json";
 
 /// The settings of the worker.
 #[derive(Debug, Clone)]

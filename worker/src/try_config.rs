@@ -6,10 +6,7 @@ use runtime::error_chain;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
-use crate::{TryMode, WorkerError, vcs::LastCommit};
-
-/// The file that the decision task reads, at the root of the tree.
-pub const PATH: &str = "try_task_config.json";
+use crate::{TRY_CONFIG, TryMode, WorkerError, vcs::LastCommit};
 
 /// The most instructions of a template, and the most bytes of one.
 const FUEL: u64 = 100_000;
@@ -114,22 +111,13 @@ struct CodeReview<'a> {
     target: &'a str,
 }
 
-/// The file that the last commit of a build makes. `None` if a build has no last commit.
-pub(crate) fn path(mode: &TryMode) -> Option<&str> {
-    match mode {
-        TryMode::Json | TryMode::Syntax(_) => Some(PATH),
-        TryMode::File { path, .. } => Some(path),
-        TryMode::None => None,
-    }
-}
-
 /// The last commit of a build, if it has one. `exists` tells whether its file exists before.
 pub(crate) fn last_commit(
     mode: &TryMode,
     build: &Build,
     exists: bool,
 ) -> Result<Option<LastCommit>, WorkerError> {
-    let Some(path) = path(mode) else {
+    let Some(path) = mode.path() else {
         return Ok(None);
     };
     Ok(Some(LastCommit {
@@ -173,7 +161,7 @@ fn content(mode: &TryMode, build: &Build) -> Result<Vec<u8>, WorkerError> {
         }
         TryMode::None => return Ok(Vec::new()),
     };
-    written.map_err(|error| WorkerError::io(format!("write {PATH}"))(error.into()))
+    written.map_err(|error| WorkerError::io(format!("write {TRY_CONFIG}"))(error.into()))
 }
 
 fn write(config: &impl Serialize) -> serde_json::Result<Vec<u8>> {

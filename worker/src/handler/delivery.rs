@@ -290,7 +290,7 @@ impl Delivery<'_> {
     ) -> Result<Revision, NotPushed> {
         let mode = &repository.settings().mode;
         let (build, limits) = (self.build, &self.worker.settings.limits);
-        let filter = PathFilter::new(parsed, try_config::path(mode));
+        let filter = PathFilter::new(parsed, mode.path());
         let mut tree = clone.tree(&base.revision, filter).await?;
         for (patch, parsed) in build.stack.iter().zip(parsed) {
             tree.apply(parsed)
