@@ -56,6 +56,7 @@ const OURS: &[&str] = &[
     "triggers",
     "web",
     "worker",
+    "worker_git",
     "worker_hg",
 ];
 
