@@ -25,30 +25,36 @@
 
 mod binary;
 mod budget;
+mod gitmodules;
 mod header;
 mod hunk;
 mod lines;
+mod names;
 mod path;
 pub mod path_tree;
+mod refusal;
 pub mod reject_report;
 mod replace;
 mod rules;
 pub mod stack_size;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
-    fmt,
 };
 
 pub use binary::{BinaryData, binary_data, encode};
 pub use budget::Budget;
+pub use gitmodules::{check_gitmodules, is_gitmodules};
 pub use hunk::{Hunk, HunkHead, HunkLine, HunkRange, hunk_head, hunks, old_lines, old_texts};
+pub use refusal::RejectReason;
 pub use replace::Prepared;
 pub use rules::{Mode, Modes, Rules};
 
-use crate::{Limits, text};
+use crate::Limits;
 use header::Header;
 use lines::Lines;
+use refusal::{CONVERT, RENAME, stray};
 
 /// A patch that has passed the checks.
 #[derive(Debug, PartialEq, Eq)]
@@ -141,31 +147,6 @@ impl Kind {
     }
 }
 
-/// The reason for refusing a patch.
-#[derive(Debug, PartialEq, Eq)]
-pub struct RejectReason {
-    /// The file at fault, if there is one.
-    pub path: Option<Vec<u8>>,
-    /// The line of the patch, from 1; 0 if no line is at fault.
-    pub line: usize,
-    /// The fault, as text for the author.
-    pub reason: String,
-    /// The remedy, as text for the author. Empty where the reason makes it plain.
-    pub advice: &'static str,
-}
-
-impl fmt::Display for RejectReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(path) = &self.path {
-            write!(f, "{}: ", text::path(path))?;
-        }
-        match self.line {
-            0 => f.write_str(&self.reason),
-            line => write!(f, "{} (line {line} of the patch)", self.reason),
-        }
-    }
-}
-
 impl ParsedPatch {
     /// The paths whose content or name changes.
     pub fn touched(&self) -> impl Iterator<Item = &[u8]> {
@@ -224,14 +205,15 @@ pub fn scan_next(
         }
         let (path, file) = scan_file(line, rules, &mut lines, budget)?;
         let kind = file.as_ref().map(|file| &file.kind);
-        match seen.insert(path, kind == Some(&Kind::Delete)) {
+        match seen.insert(path.clone(), kind == Some(&Kind::Delete)) {
             None => {}
             Some(true) if kind == Some(&Kind::Add) => {}
+            Some(true) if kind.is_some_and(Kind::adds) && rules != Rules::Mercurial => {}
             Some(true) if kind.is_some_and(Kind::adds) => {
                 let reason = "the patch deletes it and moves or copies another file there: make two revisions of that";
-                return Err(lines.refuse(reason).about(path));
+                return Err(lines.refuse(reason).about(&path));
             }
-            Some(_) => return Err(lines.refuse("the patch changes it twice").about(path)),
+            Some(_) => return Err(lines.refuse("the patch changes it twice").about(&path)),
         }
         match file {
             Some(file) => files.push(file),
@@ -239,7 +221,7 @@ pub fn scan_next(
                 unchanged.get_or_insert(
                     lines
                         .refuse("the patch names the file but does not change it")
-                        .about(path),
+                        .about(&path),
                 );
             }
         }
@@ -288,15 +270,31 @@ fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
 }
 
 /// Reads the part of the patch about one file, and returns its path and the change, if there is one. Phabricator also
-/// names files that a diff does not change, and Mercurial skips these.
+/// names files that a diff does not change, and these are skipped.
 fn scan_file<'a>(
     first: &'a [u8],
     rules: Rules,
     lines: &mut Lines<'a>,
     budget: &mut Budget,
+) -> Result<(Cow<'a, [u8]>, Option<FileChange>), RejectReason> {
+    match rules {
+        Rules::Mercurial => {
+            let (path, file) = scan_for_mercurial(first, rules, lines, budget)?;
+            Ok((path.into(), file))
+        }
+        Rules::Git { .. } => scan_for_git(first, rules, lines, budget),
+    }
+}
+
+/// Mercurial takes the names of a file from the line `diff --git`.
+fn scan_for_mercurial<'a>(
+    first: &'a [u8],
+    rules: Rules,
+    lines: &mut Lines<'a>,
+    budget: &mut Budget,
 ) -> Result<(&'a [u8], Option<FileChange>), RejectReason> {
-    let Some((old, new)) = header::names(first) else {
-        return Err(stray(first, lines));
+    let Some((old, new)) = names::split_last(first) else {
+        return Err(stray(first, rules, lines));
     };
     if let Some(name) = old.strip_suffix(b"\r") {
         let reason =
@@ -304,38 +302,69 @@ fn scan_file<'a>(
         return Err(lines.refuse(reason).advise(CONVERT).about(name));
     }
     for name in [old, new] {
-        path::check(name).map_err(|reason| lines.refuse(reason).about(name))?;
+        path::check(name, rules).map_err(|reason| lines.refuse(reason).about(name))?;
     }
-    let file = scan_named(old, new, rules, lines, budget).map_err(|refusal| refusal.about(new))?;
-    Ok((new, file))
+    let file = Header::read(rules, lines).and_then(|header| {
+        let kind = header.kind(old, new).ok_or_else(|| {
+            match header::whole_name(old, new, &header) {
+                Some(name) => lines
+                    .refuse("its name holds ` b/`, where Mercurial ends the name in the line `diff --git`")
+                    .advise(RENAME)
+                    .about(name),
+                None => lines.refuse("its header contradicts itself"),
+            }
+        })?;
+        scan_change([old, new], kind, &header, rules, lines, budget)
+    });
+    Ok((new, file.map_err(|refusal| refusal.about(new))?))
 }
 
-fn scan_named<'a>(
-    old: &'a [u8],
-    new: &'a [u8],
+/// Git takes the names of a file from the lines of its header, and from the line `diff --git` if there are none.
+fn scan_for_git<'a>(
+    first: &'a [u8],
     rules: Rules,
     lines: &mut Lines<'a>,
     budget: &mut Budget,
+) -> Result<(Cow<'a, [u8]>, Option<FileChange>), RejectReason> {
+    let start = lines.place();
+    let Some(both) = first.strip_prefix(b"diff --git ") else {
+        return Err(stray(first, rules, lines));
+    };
+    let guess = names::twice(both);
+    let header = Header::read(rules, lines)
+        .map_err(|refusal| refusal.about(guess.as_deref().unwrap_or(both)))?;
+    let named = match (header.moved(), guess) {
+        (Some(names), _) => Some(names),
+        (None, Some(name)) => Some([name.clone(), name]),
+        (None, None) => None,
+    };
+    let [old, new] = named
+        .filter(|[old, new]| names::are(both, old, new))
+        .ok_or_else(|| {
+            lines
+                .refuse_at(start, "the names of the file cannot be read")
+                .about(both)
+        })?;
+    for name in [&old, &new] {
+        path::check(name, rules).map_err(|reason| lines.refuse_at(start, reason).about(name))?;
+    }
+    let file = header
+        .kind(&old, &new)
+        .ok_or_else(|| lines.refuse("its header contradicts itself"))
+        .and_then(|kind| scan_change([&old, &new], kind, &header, rules, lines, budget))
+        .map_err(|refusal| refusal.about(&new))?;
+    Ok((new, file))
+}
+
+/// Reads the rest of a file's part, which follows on the header.
+fn scan_change(
+    [old, new]: [&[u8]; 2],
+    mut kind: Kind,
+    header: &Header<'_>,
+    rules: Rules,
+    lines: &mut Lines<'_>,
+    budget: &mut Budget,
 ) -> Result<Option<FileChange>, RejectReason> {
-    let mut header = Header::default();
-    while lines
-        .peek()
-        .is_some_and(|line| !line.is_empty() && !is_content(line))
-    {
-        header.read(lines)?;
-    }
-    let mut kind =
-        header
-            .kind(old, new)
-            .ok_or_else(|| {
-                match header::whole_name(old, new, &header) {
-        Some(name) => lines
-            .refuse("its name holds ` b/`, where Mercurial ends the name in the line `diff --git`")
-            .advise(RENAME)
-            .about(name),
-        None => lines.refuse("its header contradicts itself"),
-    }
-            })?;
     let (mut hunks, mut binary) = (None, None);
     let mut size = NewSize::Changed {
         added: 0,
@@ -343,11 +372,11 @@ fn scan_named<'a>(
     };
     match lines.peek() {
         Some(line) if line.starts_with(b"--- ") => {
-            let names = hunk::names(lines);
+            let names = hunk::names(rules, lines);
             if kind == Kind::Modify && !header.changes_mode() {
                 kind = names.kind(lines);
             }
-            let start = hunk::scan_text(old, new, &kind, &names, lines)?;
+            let start = hunk::scan_text(old, new, &kind, &names, rules, lines)?;
             budget.spend_lines(lines.place().line - start.line)?;
             (hunks, size) = (Some(start), hunk::new_size(lines.since(start)));
         }
@@ -359,7 +388,7 @@ fn scan_named<'a>(
         _ if kind == Kind::Modify && !header.changes_mode() => return Ok(None),
         _ => {}
     }
-    Ok(Some(FileChange {
+    let file = FileChange {
         path: new.to_vec(),
         kind,
         modes: header.modes(),
@@ -367,7 +396,11 @@ fn scan_named<'a>(
         binary,
         index: header.index(),
         size,
-    }))
+    };
+    if rules != Rules::Mercurial {
+        gitmodules::check_change(&file, lines)?;
+    }
+    Ok(Some(file))
 }
 
 fn is_content(line: &[u8]) -> bool {
@@ -381,57 +414,6 @@ fn number(text: &[u8]) -> Option<(u32, &[u8])> {
         .unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
     Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest))
-}
-
-/// The refusal of a line that is out of place.
-fn stray(line: &[u8], lines: &Lines<'_>) -> RejectReason {
-    if line.starts_with(b"# HG changeset patch") {
-        lines.refuse(
-            "it has a `# HG changeset patch` header, which could make one patch several commits",
-        )
-    } else if line.starts_with(b"Binary file") {
-        lines
-            .refuse("the content of a binary file is missing")
-            .advise(UPLOAD)
-    } else if line.starts_with(b"diff --git \"") {
-        lines.refuse("a file's name stands in quotes, which Mercurial takes as part of the name")
-    } else {
-        lines.refuse(format!(
-            "this line has no place in a git patch: {}",
-            text::cut(&text::path(line), 80)
-        ))
-    }
-}
-
-const CONVERT: &str = "Convert the patch to LF line endings (`dos2unix`) and submit it again. A rebase does not help.";
-const SPLIT: &str = "Split the stack, and land its lower part first.";
-const UPLOAD: &str =
-    "Submit it again with `moz-phab` or `arc diff`, which upload the content of binary files.";
-const RENAME: &str = "Mercurial cannot import a patch for such a file. Rename the directory whose name ends in ` b`, in a \
-                      revision of its own, and submit this one on top of that.";
-
-impl RejectReason {
-    fn without_line(reason: String) -> Self {
-        Self {
-            path: None,
-            line: 0,
-            reason,
-            advice: "",
-        }
-    }
-
-    fn about(self, path: &[u8]) -> Self {
-        // A name can be as long as the patch.
-        let start = &path[..path.len().min(path::MAX_PATH)];
-        Self {
-            path: self.path.or_else(|| Some(start.to_vec())),
-            ..self
-        }
-    }
-
-    fn advise(self, advice: &'static str) -> Self {
-        Self { advice, ..self }
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::io::{self, BufRead, Read, Write};
 
 use flate2::{Compression, bufread::ZlibDecoder, write::ZlibEncoder};
 
-use super::{Budget, FileChange, Lines, NewSize, Place, RejectReason, Rules, UPLOAD, number};
+use super::{
+    Budget, FileChange, Lines, NewSize, Place, RejectReason, Rules, number, refusal::UPLOAD,
+};
 
 const ALPHABET: &[u8; 85] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
@@ -59,53 +61,120 @@ pub(super) fn scan(
     lines: &mut Lines<'_>,
     path: &[u8],
     deleted: bool,
-    _rules: Rules,
+    rules: Rules,
     budget: &mut Budget,
 ) -> Result<(Place, NewSize), RejectReason> {
     lines.next();
     let start = lines.place();
-    let new = literal(lines, path, budget)?;
+    let new = side(lines, path, rules, budget)?;
+    if let Side::Delta { size, from, to } = new {
+        // The file that it makes is in memory beside the one that it is made from.
+        budget.spend_binary(path, to.saturating_sub(size).saturating_add(from))?;
+    }
     let is_data = |line: &[u8]| line.starts_with(b"literal ") || line.starts_with(b"delta ");
-    let old = if lines.peek().is_some_and(is_data) {
-        literal(lines, path, budget)?
-    } else {
-        0
-    };
+    let mut old = Side::Literal(0);
+    if lines.peek().is_some_and(is_data) {
+        old = side(lines, path, rules, budget)?;
+    }
     // Phabricator writes this when it has lost the file's content, or never had it.
-    if new == 0 && old == 0 && !deleted {
+    if [&new, &old] == [&Side::Literal(0); 2] && !deleted {
         let reason = "the content of a binary file is missing: both sides of its patch are empty";
         return Err(lines.refuse(reason).advise(UPLOAD));
     }
-    Ok((start, NewSize::Whole { size: new }))
+    let (Side::Literal(size) | Side::Delta { to: size, .. }) = new;
+    Ok((start, NewSize::Whole { size }))
 }
 
-/// Reads one side of a binary patch and the blank line after it, and returns the size of the file.
-fn literal(lines: &mut Lines<'_>, path: &[u8], budget: &mut Budget) -> Result<u64, RejectReason> {
-    let head = lines
-        .next()
-        .and_then(|line| number(line.strip_prefix(b"literal ")?));
-    let Some((size, b"")) = head else {
-        return Err(lines.refuse("a binary patch does not hold the whole file (`literal <size>`)"));
+/// One side of a binary patch, with sizes in bytes.
+#[derive(Debug, PartialEq, Eq)]
+enum Side {
+    /// A whole file of this size.
+    Literal(u64),
+    /// A delta.
+    Delta {
+        /// The size of the delta itself.
+        size: u64,
+        /// The size of the file that it is made from.
+        from: u64,
+        /// The size of the file that it makes.
+        to: u64,
+    },
+}
+
+/// Reads one side of a binary patch and the blank line after it.
+fn side(
+    lines: &mut Lines<'_>,
+    path: &[u8],
+    rules: Rules,
+    budget: &mut Budget,
+) -> Result<Side, RejectReason> {
+    let head = lines.next().unwrap_or_default();
+    let literal = head.strip_prefix(b"literal ").map(|size| (size, false));
+    let delta = || head.strip_prefix(b"delta ").map(|size| (size, true));
+    let found = match rules {
+        Rules::Mercurial => literal,
+        Rules::Git { .. } => literal.or_else(delta),
+    };
+    let found = found.and_then(|(size, is_delta)| Some((number(size)?, is_delta)));
+    let Some(((size, b""), is_delta)) = found else {
+        return Err(lines.refuse(match rules {
+            Rules::Mercurial => "a binary patch does not hold the whole file (`literal <size>`)",
+            Rules::Git { .. } => {
+                "a binary patch holds neither a file nor a delta (`literal <size>`, `delta <size>`)"
+            }
+        }));
     };
     let size = u64::from(size);
     budget.spend_binary(path, size)?;
+    Ok(if is_delta {
+        let (from, to) = unpack(lines, size, |unpacked| {
+            Ok((delta_number(unpacked)?, delta_number(unpacked)?))
+        })?;
+        Side::Delta { size, from, to }
+    } else {
+        unpack(lines, size, |_| Ok(()))?;
+        Side::Literal(size)
+    })
+}
+
+/// Unpacks data that must have `size` bytes, and discards them; `begin` reads the first ones.
+fn unpack<T>(
+    lines: &mut Lines<'_>,
+    size: u64,
+    begin: impl FnOnce(&mut dyn Read) -> io::Result<T>,
+) -> Result<T, RejectReason> {
     let mut data = Data {
         lines,
         chunk: Vec::new(),
         position: 0,
     };
-    let unpacked = io::copy(
-        &mut ZlibDecoder::new(&mut data).take(size.saturating_add(1)),
-        &mut io::sink(),
-    );
+    let mut unpacker = ZlibDecoder::new(&mut data).take(size.saturating_add(1));
+    let unpacked = begin(&mut unpacker).and_then(|begun| {
+        io::copy(&mut unpacker, &mut io::sink())?;
+        Ok((begun, size.saturating_add(1) - unpacker.limit()))
+    });
     let at_end = data.fill_buf().is_ok_and(<[u8]>::is_empty);
     // The blank line after the data.
     lines.next();
     match unpacked {
-        Ok(unpacked) if at_end && unpacked == size => Ok(size),
+        Ok((begun, unpacked)) if at_end && unpacked == size => Ok(begun),
         Ok(_) => Err(lines.refuse("a binary patch holds more or less than it says")),
         Err(_) => Err(lines.refuse("a binary patch cannot be unpacked")),
     }
+}
+
+/// Reads a number of a delta's header: seven bits a byte, the lowest first.
+fn delta_number(unpacked: &mut dyn Read) -> io::Result<u64> {
+    let mut value = 0;
+    for shift in (0..63).step_by(7) {
+        let mut byte = [0];
+        unpacked.read_exact(&mut byte)?;
+        value |= u64::from(byte[0] & 0x7f) << shift;
+        if byte[0] & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(io::ErrorKind::InvalidData.into())
 }
 
 /// The bytes of one side of a binary patch.

@@ -1,6 +1,6 @@
 //! The limits of a stack, while its patches are read.
 
-use super::{RejectReason, SPLIT};
+use super::{RejectReason, refusal::SPLIT};
 use crate::{Limits, Size};
 
 /// The rest of a stack's limits, while its patches are read one after another.

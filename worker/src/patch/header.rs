@@ -1,6 +1,8 @@
 //! The header of a file in a patch: the lines between `diff --git` and the content.
 
-use super::{Kind, Lines, Mode, Modes, RejectReason, stray};
+use std::borrow::Cow;
+
+use super::{Kind, Lines, Mode, Modes, RejectReason, Rules, is_content, names, refusal::stray};
 
 #[derive(Default)]
 pub(super) struct Header<'a> {
@@ -10,11 +12,32 @@ pub(super) struct Header<'a> {
     new_mode: bool,
     modes: Modes,
     index: Option<[&'a [u8]; 2]>,
-    renamed: [Option<&'a [u8]>; 2],
-    copied: [Option<&'a [u8]>; 2],
+    renamed: [Option<Cow<'a, [u8]>>; 2],
+    copied: [Option<Cow<'a, [u8]>>; 2],
 }
 
 impl<'a> Header<'a> {
+    /// Reads the lines up to the content of the file, or to the next file.
+    pub(super) fn read(rules: Rules, lines: &mut Lines<'a>) -> Result<Self, RejectReason> {
+        let mut header = Self::default();
+        while lines
+            .peek()
+            .is_some_and(|line| !line.is_empty() && !is_content(line))
+        {
+            header.read_line(rules, lines)?;
+        }
+        Ok(header)
+    }
+
+    /// The names of a rename or copy.
+    pub(super) fn moved(&self) -> Option<[Cow<'a, [u8]>; 2]> {
+        let both = |names: &[Option<Cow<'a, [u8]>>; 2]| match names {
+            [Some(old), Some(new)] => Some([old.clone(), new.clone()]),
+            _ => None,
+        };
+        both(&self.renamed).or_else(|| both(&self.copied))
+    }
+
     /// Whether the file gets another mode.
     pub(super) fn changes_mode(&self) -> bool {
         self.new_mode
@@ -36,10 +59,12 @@ impl<'a> Header<'a> {
             .then(|| names.map(<[u8]>::to_vec))
     }
 
-    /// Reads one line.
-    pub(super) fn read(&mut self, lines: &mut Lines<'a>) -> Result<(), RejectReason> {
+    fn read_line(&mut self, rules: Rules, lines: &mut Lines<'a>) -> Result<(), RejectReason> {
         let Some(line) = lines.next() else {
             return Ok(());
+        };
+        let name_of = |text| {
+            names::whole(text, rules).ok_or_else(|| lines.refuse("a name in quotes cannot be read"))
         };
         let (mut old, mut new) = (None, None);
         let fresh = if let Some(mode) = line.strip_prefix(b"new file mode ") {
@@ -55,13 +80,13 @@ impl<'a> Header<'a> {
             new = Some(mode);
             once(&mut self.new_mode)
         } else if let Some(name) = line.strip_prefix(b"rename from ") {
-            self.renamed[0].replace(name).is_none()
+            self.renamed[0].replace(name_of(name)?).is_none()
         } else if let Some(name) = line.strip_prefix(b"rename to ") {
-            self.renamed[1].replace(name).is_none()
+            self.renamed[1].replace(name_of(name)?).is_none()
         } else if let Some(name) = line.strip_prefix(b"copy from ") {
-            self.copied[0].replace(name).is_none()
+            self.copied[0].replace(name_of(name)?).is_none()
         } else if let Some(name) = line.strip_prefix(b"copy to ") {
-            self.copied[1].replace(name).is_none()
+            self.copied[1].replace(name_of(name)?).is_none()
         } else if let Some(rest) = line.strip_prefix(b"index ") {
             let mut words = rest.split(|&byte| byte == b' ');
             self.index = words.next().and_then(object_names);
@@ -72,7 +97,7 @@ impl<'a> Header<'a> {
         {
             true
         } else {
-            return Err(stray(line, lines));
+            return Err(stray(line, rules, lines));
         };
         if !fresh {
             return Err(lines.refuse("its header says the same thing twice"));
@@ -80,8 +105,13 @@ impl<'a> Header<'a> {
         for (mode, place) in [(old, &mut self.modes.old), (new, &mut self.modes.new)] {
             let Some(mode) = mode else { continue };
             match Mode::parse(mode) {
-                Some(Mode::Submodule) => {
+                Some(Mode::Submodule) if rules == Rules::Mercurial => {
                     return Err(lines.refuse("it is a git submodule, which Mercurial cannot hold"));
+                }
+                Some(Mode::Submodule) if rules == (Rules::Git { submodules: false }) => {
+                    return Err(lines.refuse(
+                        "it is a submodule, and builds of this repository may not change submodules",
+                    ));
                 }
                 None => {
                     return Err(lines.refuse("its mode is neither a file's nor a symbolic link's"));
@@ -96,12 +126,14 @@ impl<'a> Header<'a> {
     pub(super) fn kind(&self, old: &[u8], new: &[u8]) -> Option<Kind> {
         let same = old == new;
         let source = || Some(old.to_vec());
-        let moved = |names: [Option<&[u8]>; 2]| names == [Some(old), Some(new)] && !same;
+        let moved = |names: &[Option<Cow<'_, [u8]>>; 2]| {
+            names.each_ref().map(Option::as_deref) == [Some(old), Some(new)] && !same
+        };
         let one = [
             self.added,
             self.deleted,
-            self.renamed != [None; 2],
-            self.copied != [None; 2],
+            self.renamed != [None, None],
+            self.copied != [None, None],
         ];
         if self.old_mode != self.new_mode {
             return None;
@@ -110,9 +142,9 @@ impl<'a> Header<'a> {
             [true, false, false, false] => (same && !self.new_mode).then_some(Kind::Add),
             [false, true, false, false] => (same && !self.new_mode).then_some(Kind::Delete),
             [false, false, true, false] => {
-                source().filter(|_| moved(self.renamed)).map(Kind::Rename)
+                source().filter(|_| moved(&self.renamed)).map(Kind::Rename)
             }
-            [false, false, false, true] => source().filter(|_| moved(self.copied)).map(Kind::Copy),
+            [false, false, false, true] => source().filter(|_| moved(&self.copied)).map(Kind::Copy),
             [false, false, false, false] => same.then_some(Kind::Modify),
             _ => None,
         }
@@ -129,18 +161,11 @@ fn object_names(word: &[u8]) -> Option<[&[u8]; 2]> {
     Some([&word[..middle], &word[middle + 2..]])
 }
 
-/// The two names on a `diff --git` line, split where Mercurial splits it.
-pub(super) fn names(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let rest = line.strip_prefix(b"diff --git a/")?;
-    let middle = rest.windows(3).rposition(|window| window == b" b/")?;
-    Some((&rest[..middle], &rest[middle + 3..]))
-}
-
-/// The whole name of a file, if it contains ` b/`: [`names`] splits it in the wrong place, as Mercurial does.
+/// The whole name of a file, if it contains ` b/`: [`names::split_last`] splits it in the wrong place, as Mercurial does.
 pub(super) fn whole_name<'a>(
     old: &'a [u8],
     new: &'a [u8],
-    header: &Header<'a>,
+    header: &'a Header<'_>,
 ) -> Option<&'a [u8]> {
     // Without a rename the line has the same name twice.
     let twice = || {
@@ -151,6 +176,9 @@ pub(super) fn whole_name<'a>(
             .is_some_and(|name| *name == line[..length]);
         old.get(..length).filter(|_| is_twice)
     };
-    let name = header.renamed[1].or(header.copied[1]).or_else(twice);
+    let name = header.renamed[1]
+        .as_deref()
+        .or(header.copied[1].as_deref())
+        .or_else(twice);
     name.filter(|name| name.windows(3).any(|window| window == b" b/"))
 }

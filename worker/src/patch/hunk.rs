@@ -1,6 +1,8 @@
 //! The hunks of a text file.
 
-use super::{FileChange, Kind, Lines, NewSize, Place, RejectReason, number};
+use std::borrow::Cow;
+
+use super::{FileChange, Kind, Lines, NewSize, Place, RejectReason, Rules, names, number};
 
 /// The head of a hunk.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl<'a> Hunk<'a> {
                 // A line of context that lost its space.
                 _ => HunkLine::Context(text(line)),
             };
-            if rest.starts_with(b"\\") {
+            while rest.starts_with(b"\\") {
                 take_line(&mut rest);
             }
             Some(line)
@@ -81,7 +83,7 @@ pub fn hunks<'a>(content: &'a [u8], file: &FileChange) -> impl Iterator<Item = H
         let text = lines.peek()?;
         let (old, new) = hunk_ranges(text)?;
         let start = lines.place();
-        scan_hunk(lines).ok()?;
+        skip_hunk(lines)?;
         let mut whole = lines.since(start);
         take_line(&mut whole);
         Some(Hunk {
@@ -103,7 +105,7 @@ pub fn hunks<'a>(content: &'a [u8], file: &FileChange) -> impl Iterator<Item = H
 pub fn hunk_head<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Option<HunkHead<'a>> {
     let mut lines = Lines::from(content, file.hunks?);
     for _ in 1..number {
-        scan_hunk(&mut lines).ok()?;
+        skip_hunk(&mut lines)?;
     }
     let text = lines
         .next()
@@ -118,10 +120,10 @@ pub fn hunk_head<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Opt
 pub fn old_lines<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Option<Vec<&'a [u8]>> {
     let mut lines = Lines::from(content, file.hunks?);
     for _ in 1..number {
-        scan_hunk(&mut lines).ok()?;
+        skip_hunk(&mut lines)?;
     }
     let start = lines.place();
-    scan_hunk(&mut lines).ok()?;
+    skip_hunk(&mut lines)?;
     let hunk = lines.since(start);
     let lines = hunk
         .strip_suffix(b"\n")
@@ -149,7 +151,7 @@ pub fn old_texts<'a>(
             .filter(|lines| lines.next_starts_with(b"@"))?;
         let (old, _) = lines.peek().and_then(hunk_ranges)?;
         let start = lines.place();
-        scan_hunk(lines).ok()?;
+        skip_hunk(lines)?;
         // A hunk without old lines names the line before it.
         let before = old.start.saturating_sub(u32::from(old.count > 0));
         Some((usize::try_from(before).ok()?, old_text(lines.since(start))))
@@ -180,7 +182,7 @@ fn old_text(hunk: &[u8]) -> Vec<u8> {
 /// hunks, or lines with another sign.
 pub(super) fn only(content: &[u8], hunks: Place, sign: u8) -> Option<Vec<u8>> {
     let mut lines = Lines::from(content, hunks);
-    scan_hunk(&mut lines).ok()?;
+    skip_hunk(&mut lines)?;
     if lines.next_starts_with(b"@") {
         return None;
     }
@@ -205,8 +207,8 @@ pub(super) fn only(content: &[u8], hunks: Place, sign: u8) -> Option<Vec<u8>> {
 
 /// The names on the `---` and `+++` lines of a file.
 pub(super) struct Names<'a> {
-    from: Option<&'a [u8]>,
-    to: Option<&'a [u8]>,
+    from: Option<Cow<'a, [u8]>>,
+    to: Option<Cow<'a, [u8]>>,
 }
 
 const NOTHING: Option<&[u8]> = Some(b"/dev/null");
@@ -219,9 +221,9 @@ impl Names<'_> {
         let Some((old, new)) = lines.peek().and_then(hunk_ranges) else {
             return Kind::Modify;
         };
-        if self.from == NOTHING && old.is_empty() {
+        if self.from.as_deref() == NOTHING && old.is_empty() {
             Kind::Add
-        } else if self.to == NOTHING && new.is_empty() {
+        } else if self.to.as_deref() == NOTHING && new.is_empty() {
             Kind::Delete
         } else {
             Kind::Modify
@@ -230,16 +232,14 @@ impl Names<'_> {
 }
 
 /// Reads the `---` and `+++` lines of a file.
-pub(super) fn names<'a>(lines: &mut Lines<'a>) -> Names<'a> {
+pub(super) fn names<'a>(rules: Rules, lines: &mut Lines<'a>) -> Names<'a> {
+    let mut name = |prefix: &[u8]| {
+        let rest = lines.next()?.strip_prefix(prefix)?;
+        names::before_tab(rest, rules)
+    };
     Names {
-        from: lines
-            .next()
-            .and_then(|line| line.strip_prefix(b"--- "))
-            .map(name_of),
-        to: lines
-            .next()
-            .and_then(|line| line.strip_prefix(b"+++ "))
-            .map(name_of),
+        from: name(b"--- "),
+        to: name(b"+++ "),
     }
 }
 
@@ -249,28 +249,30 @@ pub(super) fn scan_text(
     new: &[u8],
     kind: &Kind,
     names: &Names<'_>,
+    rules: Rules,
     lines: &mut Lines<'_>,
 ) -> Result<Place, RejectReason> {
     let is = |name: Option<&[u8]>, prefix: &[u8], expected: &[u8]| {
         name.and_then(|name| name.strip_prefix(prefix))
             .is_some_and(|name| name == expected)
     };
-    let from_fits = is(names.from, b"a/", old) || (*kind == Kind::Add && names.from == NOTHING);
-    let to_fits = is(names.to, b"b/", new) || (*kind == Kind::Delete && names.to == NOTHING);
+    let (from, to) = (names.from.as_deref(), names.to.as_deref());
+    let from_fits = is(from, b"a/", old) || (*kind == Kind::Add && from == NOTHING);
+    let to_fits = is(to, b"b/", new) || (*kind == Kind::Delete && to == NOTHING);
     if !from_fits || !to_fits {
         return Err(lines.refuse(
             "the names in its `---` and `+++` lines differ from those in its `diff --git` line",
         ));
     }
     let hunks = lines.place();
-    if *kind == Kind::Delete && lines.next_starts_with(b"@") {
+    if rules == Rules::Mercurial && *kind == Kind::Delete && lines.next_starts_with(b"@") {
         // Mercurial keeps a file whose lines it finds elsewhere than at the line that the hunk names. Of a file with
         // several hunks, it keeps what is left after the first one has deleted it.
         let whole = lines
             .peek()
             .and_then(hunk_ranges)
             .is_some_and(|(old, new)| old.start <= 1 && new.count == 0);
-        scan_hunk(lines)?;
+        scan_hunk(rules, lines)?;
         if !whole || lines.next_starts_with(b"@") {
             return Err(
                 lines.refuse("the file goes, but not from its first line to its last in one hunk")
@@ -278,7 +280,16 @@ pub(super) fn scan_text(
         }
     }
     while lines.next_starts_with(b"@") {
-        scan_hunk(lines)?;
+        let (old, new) = scan_hunk(rules, lines)?;
+        if rules == Rules::Mercurial {
+            continue;
+        }
+        if *kind == Kind::Add && old.count > 0 {
+            return Err(lines.refuse("the file is new, but a hunk has lines from before"));
+        }
+        if *kind == Kind::Delete && new.count > 0 {
+            return Err(lines.refuse("the file goes, but a hunk leaves lines of it"));
+        }
     }
     if lines.place() == hunks {
         Err(lines.refuse("a hunk (`@@ … @@`) is missing"))
@@ -303,46 +314,72 @@ pub(super) fn new_size(hunks: &[u8]) -> NewSize {
     NewSize::Changed { added, removed }
 }
 
-/// The name on a `---` or `+++` line: up to the tab, or without one up to the first space. A name with spaces has a tab
-/// behind it.
-fn name_of(rest: &[u8]) -> &[u8] {
-    let end = rest
-        .iter()
-        .position(|&byte| byte == b'\t')
-        .or_else(|| rest.iter().position(|&byte| byte == b' '));
-    &rest[..end.unwrap_or(rest.len())]
-}
+const NO_SIGN: &str = "a line of a hunk begins with none of ` `, `+`, `-`";
 
-fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), RejectReason> {
-    let ranges = lines.next().and_then(hunk_ranges);
-    let Some((HunkRange { count: mut old, .. }, HunkRange { count: mut new, .. })) = ranges else {
+/// Reads a hunk, and returns its old and new range.
+fn scan_hunk(rules: Rules, lines: &mut Lines<'_>) -> Result<(HunkRange, HunkRange), RejectReason> {
+    let for_git = rules != Rules::Mercurial;
+    let Some(ranges) = lines.next().and_then(hunk_ranges) else {
         return Err(
             lines.refuse("the head of a hunk is not `@@ -<line>,<count> +<line>,<count> @@`")
         );
     };
-    let mut signed = false;
+    let (mut old, mut new) = (ranges.0.count, ranges.1.count);
+    let (mut signed, mut changes) = (false, false);
     while old > 0 || new > 0 {
         let Some(line) = lines.next_raw() else {
             return Err(lines.refuse("the patch ends within a hunk"));
         };
         let (from_old, from_new) = match line {
+            b"\r" if for_git => return Err(lines.refuse(NO_SIGN)),
             b"" | b"\r" | [b' ', ..] => (1, 1),
             [b'-', ..] => (1, 0),
             [b'+', ..] => (0, 1),
             b"\\ No newline at end of file" if signed => (0, 0),
-            _ => return Err(lines.refuse("a line of a hunk begins with none of ` `, `+`, `-`")),
+            _ if signed && for_git && is_mark(line) => (0, 0),
+            _ => return Err(lines.refuse(NO_SIGN)),
         };
         if from_old > old || from_new > new {
             return Err(lines.refuse("a hunk has other lines than its head says"));
         }
+        changes |= from_old != from_new;
         signed = true;
         old -= from_old;
         new -= from_new;
     }
+    if for_git && lines.lacks_end() {
+        return Err(lines.refuse("the patch ends within a line of a hunk"));
+    }
+    if for_git && !changes {
+        return Err(lines.refuse("a hunk changes nothing"));
+    }
     if lines.next_starts_with(b"\\ ") {
         lines.next();
     }
-    Ok(())
+    Ok(ranges)
+}
+
+/// Whether a line tells that the line before has no line break at its end. Git writes it in the user's language.
+fn is_mark(line: &[u8]) -> bool {
+    line.starts_with(b"\\ ") && line.len() >= b"\\ 123456789".len()
+}
+
+/// Reads a hunk again.
+fn skip_hunk(lines: &mut Lines<'_>) -> Option<()> {
+    let (old, new) = lines.next().and_then(hunk_ranges)?;
+    let (mut old, mut new) = (old.count, new.count);
+    while old > 0 || new > 0 {
+        match lines.next_raw()? {
+            [b'-', ..] => old = old.checked_sub(1)?,
+            [b'+', ..] => new = new.checked_sub(1)?,
+            [b'\\', ..] => {}
+            _ => (old, new) = (old.checked_sub(1)?, new.checked_sub(1)?),
+        }
+    }
+    if lines.next_starts_with(b"\\ ") {
+        lines.next();
+    }
+    Some(())
 }
 
 /// The lines of one side of a hunk.

@@ -56,6 +56,21 @@ impl<'a> Lines<'a> {
             .is_some_and(|rest| rest.starts_with(prefix))
     }
 
+    /// The whole content, from its beginning to its end.
+    pub(super) fn content(&self) -> &'a [u8] {
+        self.content
+    }
+
+    /// Whether the content ended before the line break of the last line that was read.
+    pub(super) fn lacks_end(&self) -> bool {
+        self.at.offset > self.content.len()
+    }
+
+    /// A refusal that names the line before a place.
+    pub(super) fn refuse_at(&self, place: Place, reason: impl Into<String>) -> RejectReason {
+        Lines::from(self.content, place).refuse(reason)
+    }
+
     pub(super) fn refuse(&self, reason: impl Into<String>) -> RejectReason {
         RejectReason {
             path: None,

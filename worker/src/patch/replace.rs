@@ -71,6 +71,7 @@ pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepa
             continue;
         }
         let (path, file) = scan_file(first, Rules::Mercurial, &mut lines, &mut budget).ok()?;
+        let path = path.as_ref();
         let section = lines.since(start);
         match file.filter(|_| replaced.contains(path)) {
             Some(FileChange {

@@ -1,6 +1,9 @@
+mod git;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::text;
 
 fn limits() -> Limits {
     Limits {
