@@ -5,7 +5,7 @@ use worker::{
     WorkerError,
     patch::{
         self, ParsedPatch,
-        reject_report::{MAX_PLACES, Place, Problem, RejectReport, compare, describe, source},
+        reject_report::{MAX_PLACES, Note, Place, Problem, RejectReport, compare, describe, source},
     },
     process::CommandOutput,
 };
@@ -29,7 +29,7 @@ pub(crate) async fn find(
     let words = String::from_utf8_lossy(&output.stderr);
     let ParsedOutput { places, others } = read(&words);
     let mut files: HashMap<&str, Option<Vec<u8>>> = HashMap::new();
-    let mut causes = Vec::new();
+    let mut notes = Vec::new();
     for place in places.iter().take(MAX_PLACES) {
         let mut cause = None;
         if let (Some(change), Problem::Hunk(number)) = (place.change(scanned), place.problem) {
@@ -43,10 +43,10 @@ pub(crate) async fn find(
                 .zip(files[source].as_deref())
                 .and_then(|(lines, old)| compare(&lines, old));
         }
-        causes.push(cause);
+        notes.push(Note::from(cause));
     }
     Ok(describe(
-        content, scanned, &places, &causes, MERCURIAL, &others,
+        content, scanned, &places, &notes, MERCURIAL, &others,
     ))
 }
 
@@ -134,7 +134,8 @@ mod tests {
         let scanned =
             patch::scan(content, &Limits::default(), Rules::Mercurial).expect("a good patch");
         let ParsedOutput { places, others } = read(stderr);
-        describe(content, &scanned, &places, causes, MERCURIAL, &others)
+        let notes: Vec<Note> = causes.iter().copied().map(Note::from).collect();
+        describe(content, &scanned, &places, &notes, MERCURIAL, &others)
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The report on a patch that does not apply, for its author: the places that do not fit, and their causes.
 
-use std::collections::BTreeSet;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+};
 
 use memchr::memmem;
 
@@ -14,6 +17,12 @@ pub const MAX_PLACES: usize = 5;
 
 /// The most lines of a tool's own output that a report shows.
 const MAX_WORDS: usize = 5;
+
+/// The most lines of a file that is searched for the place that is most like a hunk.
+const MAX_LINES: usize = 200_000;
+
+/// The most places of one line in a hunk that this search compares.
+const MAX_REPEATS: usize = 8;
 
 /// The report on a patch that does not apply.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,6 +62,39 @@ pub enum Problem {
     Missing,
     /// The patch adds a file that exists.
     Exists,
+    /// Another problem, in words for the author.
+    Other(&'static str),
+}
+
+/// What a comparison of a hunk with its file shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Note {
+    /// The cause, where it is known.
+    pub cause: Option<Cause>,
+    /// The place where the file is most like the hunk.
+    pub nearest: Option<Nearest>,
+}
+
+impl From<Option<Cause>> for Note {
+    fn from(cause: Option<Cause>) -> Self {
+        Self {
+            cause,
+            nearest: None,
+        }
+    }
+}
+
+/// The place where a file is most like a hunk that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nearest {
+    /// The first line there, from 1.
+    pub line: usize,
+    /// The number of lines that are as the hunk has them.
+    pub same: usize,
+    /// The number of lines that the hunk has.
+    pub all: usize,
+    /// The first line that is not as the hunk has it, from 1.
+    pub differs: Option<usize>,
 }
 
 impl Place<'_> {
@@ -65,32 +107,34 @@ impl Place<'_> {
     }
 }
 
-/// The report on these places. `causes` are those of the first places. `others` are the lines of the output of `tool`
+/// The report on these places. `notes` are about the first places. `others` are the lines of the output of `tool`
 /// that name no place.
 pub fn describe(
     content: &[u8],
     scanned: &ParsedPatch,
     places: &[Place<'_>],
-    causes: &[Option<Cause>],
+    notes: &[Note],
     tool: &str,
     others: &[&str],
 ) -> RejectReport {
     let named: Vec<String> = places
         .iter()
-        .zip(causes)
-        .map(|(place, cause)| shown_place(content, scanned, place, *cause))
+        .zip(notes)
+        .map(|(place, note)| shown_place(content, scanned, place, *note))
         .collect();
     let parts = [counted(places), named.join("\n"), own_words(tool, others)];
     // The hunks at further places count as explained if all of the first ones are.
     let is_hunk = |place: &Place<'_>| matches!(place.problem, Problem::Hunk(_));
-    let unexplained = places.is_empty() || causes.contains(&None) || !places.iter().all(is_hunk);
+    let unexplained = places.is_empty()
+        || notes.iter().any(|note| note.cause.is_none())
+        || !places.iter().all(is_hunk);
     RejectReport {
         details: parts
             .into_iter()
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
             .join("\n"),
-        causes: causes.iter().copied().flatten().collect(),
+        causes: notes.iter().filter_map(|note| note.cause).collect(),
         unexplained,
     }
 }
@@ -108,7 +152,7 @@ pub fn hunk(
         problem: Problem::Hunk(number),
     };
     RejectReport {
-        details: shown_place(content, scanned, &place, None),
+        details: shown_place(content, scanned, &place, Note::default()),
         unexplained: true,
         ..RejectReport::default()
     }
@@ -161,15 +205,16 @@ fn shown_place(
     content: &[u8],
     scanned: &ParsedPatch,
     place: &Place<'_>,
-    cause: Option<Cause>,
+    note: Note,
 ) -> String {
     let file = shown(place.file);
     let number = match place.problem {
         Problem::Missing => return format!("{file}: the file does not exist"),
         Problem::Exists => return format!("{file}: the file exists already"),
+        Problem::Other(words) => return format!("{file}: {words}"),
         Problem::Hunk(number) => number,
     };
-    let why = match cause {
+    let why = match note.cause {
         None => "",
         Some(Cause::LineEndings) => ": only the line endings differ",
         Some(Cause::Encoding) => ": only bytes beyond ASCII differ, and the file is not UTF-8",
@@ -177,8 +222,9 @@ fn shown_place(
     let head = place
         .change(scanned)
         .and_then(|change| patch::hunk_head(content, change, number));
+    let near = note.nearest.map_or_else(String::new, shown_nearest);
     let Some(head) = head else {
-        return format!("{file}: hunk #{number} does not fit{why}");
+        return format!("{file}: hunk #{number} does not fit{why}{near}");
     };
     let text = String::from_utf8_lossy(head.text);
     let line: String = text
@@ -187,9 +233,28 @@ fn shown_place(
         .take_while(char::is_ascii_digit)
         .collect();
     format!(
-        "{file}, line {line}: hunk #{number} does not fit{why}\n  {}",
+        "{file}, line {line}: hunk #{number} does not fit{why}\n  {}{near}",
         text::cut(&shown(&text), 100)
     )
+}
+
+fn shown_nearest(nearest: Nearest) -> String {
+    let Nearest {
+        line,
+        same,
+        all,
+        differs,
+    } = nearest;
+    match differs {
+        Some(differs) => format!(
+            "\n  The file is most like it at line {line}: it has {same} of the {all} lines that the hunk expects, and \
+             line {differs} is the first other one."
+        ),
+        None => format!(
+            "\n  The file has these lines from line {line} on. Either the hunk is for the beginning or the end of the file, or \
+             another hunk changes these lines, or the line break at the end of the file is missing on one side."
+        ),
+    }
 }
 
 /// The lines of a tool's output that name no place.
@@ -207,12 +272,60 @@ fn shown(name: &str) -> String {
 
 /// The file of the parent that the hunks of a change apply to.
 pub fn source(change: &FileChange) -> &str {
-    let path = match &change.kind {
+    // A name that is not UTF-8 is not found: no file has an empty name.
+    str::from_utf8(source_path(change)).unwrap_or_default()
+}
+
+/// As [`source`], in bytes.
+pub fn source_path(change: &FileChange) -> &[u8] {
+    match &change.kind {
         Kind::Copy(source) | Kind::Rename(source) => source,
         Kind::Add | Kind::Modify | Kind::Delete => &change.path,
-    };
-    // A name that is not UTF-8 is not found: no file has an empty name.
-    str::from_utf8(path).unwrap_or_default()
+    }
+}
+
+/// The place where a file with this content is most like these lines; the one nearest to line `expected` if there are
+/// several. `None` if it has less than half of the lines at any place, or more than [`MAX_LINES`].
+pub fn nearest(lines: &[&[u8]], content: &[u8], expected: usize) -> Option<Nearest> {
+    let content = content.strip_suffix(b"\n").unwrap_or(content);
+    let file: Vec<&[u8]> = content
+        .split(|&byte| byte == b'\n')
+        .take(MAX_LINES + 1)
+        .collect();
+    if file.len() > MAX_LINES {
+        return None;
+    }
+    let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    for (index, line) in lines.iter().enumerate() {
+        let places = places.entry(line).or_default();
+        if places.len() < MAX_REPEATS {
+            places.push(index);
+        }
+    }
+    // For each line of the file, the number of the hunk's lines that are at their places if the hunk begins there.
+    let mut same = vec![0_usize; file.len()];
+    for (index, line) in file.iter().enumerate() {
+        let starts = places.get(line).into_iter().flatten();
+        for start in starts.filter_map(|place| index.checked_sub(*place)) {
+            same[start] += 1;
+        }
+    }
+    let far = |start: usize| start.abs_diff(expected.saturating_sub(1));
+    let start = (0..file.len()).min_by_key(|&start| (Reverse(same[start]), far(start)))?;
+    let is_same = |index: &usize| file.get(start + index) == Some(&lines[*index]);
+    let same: Vec<usize> = (0..lines.len()).filter(is_same).collect();
+    let is_blank = |index: &usize| lines[*index].trim_ascii().is_empty();
+    if same.iter().all(is_blank) || same.len() * 2 < lines.len() {
+        return None;
+    }
+    Some(Nearest {
+        line: start + 1,
+        same: same.len(),
+        all: lines.len(),
+        differs: (0..lines.len())
+            .find(|index| !is_same(index))
+            .map(|index| start + index + 1),
+    })
 }
 
 /// The cause of the difference between these lines and a file with this content, where it is known.
@@ -308,5 +421,39 @@ mod tests {
         for (case, lines, content, expected) in table {
             assert_eq!(compare(lines, content), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn nearest_place_has_most_of_the_lines() {
+        let file = b"x\na\nb\nc\nd\nx\n\n}\n\na\nb\nX\nd\n";
+        let at = |line, same, all, differs| {
+            Some(Nearest {
+                line,
+                same,
+                all,
+                differs,
+            })
+        };
+        let lines = |text: &'static str| text.split(' ').map(str::as_bytes).collect::<Vec<_>>();
+        let table = [
+            ("all lines", lines("a b c"), 1, at(2, 3, 3, None)),
+            ("most lines", lines("a Q c d"), 1, at(2, 3, 4, Some(3))),
+            (
+                "one of two places",
+                lines("a b Q d"),
+                9,
+                at(10, 3, 4, Some(12)),
+            ),
+            ("the other one", lines("a b Q d"), 3, at(2, 3, 4, Some(4))),
+            ("beyond the end", lines("X d e"), 1, at(12, 2, 3, Some(14))),
+            ("fewer than half of the lines", lines("a Q R"), 1, None),
+            ("blank lines alone", vec![b"".as_slice(), b"y"], 1, None),
+            ("no lines", Vec::new(), 1, None),
+        ];
+        for (case, lines, expected, found) in table {
+            assert_eq!(nearest(&lines, file, expected), found, "{case}");
+        }
+        let long = b"a\n".repeat(MAX_LINES + 1);
+        assert_eq!(nearest(&[b"a"], &long, 1), None, "a file that is too long");
     }
 }
