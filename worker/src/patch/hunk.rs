@@ -325,7 +325,9 @@ fn scan_hunk(rules: Rules, lines: &mut Lines<'_>) -> Result<(HunkRange, HunkRang
         );
     };
     let (mut old, mut new) = (ranges.0.count, ranges.1.count);
-    let (mut signed, mut changes) = (false, false);
+    let mut changes = false;
+    // The line before, and whether it is the last one of its side, so that it may be without a line break.
+    let (mut last, mut ends) = (b"".as_slice(), false);
     while old > 0 || new > 0 {
         let Some(line) = lines.next_raw() else {
             return Err(lines.refuse("the patch ends within a hunk"));
@@ -335,17 +337,21 @@ fn scan_hunk(rules: Rules, lines: &mut Lines<'_>) -> Result<(HunkRange, HunkRang
             b"" | b"\r" | [b' ', ..] => (1, 1),
             [b'-', ..] => (1, 0),
             [b'+', ..] => (0, 1),
-            b"\\ No newline at end of file" if signed => (0, 0),
-            _ if signed && for_git && is_mark(line) => (0, 0),
+            b"\\ No newline at end of file" if !last.is_empty() => (0, 0),
+            _ if !last.is_empty() && for_git && is_mark(line) => (0, 0),
             _ => return Err(lines.refuse(NO_SIGN)),
         };
         if from_old > old || from_new > new {
             return Err(lines.refuse("a hunk has other lines than its head says"));
         }
+        if line.starts_with(b"\\") && (!ends || last.len() < 2) {
+            return Err(lines.refuse(NO_LAST_LINE));
+        }
         changes |= from_old != from_new;
-        signed = true;
         old -= from_old;
         new -= from_new;
+        ends = (from_old == 1 && old == 0) || (from_new == 1 && new == 0);
+        last = line;
     }
     if for_git && lines.lacks_end() {
         return Err(lines.refuse("the patch ends within a line of a hunk"));
@@ -355,9 +361,15 @@ fn scan_hunk(rules: Rules, lines: &mut Lines<'_>) -> Result<(HunkRange, HunkRang
     }
     if lines.next_starts_with(b"\\ ") {
         lines.next();
+        if last.len() < 2 || last.starts_with(b"\\") {
+            return Err(lines.refuse(NO_LAST_LINE));
+        }
     }
     Ok(ranges)
 }
+
+const NO_LAST_LINE: &str =
+    "a missing line break is marked behind a line that is not the last one of the file, or empty";
 
 /// Whether a line tells that the line before has no line break at its end. Git writes it in the user's language.
 fn is_mark(line: &[u8]) -> bool {

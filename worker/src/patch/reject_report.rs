@@ -201,12 +201,7 @@ fn counted(places: &[Place<'_>]) -> String {
     format!("What does not fit ({}{hunks}{first}):", many(files, "file"))
 }
 
-fn shown_place(
-    content: &[u8],
-    scanned: &ParsedPatch,
-    place: &Place<'_>,
-    note: Note,
-) -> String {
+fn shown_place(content: &[u8], scanned: &ParsedPatch, place: &Place<'_>, note: Note) -> String {
     let file = shown(place.file);
     let number = match place.problem {
         Problem::Missing => return format!("{file}: the file does not exist"),

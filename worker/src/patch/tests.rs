@@ -253,6 +253,11 @@ fn malformed_and_hostile_patches_are_refused() {
         ),
         ("a hunk with a huge number", MODIFY.replace("1,2 +", "1,99999999999 +"), "the head of a hunk"),
         ("a hunk with no numbers", MODIFY.replace("@@ -1,2 +1,2 @@", "@@ x @@"), "the head of a hunk"),
+        (
+            "a last line that is not the last",
+            MODIFY.replace(" a\n", " a\n\\ No newline at end of file\n"),
+            "a missing line break is marked",
+        ),
         ("another last line", MODIFY.replace("-b\n", "\\ Kein Zeilenumbruch\n-b\n"), "begins with none of"),
         (
             "too many files",
