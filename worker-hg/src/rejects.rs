@@ -5,7 +5,9 @@ use worker::{
     WorkerError,
     patch::{
         self, ParsedPatch,
-        reject_report::{MAX_PLACES, Note, Place, Problem, RejectReport, compare, describe, source},
+        reject_report::{
+            MAX_PLACES, Note, Place, Problem, RejectReport, compare, describe, source,
+        },
     },
     process::CommandOutput,
 };
