@@ -11,7 +11,7 @@ use std::{
     str::FromStr,
 };
 
-use fastrand::Rng;
+use gix::objs::tree::EntryKind;
 use worker::{
     Limits,
     patch::{self, Rules},
@@ -20,7 +20,7 @@ use worker::{
 use super::{
     git::{self, Entries, Lab},
     mutations,
-    trees::{self, Files},
+    trees::{self, Files, Random},
 };
 use crate::apply::{Fault, Time, apply};
 
@@ -86,7 +86,7 @@ fn patches_make_what_git_apply_makes_of_them() {
 
 /// The cases of one seed.
 fn batch(lab: &Lab, seed: u64) -> Vec<Case> {
-    let rng = &mut Rng::with_seed(seed);
+    let rng = &mut Random::new(seed);
     let olds: Vec<Files> = (0..BATCH).map(|_| trees::files(rng)).collect();
     let pairs: Vec<_> = olds
         .iter()
@@ -148,7 +148,15 @@ fn compare(lab: &mut Lab, case: &Case, with_tree: bool, seen: &mut Seen) -> Resu
         seen.deliberate += 1;
         return Ok(());
     }
-    let theirs = lab.apply(&case.files, &case.patch, with_tree);
+    let mode_of = |path: &[u8]| {
+        git::mode(
+            case.files
+                .get(path)
+                .map_or(EntryKind::Blob, |file| file.kind),
+        )
+    };
+    let patch = mutations::with_modes(&case.patch, mode_of);
+    let theirs = lab.apply(&case.files, &patch, with_tree);
     match (ours, theirs) {
         (Ok(ours), Ok((theirs, tree))) => {
             seen.applied += 1;

@@ -1,13 +1,11 @@
 //! Ways to spoil a patch, most of which leave it readable.
 
-use fastrand::Rng;
-
-use super::trees;
+use super::trees::{self, Random};
 
 /// The lines of a patch, with their line breaks.
 type Lines = Vec<Vec<u8>>;
 
-pub(super) fn spoil(rng: &mut Rng, patch: &[u8], other: &[u8]) -> Vec<u8> {
+pub(super) fn spoil(rng: &mut Random, patch: &[u8], other: &[u8]) -> Vec<u8> {
     let mut lines: Lines = patch
         .split_inclusive(|&byte| byte == b'\n')
         .map(<[u8]>::to_vec)
@@ -34,7 +32,42 @@ pub(super) fn spoil(rng: &mut Rng, patch: &[u8], other: &[u8]) -> Vec<u8> {
     lines.concat()
 }
 
-fn some(rng: &mut Rng, lines: &Lines, is: impl Fn(&[u8]) -> bool) -> Option<usize> {
+/// The patch with the lines `new file mode` and `deleted file mode` that plain `hg diff`, and so Phabricator, may leave
+/// out. Our reader takes such a change for an addition or deletion; Git's does not.
+pub(super) fn with_modes(patch: &[u8], mode_of: impl Fn(&[u8]) -> u32) -> Vec<u8> {
+    let lines: Lines = patch
+        .split_inclusive(|&byte| byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
+    let (mut whole, mut header, mut at) = (Vec::new(), 0, 0);
+    while at < lines.len() {
+        let line = &lines[at];
+        if line.starts_with(b"diff --git ") {
+            header = whole.len();
+        }
+        let said = |what: &[u8]| {
+            whole[header..]
+                .iter()
+                .any(|line: &Vec<u8>| line.starts_with(what))
+        };
+        let next = lines.get(at + 1).map_or(&b""[..], |line| line);
+        if line.starts_with(b"--- /dev/null") && !said(b"new file mode") {
+            whole.push(b"new file mode 100644\n".to_vec());
+        } else if let Some(name) = line.strip_prefix(b"--- a/")
+            && next.starts_with(b"+++ /dev/null")
+            && !said(b"deleted file mode")
+        {
+            let mode = mode_of(name.trim_ascii_end());
+            whole.push(format!("deleted file mode {mode:o}\n").into_bytes());
+        }
+        let end = end_of(&lines, at);
+        whole.extend_from_slice(&lines[at..end]);
+        at = end;
+    }
+    whole.concat()
+}
+
+fn some(rng: &mut Random, lines: &Lines, is: impl Fn(&[u8]) -> bool) -> Option<usize> {
     let found: Vec<usize> = (0..lines.len()).filter(|&at| is(&lines[at])).collect();
     (!found.is_empty()).then(|| found[rng.usize(..found.len())])
 }
@@ -84,7 +117,7 @@ fn end_of(lines: &Lines, at: usize) -> usize {
 }
 
 /// Moves the lines that hunks name.
-fn shift(rng: &mut Rng, lines: &mut Lines, all: bool) {
+fn shift(rng: &mut Random, lines: &mut Lines, all: bool) {
     let by = i64::from(rng.i8(-12..13));
     let sides = rng.u8(1..4);
     let one = some(rng, lines, is_head);
@@ -99,7 +132,7 @@ fn shift(rng: &mut Rng, lines: &mut Lines, all: bool) {
     }
 }
 
-fn change_line(rng: &mut Rng, lines: &mut Lines) {
+fn change_line(rng: &mut Random, lines: &mut Lines) {
     if let Some(at) = some(rng, lines, |line| {
         line.starts_with(b" ") || line.starts_with(b"-")
     }) {
@@ -109,7 +142,7 @@ fn change_line(rng: &mut Rng, lines: &mut Lines) {
 }
 
 /// Removes lines of context at the beginning or the end of a hunk.
-fn cut_context(rng: &mut Rng, lines: &mut Lines) {
+fn cut_context(rng: &mut Random, lines: &mut Lines) {
     let Some(at) = some(rng, lines, is_head) else {
         return;
     };
@@ -130,12 +163,12 @@ fn cut_context(rng: &mut Rng, lines: &mut Lines) {
     }
 }
 
-fn hunk(rng: &mut Rng, lines: &Lines) -> Option<(usize, usize)> {
+fn hunk(rng: &mut Random, lines: &Lines) -> Option<(usize, usize)> {
     let at = some(rng, lines, is_head)?;
     Some((at, end_of(lines, at)))
 }
 
-fn swap_hunks(rng: &mut Rng, lines: &mut Lines) {
+fn swap_hunks(rng: &mut Random, lines: &mut Lines) {
     if let Some((at, end)) = hunk(rng, lines)
         && lines.get(end).is_some_and(|line| is_head(line))
     {
@@ -144,7 +177,7 @@ fn swap_hunks(rng: &mut Rng, lines: &mut Lines) {
     }
 }
 
-fn drop_hunk(rng: &mut Rng, lines: &mut Lines) {
+fn drop_hunk(rng: &mut Random, lines: &mut Lines) {
     if let Some((at, end)) = hunk(rng, lines)
         && lines.get(end).is_some_and(|line| is_head(line))
     {
@@ -152,7 +185,7 @@ fn drop_hunk(rng: &mut Rng, lines: &mut Lines) {
     }
 }
 
-fn double_hunk(rng: &mut Rng, lines: &mut Lines) {
+fn double_hunk(rng: &mut Random, lines: &mut Lines) {
     if let Some((at, end)) = hunk(rng, lines) {
         let hunk = lines[at..end].to_vec();
         lines.splice(end..end, hunk);
@@ -160,7 +193,7 @@ fn double_hunk(rng: &mut Rng, lines: &mut Lines) {
 }
 
 /// Puts the hunk of a file behind those of another one.
-fn join_hunks_of(rng: &mut Rng, lines: &mut Lines) {
+fn join_hunks_of(rng: &mut Random, lines: &mut Lines) {
     if let Some((at, end)) = hunk(rng, lines)
         && let Some((_, other)) = hunk(rng, lines)
     {
@@ -169,7 +202,7 @@ fn join_hunks_of(rng: &mut Rng, lines: &mut Lines) {
     }
 }
 
-fn end_of_file(rng: &mut Rng, lines: &mut Lines) {
+fn end_of_file(rng: &mut Random, lines: &mut Lines) {
     let mark = b"\\ No newline at end of file\n";
     if let Some(at) = some(rng, lines, |line| line == mark)
         && rng.bool()
@@ -185,7 +218,7 @@ fn end_of_file(rng: &mut Rng, lines: &mut Lines) {
     }
 }
 
-fn index(rng: &mut Rng, lines: &mut Lines) {
+fn index(rng: &mut Random, lines: &mut Lines) {
     let Some(at) = some(rng, lines, |line| line.starts_with(b"index ")) else {
         return;
     };
@@ -206,7 +239,7 @@ fn index(rng: &mut Rng, lines: &mut Lines) {
     }
 }
 
-fn mode(rng: &mut Rng, lines: &mut Lines) {
+fn mode(rng: &mut Random, lines: &mut Lines) {
     let modes = ["100644", "100755", "120000", "160000", "100664", "100700"];
     let known = |line: &[u8]| {
         modes
@@ -225,7 +258,7 @@ fn mode(rng: &mut Rng, lines: &mut Lines) {
 }
 
 /// Removes, moves or doubles the part about a file, or adds one of another patch.
-fn sections(rng: &mut Rng, lines: &mut Lines, other: &[u8]) {
+fn sections(rng: &mut Random, lines: &mut Lines, other: &[u8]) {
     let parts = |lines: &[Vec<u8>]| -> Vec<Lines> {
         let mut parts = Vec::<Lines>::new();
         for line in lines {
@@ -253,7 +286,7 @@ fn sections(rng: &mut Rng, lines: &mut Lines, other: &[u8]) {
 }
 
 /// Removes or changes a line of a header.
-fn header(rng: &mut Rng, lines: &mut Lines) {
+fn header(rng: &mut Random, lines: &mut Lines) {
     let starts: [&[u8]; 8] = [
         b"similarity ",
         b"rename ",
@@ -282,7 +315,7 @@ fn header(rng: &mut Rng, lines: &mut Lines) {
 }
 
 /// Changes a byte of binary data.
-fn data(rng: &mut Rng, lines: &mut Lines) {
+fn data(rng: &mut Random, lines: &mut Lines) {
     if let Some(at) = some(rng, lines, |line| {
         line.len() % 5 == 2 && line.len() > 6 && line[0].is_ascii_alphabetic()
     }) {
@@ -292,7 +325,7 @@ fn data(rng: &mut Rng, lines: &mut Lines) {
 }
 
 /// Gives the lines of a hunk other line endings.
-fn crlf(rng: &mut Rng, lines: &mut Lines) {
+fn crlf(rng: &mut Random, lines: &mut Lines) {
     let Some((at, end)) = hunk(rng, lines) else {
         return;
     };

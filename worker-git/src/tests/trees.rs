@@ -1,9 +1,41 @@
 //! Random files, and random changes of them.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+};
 
 use fastrand::Rng;
 use gix::{ObjectId, objs::tree::EntryKind};
+
+/// The source of all choices.
+pub(super) struct Random {
+    rng: Rng,
+    /// Whether texts have two different lines only, so that a hunk fits at many places.
+    dense: bool,
+}
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let dense = rng.u8(..3) == 0;
+        Self { rng, dense }
+    }
+}
+
+impl Deref for Random {
+    type Target = Rng;
+
+    fn deref(&self) -> &Rng {
+        &self.rng
+    }
+}
+
+impl DerefMut for Random {
+    fn deref_mut(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+}
 
 /// A file, a symbolic link, or a submodule, whose content is the digits of its commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +114,11 @@ const LINES: [&str; 22] = [
     "foo\0bar",
 ];
 
-pub(super) fn line(rng: &mut Rng) -> Vec<u8> {
+pub(super) fn line(rng: &mut Random) -> Vec<u8> {
+    if rng.dense {
+        let line: &[u8] = if rng.u8(..3) == 0 { b"one" } else { b"}" };
+        return line.to_vec();
+    }
     match rng.u8(..10) {
         0..7 => {
             // Git takes a file with a NUL for a binary one.
@@ -97,7 +133,7 @@ pub(super) fn line(rng: &mut Rng) -> Vec<u8> {
     }
 }
 
-fn text(rng: &mut Rng) -> Vec<u8> {
+fn text(rng: &mut Random) -> Vec<u8> {
     let count = match rng.u8(..10) {
         0 => 0,
         1..3 => rng.usize(..3),
@@ -120,7 +156,7 @@ fn text(rng: &mut Rng) -> Vec<u8> {
 }
 
 /// Repeats a block of lines elsewhere.
-fn double(rng: &mut Rng, lines: &mut Vec<Vec<u8>>) {
+fn double(rng: &mut Random, lines: &mut Vec<Vec<u8>>) {
     let start = rng.usize(..lines.len());
     let end = rng.usize(start..=lines.len().min(start + 12));
     let block = lines[start..end].to_vec();
@@ -128,14 +164,14 @@ fn double(rng: &mut Rng, lines: &mut Vec<Vec<u8>>) {
     lines.splice(at..at, block);
 }
 
-fn binary(rng: &mut Rng) -> Vec<u8> {
+fn binary(rng: &mut Random) -> Vec<u8> {
     let count = rng.usize(..400);
     let mut content: Vec<u8> = (0..count).map(|_| rng.u8(..)).collect();
     content.push(0);
     content
 }
 
-fn content(rng: &mut Rng, kind: EntryKind) -> Vec<u8> {
+fn content(rng: &mut Random, kind: EntryKind) -> Vec<u8> {
     match kind {
         EntryKind::Commit => format!("{:040x}", rng.u128(..)).into_bytes(),
         EntryKind::Link => format!("target/{}", rng.u8(..20)).into_bytes(),
@@ -144,7 +180,7 @@ fn content(rng: &mut Rng, kind: EntryKind) -> Vec<u8> {
     }
 }
 
-fn file(rng: &mut Rng) -> File {
+fn file(rng: &mut Random) -> File {
     let kind = match rng.u8(..20) {
         0..13 => EntryKind::Blob,
         13..16 => EntryKind::BlobExecutable,
@@ -172,18 +208,18 @@ fn put(files: &mut Files, path: Vec<u8>, file: File) {
     files.insert(path, file);
 }
 
-fn new_path(rng: &mut Rng) -> Vec<u8> {
+fn new_path(rng: &mut Random) -> Vec<u8> {
     match rng.u8(..4) {
         0 => format!("new/{}", rng.u8(..9)).into_bytes(),
         _ => PATHS[rng.usize(..PATHS.len())].as_bytes().to_vec(),
     }
 }
 
-fn some_path(rng: &mut Rng, files: &Files) -> Option<Vec<u8>> {
+fn some_path(rng: &mut Random, files: &Files) -> Option<Vec<u8>> {
     (!files.is_empty()).then(|| files.keys().nth(rng.usize(..files.len())).unwrap().clone())
 }
 
-pub(super) fn files(rng: &mut Rng) -> Files {
+pub(super) fn files(rng: &mut Random) -> Files {
     let mut files = Files::new();
     for _ in 0..rng.usize(1..9) {
         let path = new_path(rng);
@@ -193,7 +229,7 @@ pub(super) fn files(rng: &mut Rng) -> Files {
 }
 
 /// Changes lines of a text, or bytes of another file.
-fn edit_content(rng: &mut Rng, file: &mut File) {
+fn edit_content(rng: &mut Random, file: &mut File) {
     match file.kind {
         EntryKind::Commit | EntryKind::Link => file.content = content(rng, file.kind),
         _ if file.content.contains(&0) && rng.u8(..4) > 0 => {
@@ -209,13 +245,13 @@ fn edit_content(rng: &mut Rng, file: &mut File) {
     }
 }
 
-fn edit_text(rng: &mut Rng, text: &mut Vec<u8>) {
+fn edit_text(rng: &mut Random, text: &mut Vec<u8>) {
     let crlf = text.windows(2).any(|pair| pair == b"\r\n");
     let mut lines: Vec<Vec<u8>> = text
         .split_inclusive(|&byte| byte == b'\n')
         .map(<[u8]>::to_vec)
         .collect();
-    let new_line = |rng: &mut Rng| {
+    let new_line = |rng: &mut Random| {
         let mut line = line(rng);
         line.extend_from_slice(if crlf { b"\r\n" } else { b"\n" });
         line
@@ -260,7 +296,7 @@ fn edit_text(rng: &mut Rng, text: &mut Vec<u8>) {
 }
 
 /// Changes some files.
-pub(super) fn edit(rng: &mut Rng, files: &Files) -> Files {
+pub(super) fn edit(rng: &mut Random, files: &Files) -> Files {
     let mut new = files.clone();
     for _ in 0..rng.usize(1..5) {
         edit_once(rng, &mut new);
@@ -268,7 +304,7 @@ pub(super) fn edit(rng: &mut Rng, files: &Files) -> Files {
     new
 }
 
-fn edit_once(rng: &mut Rng, files: &mut Files) {
+fn edit_once(rng: &mut Random, files: &mut Files) {
     let Some(path) = some_path(rng, files) else {
         return put(files, new_path(rng), file(rng));
     };
