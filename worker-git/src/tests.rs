@@ -3,4 +3,6 @@
 mod differential;
 mod git;
 mod mutations;
+mod recorded;
+mod reports;
 mod trees;

@@ -210,7 +210,8 @@ mod tests {
     #[test]
     fn deltas_copy_and_insert_within_their_bounds() {
         let old = b"0123456789";
-        let table: [(&str, &[u8], Option<&[u8]>); 14] = [
+        type Case<'a> = (&'a str, &'a [u8], Option<&'a [u8]>);
+        let table: [Case<'_>; 14] = [
             ("a copy", b"\x0a\x04\x91\x02\x04", Some(b"2345")),
             ("an insert", b"\x0a\x02\x02xy", Some(b"xy")),
             ("both", b"\x0a\x04\x91\x08\x02\x02xy", Some(b"89xy")),

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The calls of [`Time::tick`] for each look at the clock: a look costs as much as some hundred bytes.
+/// The calls of [`Time::tick`] for each reading of the clock, which costs as much as some hundred bytes.
 const TICKS: u32 = 64;
 
 /// The processor time of this thread that is left for patches. It stays on the thread that made it.
@@ -51,7 +51,7 @@ impl Time {
         Ok(())
     }
 
-    /// As [`Self::check`], for short steps: looks at the clock now and then.
+    /// As [`Self::check`], for short steps: reads the clock now and then.
     pub(crate) fn tick(&self) -> Result<(), Over> {
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);

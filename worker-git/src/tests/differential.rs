@@ -24,7 +24,7 @@ use super::{
 };
 use crate::apply::{Fault, Time, apply};
 
-/// The cases that fit into a few seconds. `PROPTEST_CASES` sets another number.
+/// The cases that fit into a few seconds. `PROPTEST_CASES` sets another number, and `PROPTEST_RNG_SEED` the first seed.
 const CASES: u32 = 1000;
 
 /// The patches that one `git diff-tree` makes.
@@ -70,7 +70,7 @@ fn patches_make_what_git_apply_makes_of_them() {
             count += 1;
             if let Err(difference) = compare(&mut lab, &case, count % 8 == 0, &mut seen) {
                 panic!(
-                    "{difference}\nthe first case with PROPTEST_RNG_SEED={seed} PROPTEST_CASES=1 that differs:\n{}",
+                    "{difference}\nrun it again with PROPTEST_RNG_SEED={seed} PROPTEST_CASES=1:\n{}",
                     shown(&case)
                 );
             }

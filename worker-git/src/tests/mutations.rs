@@ -121,13 +121,13 @@ fn shift(rng: &mut Random, lines: &mut Lines, all: bool) {
     let by = i64::from(rng.i8(-12..13));
     let sides = rng.u8(1..4);
     let one = some(rng, lines, is_head);
-    for at in 0..lines.len() {
+    for (at, line) in lines.iter_mut().enumerate() {
         if (all || Some(at) == one)
-            && let Some(([a, b, c, d], rest)) = ranges(&lines[at])
+            && let Some(([a, b, c, d], rest)) = ranges(line)
         {
             let old = if sides & 1 == 1 { a + by } else { a };
             let new = if sides & 2 == 2 { c + by } else { c };
-            lines[at] = head([old, b, new, d], &rest);
+            *line = head([old, b, new, d], &rest);
         }
     }
 }
