@@ -36,6 +36,7 @@ mod refusal;
 pub mod reject_report;
 mod replace;
 mod rules;
+mod spellings;
 pub mod stack_size;
 
 use std::{

@@ -8,7 +8,7 @@ use crate::{
     Limits, Size,
     patch::{
         RejectReason,
-        path_tree::Conflict,
+        path_tree::{Clash, Conflict},
         reject_report::{Cause, RejectReport},
         stack_size::TooLarge,
     },
@@ -21,15 +21,16 @@ pub(crate) fn refused(build: &Build, patch: &Patch, refusal: &RejectReason) -> P
     unfit(build, patch, refusal.to_string(), refusal.advice)
 }
 
-/// A file of the patch would lie below another file.
+/// A file of the patch cannot be beside another one.
 pub(crate) fn conflicts(build: &Build, patch: &Patch, conflict: &Conflict) -> PatchFailure {
     let (path, other) = (text::path(&conflict.path), text::path(&conflict.other));
-    unfit(
-        build,
-        patch,
-        format!("{path}: it and {other} cannot both be files"),
-        "",
-    )
+    let details = match conflict.clash {
+        Clash::Nesting => format!("{path}: it and {other} cannot both be files"),
+        Clash::Spelling => format!(
+            "{path}: {other} is there already, and differs by case only: Windows and macOS take both for one"
+        ),
+    };
+    unfit(build, patch, details, "")
 }
 
 fn unfit(build: &Build, patch: &Patch, details: String, advice: &str) -> PatchFailure {

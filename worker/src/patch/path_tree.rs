@@ -1,11 +1,16 @@
-//! Checks the paths of a stack against the tree: no file may lie below another file or a symbolic link.
+//! Checks the paths of a stack against the tree: no file may lie below another file or a symbolic link. For Git, no two
+//! paths may differ by case only: see `spellings.rs`.
 //!
 //! Mercurial commits `link/x` beside a symbolic link `link`, and a checkout of that writes through the link. The check
 //! reads the paths of the base, sorted by their bytes, and keeps only those that matter to the stack.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::patch::{Kind, ParsedPatch, stack_size};
+use crate::patch::{
+    Kind, ParsedPatch, Rules,
+    spellings::{AddedNames, Relation, Spellings, prefixes},
+    stack_size,
+};
 
 /// The tree that a stack is applied on, as far as its paths matter to the stack.
 #[derive(Debug)]
@@ -15,6 +20,10 @@ pub struct Tree {
     changes: BTreeMap<Vec<u8>, bool>,
     /// The file of the last commit.
     last: Option<Vec<u8>>,
+    /// The files and directories of the base whose names the stack adds in some spelling. Empty for Mercurial.
+    entries: BTreeSet<Vec<u8>>,
+    /// The spellings of these, and of what the stack has added.
+    spellings: Spellings,
 }
 
 /// Keeps the paths of a tree that matter to a stack. A version control either passes all paths in the order of their
@@ -36,6 +45,12 @@ pub struct PathFilter {
     found: BTreeSet<Vec<u8>>,
     /// The file of the last commit.
     last: Option<Vec<u8>>,
+    /// The names that the stack adds, for Git.
+    names: Option<AddedNames>,
+    /// The entries with one of these names, in any spelling.
+    entries: BTreeSet<Vec<u8>>,
+    /// The number of files that were found in each directory with another spelling.
+    spelled: BTreeMap<Vec<u8>, usize>,
 }
 
 /// The paths that a [`PathFilter`] asks for.
@@ -47,6 +62,9 @@ pub struct Wanted<'a> {
     pub directories: Vec<&'a [u8]>,
     /// The number of files of each directory that are kept. Further ones may be left out.
     pub enough: usize,
+    /// The directories whose entries are to be passed to [`PathFilter::keep_entry`]: files and directories, at no
+    /// greater depth. The root is empty.
+    pub listed: Vec<&'a [u8]>,
 }
 
 impl PathFilter {
@@ -59,6 +77,7 @@ impl PathFilter {
             .collect();
         let above = added.iter().flat_map(|path| ancestors(path));
         let last = last.map(str::as_bytes);
+        let for_git = stack.iter().any(|patch| patch.rules != Rules::Mercurial);
         let paths: BTreeSet<&[u8]> = added
             .iter()
             .copied()
@@ -81,6 +100,13 @@ impl PathFilter {
             enough: files().filter(|file| goes(&file.kind)).count() + 1,
             found: BTreeSet::new(),
             last: last.map(<[u8]>::to_vec),
+            names: for_git.then(|| {
+                let mut names = AddedNames::default();
+                added.iter().for_each(|path| names.insert(path));
+                names
+            }),
+            entries: BTreeSet::new(),
+            spelled: BTreeMap::new(),
         }
     }
 
@@ -94,12 +120,54 @@ impl PathFilter {
                 .map(|(directory, _)| directory.strip_suffix(b"/").unwrap_or(directory))
                 .collect(),
             enough: self.enough,
+            listed: self
+                .names
+                .iter()
+                .flat_map(AddedNames::directories)
+                .collect(),
         }
     }
 
-    /// Keeps a path of the tree that is wanted.
+    /// Keeps the path of a file that is wanted. A symbolic link or a submodule is a file here.
     pub fn keep(&mut self, path: &[u8]) {
         self.found.insert(path.to_vec());
+    }
+
+    /// Reads an entry of a directory that is listed. Returns whether it is a directory of which files are wanted, at
+    /// any depth: [`Wanted::enough`] of them.
+    pub fn keep_entry(&mut self, entry: &[u8], is_directory: bool) -> bool {
+        let relation = match &self.names {
+            Some(names) => names.relation(entry),
+            None => Relation::Elsewhere,
+        };
+        if !matches!(relation, Relation::Same | Relation::Other) {
+            return false;
+        }
+        self.entries.insert(entry.to_vec());
+        if !is_directory {
+            self.keep(entry);
+        }
+        is_directory && relation == Relation::Other
+    }
+
+    /// Reads the entries that this path of the tree has in the listed directories.
+    fn pass_entries(&mut self, path: &[u8]) {
+        for entry in prefixes(path) {
+            let relation = match &self.names {
+                Some(names) => names.relation(entry),
+                None => Relation::Elsewhere,
+            };
+            if relation == Relation::Elsewhere {
+                return;
+            }
+            if self.keep_entry(entry, entry != path) {
+                let count = self.spelled.entry(entry.to_vec()).or_default();
+                *count += 1;
+                if *count <= self.enough {
+                    self.keep(path);
+                }
+            }
+        }
     }
 
     /// The paths that were kept.
@@ -107,12 +175,25 @@ impl PathFilter {
         Tree {
             base: self.found,
             changes: BTreeMap::new(),
+            spellings: {
+                let mut spellings = Spellings::default();
+                let last = self.last.as_deref().filter(|_| self.names.is_some());
+                last.into_iter()
+                    .flat_map(prefixes)
+                    .chain(self.entries.iter().map(Vec::as_slice))
+                    .for_each(|path| spellings.insert(path));
+                spellings
+            },
+            entries: self.entries,
             last: self.last,
         }
     }
 
     /// Reads the next path of the tree.
     pub fn pass(&mut self, path: &[u8]) {
+        if self.names.is_some() {
+            self.pass_entries(path);
+        }
         while self
             .paths
             .get(self.at)
@@ -148,20 +229,31 @@ impl PathFilter {
 }
 
 /// The paths of the directories that a path is in.
-fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter()
         .enumerate()
         .filter(|(_, byte)| **byte == b'/')
         .map(|(slash, _)| &path[..slash])
 }
 
-/// A file that would lie below another one.
+/// A file that cannot be beside another one.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// The file that the patch adds.
     pub path: Vec<u8>,
-    /// The file above or below it.
+    /// The file above or below it, or the other spelling.
     pub other: Vec<u8>,
+    /// The reason.
+    pub clash: Clash,
+}
+
+/// The reason for which two paths cannot be in one tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clash {
+    /// One of both files lies below the other.
+    Nesting,
+    /// The path is, or lies in, another spelling of a path that is there.
+    Spelling,
 }
 
 impl Tree {
@@ -186,15 +278,38 @@ impl Tree {
         for path in &added {
             self.changes.insert((*path).clone(), true);
         }
-        for path in added {
+        let conflict = |path: &[u8], other, clash| Conflict {
+            path: path.to_vec(),
+            other,
+            clash,
+        };
+        for path in &added {
             if let Some(other) = self.above(path).or_else(|| self.below(path)) {
-                return Err(Conflict {
-                    path: path.clone(),
-                    other,
-                });
+                return Err(conflict(path, other, Clash::Nesting));
+            }
+        }
+        if patch.rules == Rules::Mercurial {
+            return Ok(());
+        }
+        for prefix in added.iter().flat_map(|path| prefixes(path)) {
+            self.spellings.insert(prefix);
+        }
+        for path in added {
+            if let Some(other) = self.respelled(path) {
+                return Err(conflict(path, other, Clash::Spelling));
             }
         }
         Ok(())
+    }
+
+    /// Another spelling of the path, or of a directory that it is in, that is there. A base that has two spellings
+    /// already keeps them.
+    fn respelled(&self, path: &[u8]) -> Option<Vec<u8>> {
+        prefixes(path)
+            .filter(|prefix| !self.entries.contains(*prefix))
+            .flat_map(|prefix| self.spellings.others(prefix))
+            .find(|other| self.is_file(other) || self.below(other).is_some())
+            .cloned()
     }
 
     /// A file where `path` needs a directory.
@@ -208,6 +323,9 @@ impl Tree {
     fn below(&self, path: &[u8]) -> Option<Vec<u8>> {
         let directory = [path, b"/"].concat();
         let inside = |other: &[u8]| other.starts_with(&directory);
+        if let Some(last) = self.last.as_ref().filter(|last| inside(last)) {
+            return Some(last.clone());
+        }
         let changed = self
             .changes
             .range(directory.clone()..)
@@ -249,179 +367,4 @@ impl Tree {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        TRY_CONFIG,
-        patch::{FileChange, Modes, NewSize, Rules},
-    };
-
-    /// The tree with these paths, as far as it matters to `stack`.
-    fn tree(paths: &[&str], stack: &[ParsedPatch]) -> Tree {
-        let mut paths = paths.to_vec();
-        paths.sort_unstable();
-        let mut filter = PathFilter::new(stack, Some(TRY_CONFIG));
-        paths.iter().for_each(|path| filter.pass(path.as_bytes()));
-        filter.tree()
-    }
-
-    fn patch(changes: &[(&str, Kind)]) -> ParsedPatch {
-        let file = |(path, kind): &(&str, Kind)| FileChange {
-            path: path.as_bytes().to_vec(),
-            kind: kind.clone(),
-            modes: Modes::default(),
-            hunks: None,
-            binary: None,
-            index: None,
-            size: NewSize::Changed {
-                added: 0,
-                removed: 0,
-            },
-        };
-        ParsedPatch {
-            rules: Rules::Mercurial,
-            files: changes.iter().map(file).collect(),
-            prepared: None,
-        }
-    }
-
-    #[test]
-    fn no_file_lies_below_another() {
-        let rename = |source: &str| Kind::Rename(source.as_bytes().to_vec());
-        let copy = |source: &str| Kind::Copy(source.as_bytes().to_vec());
-        let base = ["a", "d/e/f", "d/e/g", "d-e", "link", "z"];
-        type Case<'a> = (
-            &'a str,
-            Vec<Vec<(&'a str, Kind)>>,
-            Option<(&'a str, &'a str)>,
-        );
-        let table: Vec<Case<'_>> = vec![
-            (
-                "a file beside others",
-                vec![vec![("d/e/h", Kind::Add), ("n/m", Kind::Add)]],
-                None,
-            ),
-            (
-                "a name that others begin with",
-                vec![vec![("d/e/fg", Kind::Add), ("li", Kind::Add)]],
-                None,
-            ),
-            (
-                "below a link of the base",
-                vec![vec![("link/x", Kind::Add)]],
-                Some(("link/x", "link")),
-            ),
-            (
-                "far below a file",
-                vec![vec![("a/b/c/d", Kind::Add)]],
-                Some(("a/b/c/d", "a")),
-            ),
-            (
-                "a file for a directory",
-                vec![vec![("d", Kind::Add)]],
-                Some(("d", "d/e/f")),
-            ),
-            (
-                "a copy for a directory",
-                vec![vec![("d/e", copy("a"))]],
-                Some(("d/e", "d/e/f")),
-            ),
-            (
-                "below a link of the same patch",
-                vec![vec![("l", Kind::Add), ("l/x", Kind::Add)]],
-                Some(("l", "l/x")),
-            ),
-            (
-                "below a link of an earlier patch",
-                vec![vec![("l", Kind::Add)], vec![("l/x", Kind::Add)]],
-                Some(("l/x", "l")),
-            ),
-            (
-                "above a file of an earlier patch",
-                vec![vec![("l/x", Kind::Add)], vec![("l", Kind::Add)]],
-                Some(("l", "l/x")),
-            ),
-            (
-                "below a file that went before",
-                vec![vec![("link", Kind::Delete)], vec![("link/x", Kind::Add)]],
-                None,
-            ),
-            (
-                "below a file that moves there",
-                vec![vec![("a/b", rename("a"))]],
-                None,
-            ),
-            (
-                "below a file that came back",
-                vec![
-                    vec![("a", Kind::Delete)],
-                    vec![("a", Kind::Add)],
-                    vec![("a/b", Kind::Add)],
-                ],
-                Some(("a/b", "a")),
-            ),
-            (
-                "for a directory that is emptied",
-                vec![vec![
-                    ("d/e/f", Kind::Delete),
-                    ("d/e/g", Kind::Delete),
-                    ("d/e", Kind::Add),
-                ]],
-                None,
-            ),
-            (
-                "for a directory that is nearly emptied",
-                vec![vec![("d/e/f", Kind::Delete), ("d/e", Kind::Add)]],
-                Some(("d/e", "d/e/g")),
-            ),
-            (
-                "two files that change places",
-                vec![
-                    vec![("a", rename("z")), ("z", rename("a"))],
-                    vec![("z/b", Kind::Add)],
-                ],
-                Some(("z/b", "z")),
-            ),
-            (
-                "below our own file",
-                vec![vec![("try_task_config.json/x", Kind::Add)]],
-                Some(("try_task_config.json/x", "try_task_config.json")),
-            ),
-        ];
-        for (case, patches, expected) in table {
-            let stack: Vec<ParsedPatch> = patches.iter().map(|changes| patch(changes)).collect();
-            let expected = expected.map_or(Ok(()), |(path, other)| {
-                Err(Conflict {
-                    path: path.as_bytes().to_vec(),
-                    other: other.as_bytes().to_vec(),
-                })
-            });
-            let mut tree = tree(&base, &stack);
-            let found = stack.iter().try_for_each(|patch| tree.apply(patch));
-            assert_eq!(found, expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn only_paths_that_matter_to_the_stack_are_kept() {
-        let paths: Vec<String> = (0..2000)
-            .map(|number| format!("dir{}/file{number}", number % 7))
-            .collect();
-        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-        let gone = Kind::Delete;
-        let stack = [patch(&[
-            ("dir3/file3", gone),
-            ("dir3", Kind::Add),
-            ("dir4/file4/x", Kind::Add),
-            ("new", Kind::Add),
-        ])];
-        let tree = tree(&paths, &stack);
-        let found: Vec<_> = tree
-            .base
-            .iter()
-            .map(|path| String::from_utf8_lossy(path).into_owned())
-            .collect();
-        assert_eq!(found, ["dir3/file10", "dir3/file1004", "dir4/file4"]);
-        assert!(!tree.has_last());
-    }
-}
+mod tests;

@@ -31,14 +31,18 @@ impl Mode {
         match text {
             b"120000" => Some(Self::SymbolicLink),
             b"160000" => Some(Self::Submodule),
-            [b'1', b'0', b'0', permissions @ ..] => match permissions {
-                [owner @ b'0'..=b'7', b'0'..=b'7', b'0'..=b'7'] => Some(if owner & 1 == 1 {
-                    Self::Executable
-                } else {
-                    Self::File
-                }),
-                _ => None,
-            },
+            [
+                b'1',
+                b'0',
+                b'0',
+                owner @ b'0'..=b'7',
+                b'0'..=b'7',
+                b'0'..=b'7',
+            ] => Some(if owner & 1 == 1 {
+                Self::Executable
+            } else {
+                Self::File
+            }),
             _ => None,
         }
     }

@@ -1,4 +1,5 @@
 mod git;
+mod real_git;
 
 use proptest::prelude::*;
 
