@@ -1,21 +1,21 @@
 //! Patches that a real Git makes of random trees, and what Git itself reads in them.
 
+mod lab;
+
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::Path,
-    process::{Command, Stdio},
 };
 
+use super::*;
+use lab::Lab;
 use proptest::{
     sample::{Index, select},
     test_runner::{Config, TestCaseError, TestCaseResult, TestRunner},
 };
-use tempfile::TempDir;
-
-use super::*;
 
 /// The cases that fit into a few seconds. `PROPTEST_CASES` sets another number.
 const CASES: u32 = 40;
@@ -129,73 +129,6 @@ fn trees() -> impl Strategy<Value = (Files, Files)> {
     })
 }
 
-struct Lab {
-    directory: TempDir,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let lab = Self {
-            directory: tempfile::tempdir().expect("a directory"),
-        };
-        lab.git(&["init", "--quiet", "--bare", "."], b"");
-        lab
-    }
-
-    fn git(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
-        let mut child = Command::new("git")
-            .args(["-c", "core.protectNTFS=false"])
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env_clear()
-            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("HOME", self.directory.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("Git");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        let input = input.to_vec();
-        // Both pipes may fill up.
-        let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stdin, &input));
-        let output = child.wait_with_output().expect("Git's output");
-        let _ = writer.join();
-        let words = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "git {arguments:?}: {words}");
-        output.stdout
-    }
-
-    /// Stores a tree, and returns its hash.
-    fn tree(&self, files: &Files) -> String {
-        let mut index = Vec::new();
-        for (name, entry) in files {
-            let blob = |content: &[u8]| {
-                let hash = self.git(&["hash-object", "-w", "--stdin"], content);
-                String::from_utf8(hash).expect("a hash").trim().to_owned()
-            };
-            let (mode, hash) = match entry {
-                Entry::Text(text, false) => ("100644", blob(text)),
-                Entry::Text(text, true) => ("100755", blob(text)),
-                Entry::Binary(bytes) => ("100644", blob(bytes)),
-                Entry::Link(target) => ("120000", blob(target.as_bytes())),
-                Entry::Submodule(number) => (
-                    "160000",
-                    format!("{number:02x}").repeat(20).replace("00", "01"),
-                ),
-            };
-            index.extend(format!("{mode} {hash}\t").as_bytes());
-            index.extend(NAMES[*name]);
-            index.push(0);
-        }
-        self.git(&["read-tree", "--empty"], b"");
-        self.git(&["update-index", "-z", "--index-info"], &index);
-        let tree = self.git(&["write-tree"], b"");
-        String::from_utf8(tree).expect("a hash").trim().to_owned()
-    }
-}
-
 /// A change as `git diff --raw -z` prints it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Raw {
@@ -286,26 +219,25 @@ fn read_as_raw(files: &[FileChange], git: &[Raw]) -> Vec<Raw> {
     files.iter().map(raw).collect()
 }
 
-fn compare(lab: &Lab, before: &Files, after: &Files) -> TestCaseResult {
-    let fail = |reason: String| TestCaseError::fail(reason);
+/// The patch between two trees, as Git writes it, and the changes, as Git lists them.
+fn diff(lab: &Lab, before: &Files, after: &Files) -> (Vec<u8>, Vec<Raw>) {
     let (old, new) = (lab.tree(before), lab.tree(after));
     let found = [
         "--find-renames=50%",
         "--find-copies=50%",
         "--find-copies-harder",
     ];
-    let diff = |form: &[&str]| {
-        let arguments = [
-            &["diff-tree", "-r", "--no-textconv"],
-            form,
-            &found,
-            &[&old, &new],
-        ]
-        .concat();
-        lab.git(&arguments, b"")
+    let run = |form: &[&str]| {
+        let command = ["diff-tree", "-r", "--no-textconv"];
+        lab.git(&[&command, form, &found, &[&old, &new]].concat(), b"")
     };
-    let patch = diff(&["-p", "--binary", "--full-index"]);
-    let mut git = raw(&diff(&["--raw", "-z"]));
+    let patch = run(&["-p", "--binary", "--full-index"]);
+    (patch, raw(&run(&["--raw", "-z"])))
+}
+
+fn compare(lab: &Lab, before: &Files, after: &Files) -> TestCaseResult {
+    let fail = |reason: String| TestCaseError::fail(reason);
+    let (patch, mut git) = diff(lab, before, after);
     if git.is_empty() {
         return Ok(());
     }
@@ -429,4 +361,102 @@ fn every_name_is_read_as_git_writes_it() {
 fn write(file: &Path) {
     fs::write(file, "").expect("written");
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("set");
+}
+
+/// Two trees between which there is a change of each kind.
+fn all_kinds() -> (Files, Files) {
+    let bytes = |length: usize| {
+        let bytes = (0..length).map(|at| u8::try_from(at * at % 251).unwrap_or_default());
+        Entry::Binary([0].into_iter().chain(bytes).collect())
+    };
+    let text = |lines: &str| Entry::Text(lines.as_bytes().to_vec(), false);
+    let lines = "1\n2\n3\n4\n5\n6\n7\n8\n";
+    let before = Files::from([
+        (0, text(lines)),
+        (1, text("a\nb\nc\nd\n")),
+        (2, text("gone\n")),
+        (3, text("a link next\n")),
+        (4, bytes(3000)),
+        (6, Entry::Submodule(1)),
+    ]);
+    let mut after = before.clone();
+    after.extend([
+        (0, text(&lines.replace('4', "four"))),
+        (3, Entry::Link("target")),
+        (4, bytes(3004)),
+        (6, Entry::Submodule(2)),
+        (7, text("new")),
+        (8, text("a\nb\nc\nd\ne\n")),
+        (9, text(lines)),
+    ]);
+    after.remove(&1);
+    after.remove(&2);
+    (before, after)
+}
+
+#[test]
+fn every_kind_of_change_is_read_as_git_reads_it() {
+    let lab = Lab::new();
+    let (before, after) = all_kinds();
+    compare(&lab, &before, &after).expect("the same");
+    let (patch, changes) = diff(&lab, &before, &after);
+    for status in ['A', 'C', 'D', 'M', 'R'] {
+        let found = changes.iter().any(|change| change.status == status);
+        assert!(found, "{status}: {changes:?}");
+    }
+    assert!(memchr::memmem::find(&patch, b"\ndelta ").is_some());
+    let scanned = scan(&patch, &Limits::default(), RULES).expect("fine");
+    let changed = scanned.files.iter().find(|file| file.binary.is_some());
+    let data = changed.and_then(|file| binary_data(&patch, file));
+    assert!(matches!(data, Some(BinaryData::Delta(_))), "{data:?}");
+}
+
+/// Spoils a patch that Git made: it is read or refused, and what is read can be read again.
+#[test]
+fn spoilt_patch_is_read_or_refused() {
+    let lab = Lab::new();
+    let (before, after) = all_kinds();
+    let (patch, _) = diff(&lab, &before, &after);
+    let lines: Vec<&[u8]> = patch.split_inclusive(|&byte| byte == b'\n').collect();
+    let spoil = (0_u8..5, any::<Index>(), any::<Index>(), any::<u8>());
+    let spoils = proptest::collection::vec(spoil, 1..6);
+    let mut read = 0;
+    let seen = std::cell::RefCell::new(&mut read);
+    TestRunner::new(Config {
+        cases: cases() * 50,
+        ..config()
+    })
+    .run(&spoils, |spoils| {
+        let mut lines: Vec<Vec<u8>> = lines.iter().map(|line| line.to_vec()).collect();
+        for (what, one, other, byte) in spoils {
+            let (one, other) = (one.index(lines.len()), other.index(lines.len()));
+            match what {
+                0 => _ = lines.remove(one),
+                1 => lines.swap(one, other),
+                2 => lines.insert(one, lines[other].clone()),
+                3 => {
+                    let at = usize::from(byte) % lines[one].len().max(1);
+                    if let Some(spoilt) = lines[one].get_mut(at) {
+                        *spoilt = byte;
+                    }
+                }
+                _ => lines[one].truncate(usize::from(byte)),
+            }
+            if lines.is_empty() {
+                break;
+            }
+        }
+        let patch = lines.concat();
+        if let Ok(scanned) = scan(&patch, &Limits::default(), RULES) {
+            **seen.borrow_mut() += 1;
+            for file in &scanned.files {
+                prop_assert_eq!(file.hunks.is_some(), hunks(&patch, file).next().is_some());
+                prop_assert_eq!(file.binary.is_some(), binary_data(&patch, file).is_some());
+                prop_assert!(path::check(&file.path, RULES).is_ok());
+            }
+        }
+        Ok(())
+    })
+    .expect("read or refused");
+    assert!(read > cases(), "enough patches are read: {read}");
 }
