@@ -95,6 +95,14 @@ pub struct Revision {
     pub reviewers: Vec<Phid>,
 }
 
+impl Revision {
+    /// The address of another revision on the same Phabricator. `None` if the address of this one is not known.
+    pub fn url_of(&self, id: u64) -> Option<String> {
+        let host = self.url.strip_suffix(&format!("D{}", self.id))?;
+        Some(format!("{host}D{id}"))
+    }
+}
+
 /// A diff: one version of a revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diff {

@@ -63,6 +63,7 @@ async fn apply_patch(
         content,
         parsed,
         sizes,
+        ..
     } = *patch;
     let revision_id = patch.revision_id;
     let does_not_apply = |report| {

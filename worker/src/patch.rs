@@ -58,7 +58,7 @@ use lines::Lines;
 use refusal::{CONVERT, RENAME, stray};
 
 /// A patch that has passed the checks.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedPatch {
     /// The rules by which it was read.
     pub rules: Rules,
@@ -69,7 +69,7 @@ pub struct ParsedPatch {
 }
 
 /// A change to one file.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileChange {
     /// The file after the change, or the deleted file.
     pub path: Vec<u8>,

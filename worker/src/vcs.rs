@@ -144,6 +144,8 @@ pub struct Stack<'a> {
 pub struct StackPatch<'a> {
     /// The patch of the build.
     pub patch: &'a Patch,
+    /// The address of its revision, if it is known.
+    pub url: Option<String>,
     /// Its file, author and message.
     pub content: &'a PatchContent,
     /// Its parsed content.

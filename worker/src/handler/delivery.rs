@@ -308,6 +308,7 @@ impl Delivery<'_> {
             patches: patches
                 .map(|(((patch, content), parsed), sizes)| StackPatch {
                     patch,
+                    url: build.revision.url_of(patch.revision_id),
                     content,
                     parsed,
                     sizes,

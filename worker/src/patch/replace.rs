@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::{Budget, FileChange, Kind, Lines, Rules, binary, hunk, is_content, scan_file};
 
 /// A patch in a form that Mercurial applies.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
     /// The text of that form.
     pub content: Vec<u8>,
@@ -18,7 +18,7 @@ pub struct Prepared {
 }
 
 /// A file that a patch deletes, and the lines that it deletes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deletion {
     /// The deleted file.
     pub path: String,
