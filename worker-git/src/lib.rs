@@ -1,10 +1,21 @@
 //! Git for the worker.
 //!
-//! It implements the traits of `worker::vcs` and `worker::destination`: it clones without a working tree, makes commits
-//! from blobs and trees in this process, and pushes them with `git push`.
+//! [`Git`] implements the traits of [`worker::vcs`] and [`worker::destination`]: it clones without a working tree, makes
+//! commits from blobs and trees in this process, and pushes them with `git push`. `worker/src/patch.rs` lists the guards
+//! against what is hostile in patches, `program.rs` the guards of the program `git`.
 
-#[allow(dead_code, reason = "the clone's loop over a stack will call it")]
 mod apply;
-
+mod clone;
+mod commit;
+mod fault;
+mod git;
+mod locks;
+mod program;
+mod push;
+mod quarantine;
+mod remote;
+mod stack;
 #[cfg(test)]
 mod tests;
+
+pub use git::Git;

@@ -1,0 +1,15 @@
+//! The Git worker on a real Git, with real repositories.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod bases;
+mod builds;
+mod clones;
+mod crashes;
+mod partial;
+mod world;
