@@ -88,13 +88,21 @@ impl BuildUpdate {
     }
 }
 
-/// A head on Try.
+/// A head at its destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pushed {
-    /// The head's changeset, 40 hex digits.
+    /// The head, 40 hex digits.
     pub revision: String,
-    /// The address of the page that shows its jobs.
-    pub treeherder_url: String,
+    /// The ref that it was pushed to, with Git.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The address of the page that shows its jobs, if there is one.
+    #[serde(
+        default,
+        alias = "treeherder_url",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub jobs_url: Option<String>,
     /// The number of patches that were applied.
     pub patches: usize,
     /// The revisions of these patches, in the order in which they were applied.

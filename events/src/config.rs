@@ -2,6 +2,7 @@
 //! `events`, where `events` overrides `common`. `docs/reference/configuration.md` lists the keys.
 
 mod bounds;
+mod destination;
 mod document;
 mod fault;
 mod mercurial;

@@ -12,6 +12,7 @@ pub mod destination;
 pub mod disk;
 mod error;
 mod handler;
+mod jobs_url;
 mod outcome;
 pub mod patch;
 pub mod probe;
@@ -35,6 +36,7 @@ pub use clone::inventory::{CloneReport, CloneState, Inventory};
 pub use clone::requests::{MaintenanceResult, Outcome, Progress, Requests, Task};
 pub use error::{Barrier, Integrity, Peer, WorkerError};
 pub use handler::BuildHandler;
+pub use jobs_url::check as check_jobs_url;
 pub use processor_time::ProcessorTime;
 pub use ref_template::check as check_ref_template;
 pub use settings::{

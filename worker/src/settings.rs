@@ -60,6 +60,9 @@ pub struct RepositorySettings {
     pub try_name: String,
     /// The way in which the last commit of a build configures the decision task.
     pub mode: TryMode,
+    /// The page with the jobs of a head: an address with `{commit}`, `{revision}` and `{diff}`, with Git also `{ref}` and
+    /// `{branch}`. With `None`, a head has no link with Git, and one to Treeherder with Mercurial.
+    pub jobs_url: Option<String>,
     /// The base of stacks whose own base is unknown or not wanted: a branch, a bookmark, a tag, or
     /// [`VcsSettings::default_revision`].
     pub default_revision: String,
@@ -84,6 +87,7 @@ impl RepositorySettings {
             try_url: try_url.to_owned(),
             try_name: "try".to_owned(),
             mode: TryMode::Json,
+            jobs_url: None,
             default_revision: "tip".to_owned(),
             use_latest_revision: false,
             ssh_user: None,
@@ -140,7 +144,7 @@ pub struct GitSettings {
     pub push_options: Vec<String>,
     /// The time after which a ref of ours is deleted.
     pub ref_retention: Duration,
-    /// The token for addresses with https.
+    /// The token for https at the server of the destination.
     pub https_token: Option<SecretString>,
     /// Clone without the contents of files, and fetch those that a stack needs.
     pub partial: bool,

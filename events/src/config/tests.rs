@@ -1,6 +1,7 @@
 //! A configuration as a whole.
 
 mod digest;
+mod git;
 mod reference;
 mod roles;
 mod secrets;

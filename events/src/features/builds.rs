@@ -162,8 +162,10 @@ pub(crate) fn worker_settings(
     let repositories = config.repositories.iter().filter_map(|repository| {
         let phid = names.get(&repository.name)?.clone();
         Some(RepositorySettings {
+            vcs: repository.vcs.clone(),
             try_name: repository.try_name.clone(),
             mode: repository.try_mode.clone(),
+            jobs_url: repository.jobs_url.clone(),
             default_revision: repository.default_revision.clone(),
             use_latest_revision: repository.use_latest_revision,
             ssh_user: repository.ssh_user.clone(),

@@ -58,11 +58,19 @@ fn example_configurations_are_valid_except_for_their_placeholders() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         path.display().to_string()
     };
-    let (all, web) = (copy("example.yml"), copy("web.example.yml"));
+    let (all, git, web) = (
+        copy("example.yml"),
+        copy("example.git.yml"),
+        copy("web.example.yml"),
+    );
     for (arguments, right) in [
         (
             vec!["config", "check", &all],
             "is valid: it has the repositories mozilla-central",
+        ),
+        (
+            vec!["config", "check", &git],
+            "is valid: it has the repositories product",
         ),
         (
             vec!["config", "check", "--role", "web", &web],

@@ -162,7 +162,8 @@ fn broken() -> BuildUpdate {
 fn pushed() -> BuildUpdate {
     BuildUpdate::Pushed(Box::new(Pushed {
         revision: "a".repeat(40),
-        treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
+        reference: None,
+        jobs_url: Some("https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned()),
         patches: 1,
         revisions: vec![1],
         landed: Vec::new(),

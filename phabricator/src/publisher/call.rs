@@ -5,10 +5,13 @@ use build::{BuildUpdate, Phid};
 use super::text;
 use crate::api::{MessageType, Unit};
 
-/// The key of the link to the jobs on Try. A target with this link was pushed.
+/// The key of the link to the jobs of a head, wherever they are shown. A target with this link was pushed.
 pub(crate) const PUSHED_KEY: &str = "treeherder";
-/// The name of that link on Phabricator.
-const PUSHED_NAME: &str = "CI (Treeherder) Jobs";
+/// The names of that link on Phabricator.
+const PUSHED_NAME: &str = "CI Jobs";
+const TREEHERDER_NAME: &str = "CI (Treeherder) Jobs";
+/// A part of the addresses of Treeherder.
+const TREEHERDER: &str = "/#/jobs?repo=";
 /// The key of the link of a build that was not pushed.
 const WHY_KEY: &str = "code-review-why";
 /// The name of that link on Phabricator.
@@ -38,15 +41,19 @@ pub(super) fn calls_for<'a>(
     let (kind, unit) = match update {
         BuildUpdate::Working => return vec![PublishCall::Message(MessageType::Work, None)],
         BuildUpdate::Pushed(pushed) => {
-            let link = Link {
-                key: PUSHED_KEY,
-                name: PUSHED_NAME,
-                url: &pushed.treeherder_url,
-            };
-            return vec![
-                PublishCall::Link(link),
-                PublishCall::Message(MessageType::Work, Some(text::applied(pushed))),
-            ];
+            let link = pushed.jobs_url.as_deref().map(|url| {
+                PublishCall::Link(Link {
+                    key: PUSHED_KEY,
+                    name: if url.contains(TREEHERDER) {
+                        TREEHERDER_NAME
+                    } else {
+                        PUSHED_NAME
+                    },
+                    url,
+                })
+            });
+            let applied = PublishCall::Message(MessageType::Work, Some(text::applied(pushed)));
+            return link.into_iter().chain([applied]).collect();
         }
         BuildUpdate::PatchFailed(failure) => (MessageType::Fail, text::patch_failed(failure)),
         BuildUpdate::InfraFailed(failure) => (MessageType::Fail, text::broken(target, failure)),

@@ -9,6 +9,7 @@ use build::{BaseChoice, BaseReason, InfraFailure, PatchFailure, Phid, Pushed};
 const NAMESPACE: &str = "code-review";
 /// The name of units about patches.
 const MERCURIAL: &str = "mercurial";
+const GIT: &str = "git";
 /// The name of all other units.
 const GENERAL: &str = "general";
 
@@ -48,12 +49,27 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
             names(all)
         ),
     };
+    let (unit_name, commit) = match pushed.reference {
+        Some(_) => (GIT, "commit"),
+        None => (MERCURIAL, "changeset"),
+    };
+    let place = pushed
+        .reference
+        .as_ref()
+        .map_or_else(String::new, |reference| {
+            format!(
+                "The result is commit {} at {}.",
+                inline_code(&pushed.revision),
+                inline_code(reference)
+            )
+        });
     let parts = [
         format!(
-            "{applied} applied on changeset {}. {}",
+            "{applied} applied on {commit} {}. {}",
             inline_code(&base.used),
             why(base)
         ),
+        place,
         left_out,
         abandoned,
         if as_named {
@@ -68,7 +84,7 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
         UnitResult::Unsound
     };
     let parts: Vec<String> = parts.iter().map(|part| sentence(part)).collect();
-    unit(MERCURIAL.into(), result, None, paragraphs(&parts))
+    unit(unit_name.into(), result, None, paragraphs(&parts))
 }
 
 /// A patch that cannot be built: a `fail`.

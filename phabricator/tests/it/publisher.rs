@@ -16,7 +16,8 @@ use crate::world::{World, capture_logs, conduit};
 fn pushed(instead_of: Option<&str>) -> BuildUpdate {
     BuildUpdate::Pushed(Box::new(Pushed {
         revision: "a".repeat(40),
-        treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
+        reference: None,
+        jobs_url: Some("https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned()),
         patches: 3,
         revisions: vec![7, 8, 9],
         landed: Vec::new(),

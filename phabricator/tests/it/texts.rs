@@ -53,7 +53,8 @@ async fn not_loaded(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> BuildU
 fn pushed(base: BaseChoice, revisions: Vec<u64>, landed: Vec<u64>) -> BuildUpdate {
     BuildUpdate::Pushed(Box::new(Pushed {
         revision: "a".repeat(40),
-        treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
+        reference: None,
+        jobs_url: Some("https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned()),
         patches: revisions.len(),
         revisions,
         landed,
@@ -82,6 +83,16 @@ fn applied_patches_and_their_base() {
             ..*pushed
         }))
     };
+    let in_git = || {
+        let BuildUpdate::Pushed(pushed) = pushed(named(), vec![7, 8], vec![]) else {
+            unreachable!()
+        };
+        BuildUpdate::Pushed(Box::new(Pushed {
+            reference: Some("refs/heads/phabricator/D8/21".to_owned()),
+            jobs_url: Some("https://git.example.com/-/pipelines?ref=phabricator/D8/21".to_owned()),
+            ..*pushed
+        }))
+    };
     let texts = golden(&[
         ("the work has begun", BuildUpdate::Working),
         (
@@ -89,6 +100,7 @@ fn applied_patches_and_their_base() {
             pushed(named(), vec![7], vec![]),
         ),
         ("a stack", pushed(named(), vec![7, 8, 9], vec![])),
+        ("a stack in a repository of Git", in_git()),
         ("a long stack", pushed(named(), (1..=100).collect(), vec![])),
         ("on a landed revision", pushed(named(), vec![7], vec![5])),
         ("on landed revisions", pushed(named(), vec![7], vec![4, 5])),

@@ -24,7 +24,7 @@ use testkit::{
     repositories::{self, Repositories},
 };
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
-use worker::TryMode;
+use worker::{TryMode, VcsSettings};
 
 use self::story::Story;
 
@@ -186,6 +186,8 @@ fn config(phabricator: &FakePhabricator, repositories: &Repositories, clones: &P
         try_url: repositories.try_repository.display().to_string(),
         try_name: "try".to_owned(),
         try_mode: TryMode::Json,
+        vcs: VcsSettings::Mercurial,
+        jobs_url: None,
         default_revision: "tip".to_owned(),
         use_latest_revision: false,
         ssh_user: None,

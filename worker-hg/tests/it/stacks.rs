@@ -27,11 +27,11 @@ async fn stack_becomes_changesets_and_one_that_tells_try_what_to_do() {
     assert_eq!(pushed.base.instead_of, None);
     assert_eq!(pushed.patches, 3);
     assert_eq!(
-        pushed.treeherder_url,
-        format!(
+        pushed.jobs_url,
+        Some(format!(
             "https://treeherder.mozilla.org/#/jobs?repo=try&revision={}",
             pushed.revision
-        )
+        ))
     );
     let log = world.try_repo.log(
         &format!("{base}::{} - {base}", pushed.revision),

@@ -2,7 +2,7 @@
 
 mod settlement;
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use build::{
     BaseChoice, BaseReason, Build, BuildRecord, Ineligible, PatchSourceError, PushGuardError,
@@ -14,10 +14,11 @@ use tracing::{debug, info};
 
 use super::{BuildHandler, patches::Patches};
 use crate::{
-    ProcessorTime, WorkerError,
+    ProcessorTime, RepositorySettings, VcsSettings, WorkerError,
     base::{self, Base, RecordedBase},
     clone::slot::Ready,
     destination::{Push, PushError, PushOutcome},
+    jobs_url,
     outcome::{NotPushed, patch_failure},
     patch::{ParsedPatch, path_tree::PathFilter, stack_size},
     processor_time,
@@ -28,11 +29,14 @@ use crate::{
     vcs::{ApplyError, Stack, StackPatch, VcsClone},
 };
 
-/// A head that is on Try.
+/// A head that is at its destination.
 #[derive(Debug)]
 pub(super) struct PushedHead {
-    repository: Arc<str>,
     head: Revision,
+    /// The ref that it was pushed to, with Git.
+    reference: Option<String>,
+    /// The page with its jobs.
+    jobs_url: Option<String>,
     base: BaseChoice,
 }
 
@@ -176,11 +180,31 @@ impl Delivery<'_> {
             return Err(repository.tree_closed(&reason));
         }
         self.push(repository, slot, &base, &head).await?;
+        let reference = settings.vcs.git().map(|git| git.reference(self.build));
         Ok(PushedHead {
-            repository: settings.try_name.as_str().into(),
+            jobs_url: self.jobs_url(settings, &head, reference.as_deref()),
+            reference,
             head,
             base: base.choice,
         })
+    }
+
+    /// The page with the jobs of a head.
+    fn jobs_url(
+        &self,
+        repository: &RepositorySettings,
+        head: &Revision,
+        reference: Option<&str>,
+    ) -> Option<String> {
+        match (&repository.jobs_url, &repository.vcs) {
+            (Some(template), _) => Some(jobs_url::of(template, self.build, &head.id, reference)),
+            (None, VcsSettings::Git(_)) => None,
+            (None, VcsSettings::Mercurial) => {
+                let treeherder = self.worker.settings.treeherder_url.trim_end_matches('/');
+                let (name, head) = (&repository.try_name, &head.id);
+                Some(format!("{treeherder}/#/jobs?repo={name}&revision={head}"))
+            }
+        }
     }
 
     /// Loads the patches into `directory` and parses them. Refuses patches that must not reach the version control.

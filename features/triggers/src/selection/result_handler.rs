@@ -263,7 +263,7 @@ fn mail_text(push: &Push, labels: &[String]) -> String {
         labels.len(),
         push.diff_id,
         push.revision_id,
-        push.treeherder_url
+        push.jobs_url
     );
     for label in labels.iter().take(MAX_NAMED) {
         let label = sanitize::one_line(label, MAX_LABEL);
@@ -286,7 +286,7 @@ mod tests {
             diff_id: 2,
             revision_id: 1,
             head: "a".repeat(40),
-            treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
+            jobs_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
         };
         let labels: Vec<String> = (0..300)
             .map(|number| format!("test-{number}-\u{7}{}", "ü".repeat(400)))

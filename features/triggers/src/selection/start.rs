@@ -82,6 +82,14 @@ impl Handler<BuildUpdateMessage> for SelectionStart {
             );
             return Ok(Outcome::Done);
         }
+        // Only a push to Try has a decision task, and its jobs on Treeherder.
+        let (None, Some(jobs_url)) = (pushed.reference, pushed.jobs_url) else {
+            info!(
+                diff = diff_id,
+                "no tests are selected for the push: its jobs are not on Treeherder"
+            );
+            return Ok(Outcome::Done);
+        };
         let namespace = format!("gecko.v2.try.revision.{}.firefox.decision", pushed.revision);
         let jobs = self
             .firefox
@@ -101,7 +109,7 @@ impl Handler<BuildUpdateMessage> for SelectionStart {
             diff_id,
             revision_id: request.revision_id,
             head: pushed.revision,
-            treeherder_url: pushed.treeherder_url,
+            jobs_url,
         })?);
         cx.send(
             &self.community_hooks,

@@ -38,8 +38,9 @@ pub(super) struct Push {
     pub(super) revision_id: u64,
     /// The head's changeset, 40 hex digits.
     pub(super) head: String,
-    /// The address of its jobs.
-    pub(super) treeherder_url: String,
+    /// The address of its jobs on Treeherder.
+    #[serde(alias = "treeherder_url")]
+    pub(super) jobs_url: String,
 }
 
 /// The push of a diff, and the state of its selection.

@@ -79,10 +79,7 @@ impl Handler<PulseMessage> for TestResultHandler {
             .run_id
             .or_else(|| status.runs.last().map(|run| run.run_id))
             .unwrap_or_default();
-        let job = format!(
-            "{}&selectedTaskRun={}-{run}",
-            push.treeherder_url, status.task_id
-        );
+        let job = format!("{}&selectedTaskRun={}-{run}", push.jobs_url, status.task_id);
         info!(build = %push.target, task = status.task_id, run, ?outcome, "a test of the push ended");
         let result = TestResult {
             target: push.target,

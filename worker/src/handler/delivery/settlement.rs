@@ -97,14 +97,15 @@ impl Delivery<'_> {
 
     fn pushed(&self, pushed: PushedHead) -> BuildUpdate {
         let PushedHead {
-            repository,
             head: Revision { id: head },
+            reference,
+            jobs_url,
             base,
         } = pushed;
-        let treeherder = self.worker.settings.treeherder_url.trim_end_matches('/');
         BuildUpdate::Pushed(Box::new(Pushed {
-            treeherder_url: format!("{treeherder}/#/jobs?repo={repository}&revision={head}"),
             revision: head,
+            reference,
+            jobs_url,
             patches: self.build.stack.len(),
             revisions: self.build.revisions(),
             abandoned: self.build.abandoned_below(),

@@ -153,9 +153,10 @@ impl World {
         };
         let update = BuildUpdate::Pushed(Box::new(Pushed {
             revision: head.to_owned(),
-            treeherder_url: format!(
+            reference: None,
+            jobs_url: Some(format!(
                 "https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}"
-            ),
+            )),
             patches: 1,
             revisions: vec![request.revision_id],
             landed: Vec::new(),
