@@ -222,8 +222,8 @@ fn paths_that_differ_by_case_only_are_refused_for_git() {
         "Both",
         "README",
         "both",
-        "docs/a",
-        "docs/b",
+        "text/a",
+        "text/b",
         "link",
         "src/main.rs",
         "ünder",
@@ -251,8 +251,8 @@ fn paths_that_differ_by_case_only_are_refused_for_git() {
         ),
         (
             "a directory",
-            vec![vec![("Docs/c", Kind::Add)]],
-            Some(("Docs/c", "docs")),
+            vec![vec![("Text/c", Kind::Add)]],
+            Some(("Text/c", "text")),
         ),
         (
             "a file for a directory",
@@ -295,7 +295,7 @@ fn paths_that_differ_by_case_only_are_refused_for_git() {
             Some(("Try_Task_Config.json", "try_task_config.json")),
         ),
         (
-            "a file that is spelled anew",
+            "a file that is spelled in another way",
             vec![vec![("Readme", rename("README"))]],
             None,
         ),
@@ -305,17 +305,17 @@ fn paths_that_differ_by_case_only_are_refused_for_git() {
             None,
         ),
         (
-            "a directory that is spelled anew",
+            "a directory that is spelled in another way",
             vec![vec![
-                ("Docs/a", rename("docs/a")),
-                ("Docs/b", rename("docs/b")),
+                ("Text/a", rename("text/a")),
+                ("Text/b", rename("text/b")),
             ]],
             None,
         ),
         (
-            "a directory that is spelled anew in part",
-            vec![vec![("Docs/a", rename("docs/a"))]],
-            Some(("Docs/a", "docs")),
+            "a directory that is spelled in another way in part",
+            vec![vec![("Text/a", rename("text/a"))]],
+            Some(("Text/a", "text")),
         ),
         (
             "both were there",
