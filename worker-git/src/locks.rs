@@ -155,7 +155,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let start = |directory: &Path| {
             Command::new("sh")
-                .args(["-c", "echo; sleep 600"])
+                .args(["-c", "echo; exec sleep 600"])
                 .env("GIT_DIR", directory.join(".git"))
                 .stdout(Stdio::piped())
                 .spawn()

@@ -91,7 +91,7 @@ fn truncated_pack(directory: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// The checksum that begins so many bytes before the end of a file. `None` when the file is shorter.
+/// The checksum that begins the number of bytes before the end of a file. `None` when the file is shorter.
 fn from_end(path: &Path, distance: u64) -> io::Result<Option<[u8; 20]>> {
     let mut file = File::open(path)?;
     let Some(start) = file.metadata()?.len().checked_sub(distance) else {

@@ -92,7 +92,7 @@ fn hang(world: &World) -> String {
              touch \"$GIT_DIR/packed-refs.lock\" \"$GIT_DIR/refs/heads/main.lock\"
              touch \"$GIT_DIR/objects/pack/tmp_pack_x\"
              touch {hung}
-             sleep 600
+             exec sleep 600
            fi
          done",
         hung = hung.display()
@@ -136,7 +136,7 @@ async fn fetch_of_a_dead_worker_is_ended_first() {
     world.stop().await;
     let clone = world.clone().path;
     let mut orphan = Command::new("sh")
-        .args(["-c", "sleep 600"])
+        .args(["-c", "exec sleep 600"])
         .env("GIT_DIR", clone.join(".git"))
         .spawn()
         .unwrap();
