@@ -52,6 +52,12 @@ pub enum Barrier {
     NoProgram,
     /// It does not accept our credentials.
     Credentials,
+    /// Somebody else pushed to the place of our head.
+    Taken,
+    /// It takes pushes from us, but not to the place of our head.
+    Protected,
+    /// It has no room for our head, or limits its size.
+    Quota,
 }
 
 /// A failure on our side, not of the patch.

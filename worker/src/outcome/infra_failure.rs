@@ -152,6 +152,13 @@ fn barred(barrier: Barrier, peer: &str, vcs: &str) -> String {
         Barrier::ReadOnly => format!("{peer} takes no pushes from us."),
         Barrier::NoProgram => format!("There is no {vcs} on the server of {peer}."),
         Barrier::Credentials => format!("Our credentials were not accepted by {peer}."),
+        Barrier::Taken => {
+            format!("The branch of this build at {peer} has commits of somebody else.")
+        }
+        Barrier::Protected => format!("The branch of this build is protected at {peer}."),
+        Barrier::Quota => {
+            format!("The push is too large for {peer}, or our quota there is used up.")
+        }
     }
 }
 
@@ -255,6 +262,22 @@ mod tests {
                 "push to try",
                 Barrier::ReadOnly,
                 "abort: could not lock repository /try: Permission denied",
+            ),
+            forbidden(
+                "push to try",
+                Barrier::Taken,
+                "refs/heads/phabricator/D7/1007 has a head that this worker did not push",
+            ),
+            forbidden(
+                "push to try",
+                Barrier::Protected,
+                "remote: GitLab: You are not allowed to push code to protected branches on this project.; pre-receive \
+                 hook declined",
+            ),
+            forbidden(
+                "push to try",
+                Barrier::Quota,
+                "remote: fatal: pack exceeds maximum allowed size; unpacker error",
             ),
             WorkerError::Damaged {
                 repository: "central".to_owned(),
