@@ -370,7 +370,7 @@ impl GitClone {
         if output.code == 0 {
             return Ok(());
         }
-        let failure = remote::failure(doing, &output);
+        let failure = remote::failure(Peer::Source, doing, &output);
         if !matches!(failure, WorkerError::DiskFull { .. }) {
             self.check().await?;
         }
@@ -433,7 +433,7 @@ impl GitClone {
             )
             .await?;
         if output.code != 0 {
-            return Err(remote::failure(doing, &output));
+            return Err(remote::failure(Peer::Source, doing, &output));
         }
         let listed = output.text();
         let lines: Vec<(&str, &str)> = listed

@@ -10,6 +10,7 @@ mod commit;
 mod fault;
 mod git;
 mod locks;
+mod outcome;
 mod program;
 mod push;
 mod quarantine;

@@ -1,56 +1,130 @@
-//! The push of a head to the destination.
+//! The push of a head to a Git repository.
+//!
+//! A build has a ref of its own. `git push` gets a lease (`--force-with-lease`): the ref must not exist there, or have a
+//! head that we pushed before. So nobody's commits are lost, whatever ref is configured.
+//!
+//! The head is a pure function of the build, so a push that is repeated finds it on the ref, and Git reports "up to
+//! date" before it compares the lease.
 
 use async_trait::async_trait;
 use worker::{
-    Peer, WorkerError,
+    WorkerError,
     destination::{Destination, Push, PushError, PushOutcome},
+    process::CommandOutput,
 };
 
-use crate::{git::Opened, program::DESTINATION};
+use crate::{
+    git::Opened,
+    outcome::{self, PushEnd, Pushed},
+    program::DESTINATION,
+};
+
+/// The name of the command in errors.
+const COMMAND: &str = "git push";
 
 #[async_trait]
 impl Destination for Opened {
+    /// A failed push may have succeeded: the answer can be lost after the other side has stored the head. So after a
+    /// failure on the way the worker pushes the same head once more, and Git then finds it "up to date". It uses a new
+    /// connection, since the kept one may have failed.
     async fn push(&mut self, push: Push<'_>) -> Result<PushOutcome, PushError> {
-        let doing = format!("push to {}", self.repository.try_name);
-        let (Some(git), Some(quarantine)) = (self.repository.vcs.git(), &self.quarantine) else {
+        let one = Head::of(self, &push)?;
+        match one.push().await {
+            Err(PushError::Failed(WorkerError::Remote { .. } | WorkerError::Deadline { .. })) => {
+                self.ssh.close_connections().await;
+                Head::of(self, &push)?.push().await
+            }
+            ended => ended,
+        }
+    }
+}
+
+/// A head and its ref.
+struct Head<'a> {
+    opened: &'a Opened,
+    id: &'a str,
+    reference: String,
+    /// The arguments of the push in front of the destination.
+    options: Vec<String>,
+    doing: String,
+    hook_rejects_patches: bool,
+}
+
+impl<'a> Head<'a> {
+    fn of(opened: &'a Opened, push: &Push<'a>) -> Result<Self, WorkerError> {
+        let doing = format!("push to {}", opened.repository.try_name);
+        let Some(git) = opened.repository.vcs.git() else {
             return Err(WorkerError::Settings {
                 reason: format!("cannot {doing}: its version control is not Git"),
-            }
-            .into());
+            });
         };
-        let reference = git.reference(push.build);
-        let mut arguments: Vec<String> = ["push", "--porcelain", "--no-verify", "--atomic"]
-            .map(str::to_owned)
-            .into();
-        arguments.push(format!("--force-with-lease={reference}:"));
-        for option in &git.push_options {
-            arguments.push(format!("--push-option={option}"));
-        }
-        arguments.push(DESTINATION.to_owned());
-        arguments.push(format!("{}:{reference}", push.head.id));
-        let source = self.clone.source();
-        let output = source
-            .git
-            .run(
-                quarantine.git_dir(),
-                arguments,
-                "git push",
-                source.limits.transfer,
-            )
-            .await?;
-        if output.code != 0 {
-            return Err(WorkerError::Remote {
-                peer: Peer::Destination,
-                doing,
-                words: output.words(),
-            }
-            .into());
-        }
-        let is_there = output.text().lines().any(|line| line.starts_with("=\t"));
-        Ok(if is_there {
-            PushOutcome::UpToDate
-        } else {
-            PushOutcome::Accepted
+        let options = git
+            .push_options
+            .iter()
+            .map(|option| format!("--push-option={option}"));
+        Ok(Self {
+            opened,
+            id: &push.head.id,
+            reference: git.reference(push.build),
+            options: options.collect(),
+            doing,
+            hook_rejects_patches: git.hook_rejects_patches,
         })
+    }
+
+    async fn push(&self) -> Result<PushOutcome, PushError> {
+        match self.push_once("").await? {
+            PushEnd::Pushed(outcome) => Ok(outcome),
+            PushEnd::LeaseLost => Err(outcome::taken(&self.doing, &self.reference, None).into()),
+            PushEnd::Failed(error) => Err(error),
+        }
+    }
+
+    /// Pushes while the ref has the head `replaced`, or while there is none if that is empty.
+    async fn push_once(&self, replaced: &str) -> Result<PushEnd, WorkerError> {
+        let reference = &self.reference;
+        let mut arguments = vec![
+            "push".to_owned(),
+            "--porcelain".to_owned(),
+            "--no-verify".to_owned(),
+            format!("--force-with-lease={reference}:{replaced}"),
+        ];
+        arguments.extend(self.options.iter().cloned());
+        arguments.extend([
+            "--".to_owned(),
+            DESTINATION.to_owned(),
+            format!("{}:{reference}", self.id),
+        ]);
+        let output = self.git(arguments).await?;
+        let pushed = Pushed {
+            doing: &self.doing,
+            reference,
+            hook_rejects_patches: self.hook_rejects_patches,
+        };
+        Ok(outcome::push(pushed, &output))
+    }
+
+    async fn git(&self, arguments: Vec<String>) -> Result<CommandOutput, WorkerError> {
+        let Some(quarantine) = &self.opened.quarantine else {
+            return Err(WorkerError::Settings {
+                reason: format!("cannot {}: there is no head", self.doing),
+            });
+        };
+        let source = self.opened.clone.source();
+        let time = source.limits.transfer;
+        source
+            .git
+            .run(quarantine.git_dir(), arguments, COMMAND, time)
+            .await
+            .map_err(|error| match error {
+                WorkerError::Deadline {
+                    command, seconds, ..
+                } => WorkerError::Deadline {
+                    command,
+                    is_push: true,
+                    seconds,
+                },
+                error => error,
+            })
     }
 }

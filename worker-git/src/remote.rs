@@ -1,4 +1,4 @@
-//! The meaning of a failed fetch.
+//! The meaning of a failed command that used another repository, as long as that took nothing from us.
 //!
 //! Lines of the other side arrive as `remote: …`, and may say anything. The others are of our own `git` and of ssh.
 
@@ -11,9 +11,12 @@ const REMOTE: &str = "remote: ";
 const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 
 /// Output of our own `git`, in lower case, for failures that only an operator can mend, with the reasons.
-const DENIALS: [(&str, Barrier); 13] = [
+const DENIALS: [(&str, Barrier); 16] = [
     ("git-upload-pack: command not found", Barrier::NoProgram),
     ("git-upload-pack: not found", Barrier::NoProgram),
+    ("git-receive-pack: command not found", Barrier::NoProgram),
+    ("git-receive-pack: not found", Barrier::NoProgram),
+    ("service not enabled", Barrier::ReadOnly),
     (
         "does not appear to be a git repository",
         Barrier::NoRepository,
@@ -49,8 +52,8 @@ const DENIALS: [(&str, Barrier); 13] = [
     ("certificate", Barrier::Certificate),
 ];
 
-/// The error of a command that used the source, and failed.
-pub(crate) fn failure(doing: impl Into<String>, output: &CommandOutput) -> WorkerError {
+/// The error of a command that used this peer, and failed.
+pub(crate) fn failure(peer: Peer, doing: impl Into<String>, output: &CommandOutput) -> WorkerError {
     let doing = doing.into();
     let stderr = String::from_utf8_lossy(&output.stderr);
     let own: Vec<&str> = stderr
@@ -59,7 +62,6 @@ pub(crate) fn failure(doing: impl Into<String>, output: &CommandOutput) -> Worke
         .collect();
     let own = || own.iter().copied();
     let words = output.words();
-    let peer = Peer::Source;
     if is_full_disk(output) {
         WorkerError::DiskFull { doing, words }
     } else if let Some(host) = own().find_map(denials::unknown_host) {
@@ -120,7 +122,7 @@ mod tests {
             stderr: stderr.into(),
             ..CommandOutput::default()
         };
-        failure("fetch nss", &output)
+        failure(Peer::Source, "fetch nss", &output)
     }
 
     #[test]
