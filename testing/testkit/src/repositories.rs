@@ -1,25 +1,46 @@
-//! The two repositories of the demo, and a developer's patches against them: real Mercurial throughout.
+//! The two repositories of the demo, and a developer's patches against them: real Mercurial or Git throughout.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+mod git;
+mod hg;
 
-use anyhow::{Context as _, bail};
-use tokio::process::Command;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+pub use self::{git::git, hg::hg};
+
+/// The version control of repositories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Mercurial.
+    Mercurial,
+    /// Git.
+    Git,
+}
+
+/// Calls the function of the version control's module.
+macro_rules! on {
+    ($side:expr, $function:ident($($argument:expr),*)) => {
+        match $side {
+            Side::Mercurial => hg::$function($($argument),*).await,
+            Side::Git => git::$function($($argument),*).await,
+        }
+    };
+}
 
 /// A repository that is cloned from, the Try that is pushed to, and a developer's checkout.
 pub struct Repositories {
+    side: Side,
     /// What the product's history is.
     pub source: PathBuf,
     /// Where heads are pushed to.
     pub try_repository: PathBuf,
     checkout: PathBuf,
-    /// The newest changeset of the source: the base of the stack.
+    /// The newest commit of the source: the base of the stack.
     pub base: String,
 }
 
-/// A changeset of the developer, as a patch.
+/// A commit of the developer, as a patch.
 pub struct Work {
     /// The first line of its message.
     pub title: &'static str,
@@ -28,17 +49,25 @@ pub struct Work {
 }
 
 const AUTHOR: &str = "Zoë Example <zoe@example.com>";
+const NAME: &str = "Zoë Example";
+const MAIL: &str = "zoe@example.com";
+/// The date of each commit, in seconds since 1970.
+const DATE: u64 = 1_700_000_000;
 
 impl Repositories {
-    /// Makes them in `directory`.
+    /// Makes them in `directory`, with Mercurial.
     pub async fn create(directory: &Path) -> anyhow::Result<Self> {
-        let made = Self::at(directory, String::new());
-        let Self {
-            source,
-            try_repository,
-            ..
-        } = &made;
-        hg(directory, &["init", "source"]).await?;
+        Self::create_with(Side::Mercurial, directory).await
+    }
+
+    /// Makes them in `directory`.
+    pub async fn create_with(side: Side, directory: &Path) -> anyhow::Result<Self> {
+        let made = Self {
+            side,
+            ..Self::at(directory, String::new())
+        };
+        let source = &made.source;
+        on!(side, init(directory, "source"))?;
         for (file, text) in [
             ("README.md", "A small product.\n".to_owned()),
             (
@@ -49,35 +78,25 @@ impl Repositories {
         ] {
             write(&source.join(file), text.as_bytes()).await?;
         }
-        commit(source, "Import the product").await?;
+        on!(side, commit(source, "Import the product"))?;
         write(
             &source.join("README.md"),
             b"A small product, with a history.\n",
         )
         .await?;
-        commit(source, "Say that there is a history").await?;
-        let base = hg(source, &["log", "--rev=tip", "--template={node}"]).await?;
-
-        hg(
-            directory,
-            &["clone", "--quiet", "--noupdate", "source", "try"],
-        )
-        .await?;
-        // Heads on Try are thrown away some day: they never become public.
-        write(
-            &try_repository.join(".hg/hgrc"),
-            b"[phases]\npublish = False\n",
-        )
-        .await?;
-        hg(directory, &["clone", "--quiet", "source", "checkout"]).await?;
+        on!(side, commit(source, "Say that there is a history"))?;
+        let base = on!(side, tip(source))?;
+        on!(side, destination(directory))?;
+        on!(side, checkout(directory))?;
         Ok(Self { base, ..made })
     }
 
-    /// Those that are in `directory`, with the newest changeset of the source.
+    /// Those of Mercurial that are in `directory`, with the newest changeset of the source.
     pub fn at(directory: &Path, base: String) -> Self {
         let [source, try_repository, checkout] =
             ["source", "try", "checkout"].map(|name| directory.join(name));
         Self {
+            side: Side::Mercurial,
             source,
             try_repository,
             checkout,
@@ -88,7 +107,7 @@ impl Repositories {
     /// A stack of three: a rename, a binary file, and text beyond ASCII.
     pub async fn work(&self) -> anyhow::Result<Vec<Work>> {
         let checkout = &self.checkout;
-        hg(checkout, &["rename", "src/engine.rs", "src/motor.rs"]).await?;
+        on!(self.side, rename(checkout, "src/engine.rs", "src/motor.rs"))?;
         let renamed: String = (1..40).map(|n| format!("fn step_{n}() {{}}\n")).collect();
         write(
             &checkout.join("src/motor.rs"),
@@ -109,65 +128,36 @@ impl Repositories {
     }
 
     async fn take(&self, title: &'static str) -> anyhow::Result<Work> {
-        commit(&self.checkout, title).await?;
-        let patch = hg(&self.checkout, &["diff", "--git", "--change=."]).await?;
+        on!(self.side, commit(&self.checkout, title))?;
+        let patch = on!(self.side, patch(&self.checkout))?;
         Ok(Work { title, patch })
     }
 
     /// The log of Try, drawn as a graph.
     pub async fn try_log(&self) -> anyhow::Result<String> {
-        let template = "--template={node|short}  {author|person}: {desc|firstline}\n";
-        hg(
-            &self.try_repository,
-            &["log", "--graph", "--limit=6", template],
-        )
-        .await
+        on!(self.side, log(&self.try_repository))
     }
 
-    /// The heads on Try that are not public, as full changesets.
+    /// The heads on Try that builds pushed, as full hashes.
     pub async fn try_heads(&self) -> anyhow::Result<Vec<String>> {
-        let heads = hg(
-            &self.try_repository,
-            &[
-                "log",
-                "--rev=head() and not public()",
-                "--template={node}\n",
-            ],
-        )
-        .await?;
-        Ok(heads.lines().map(str::to_owned).collect())
+        let heads = self.try_refs().await?;
+        Ok(heads.into_iter().map(|(head, _)| head).collect())
     }
-    /// How many changesets were pushed to Try.
+
+    /// The same heads, each with the ref that names it if the version control has refs.
+    pub async fn try_refs(&self) -> anyhow::Result<Vec<(String, Option<String>)>> {
+        on!(self.side, heads(&self.try_repository))
+    }
+
+    /// How many commits were pushed to Try.
     pub async fn try_changesets(&self) -> anyhow::Result<usize> {
-        Ok(hg(
-            &self.try_repository,
-            &["log", "--rev=not public()", "--template=x"],
-        )
-        .await?
-        .len())
+        on!(self.side, pushed(&self.try_repository))
     }
 }
 
 /// Who wrote the stack, as `Name <mail>`.
 pub fn author() -> &'static str {
     AUTHOR
-}
-
-async fn commit(repository: &Path, title: &str) -> anyhow::Result<()> {
-    let (user, message) = (format!("--user={AUTHOR}"), format!("--message={title}"));
-    hg(
-        repository,
-        &[
-            "commit",
-            "--addremove",
-            "--quiet",
-            "--date=1700000000 0",
-            &user,
-            &message,
-        ],
-    )
-    .await?;
-    Ok(())
 }
 
 async fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -180,26 +170,4 @@ async fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write
         .await
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Runs `hg`, untouched by what the user has configured.
-pub async fn hg(directory: &Path, arguments: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new("hg")
-        .args(arguments)
-        .current_dir(directory)
-        .env("HGRCPATH", "")
-        .env("HGPLAIN", "1")
-        .env("HGENCODING", "UTF-8")
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .context("cannot start hg: install Mercurial (apt-get install mercurial)")?;
-    if !output.status.success() {
-        bail!(
-            "hg {} failed: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
