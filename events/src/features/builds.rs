@@ -10,7 +10,8 @@ use phabricator::{
 };
 use runtime::Clock;
 use tracing::{info, warn};
-use worker::{Backend, Limits, RepositorySettings, Settings, Size, Worker};
+use worker::{Backend, Limits, RepositorySettings, Settings, Size, VcsSettings, Worker};
+use worker_git::Git;
 use worker_hg::Mercurial;
 
 use super::{
@@ -149,8 +150,11 @@ pub(crate) fn auditor(
 }
 
 /// The version control of a repository, and the destination of its heads.
-pub(crate) fn backend_of(_: &RepositorySettings) -> Backend {
-    Backend::new(Arc::new(Mercurial::new()))
+pub(crate) fn backend_of(repository: &RepositorySettings) -> Backend {
+    match repository.vcs {
+        VcsSettings::Mercurial => Backend::new(Arc::new(Mercurial::new())),
+        VcsSettings::Git(_) => Backend::new(Arc::new(Git::new())),
+    }
 }
 
 /// The settings of the worker, for the repositories with these names on Phabricator. Fails when a path is
