@@ -1,5 +1,5 @@
 //! `./dev demo`: one build from Harbormaster's request to the push on Try, in one process, with the program's own parts.
-//! Only Phabricator is a fake; Mercurial and HTTP are real.
+//! Only Phabricator is a fake; Mercurial or Git, and HTTP, are real.
 
 mod story;
 
@@ -21,10 +21,10 @@ use testkit::{
         BuildVariables, FakePhabricator, NewDiff, NewRevision, Target, TargetStatus,
         harbormaster_request,
     },
-    repositories::{self, Repositories},
+    repositories::{self, Repositories, Side},
 };
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
-use worker::{TryMode, VcsSettings};
+use worker::{GitSettings, TryMode, VcsSettings};
 
 use self::story::Story;
 
@@ -38,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Parser)]
 #[command(name = "demo", version, max_term_width = 100)]
 struct Demo {
+    /// The same with Git, and without Mercurial
+    #[arg(long)]
+    git: bool,
     /// Outcome as one JSON line on standard output, and the story on standard error
     #[arg(long)]
     json: bool,
@@ -50,8 +53,16 @@ struct Demo {
 #[derive(Serialize)]
 struct Outcome {
     outcome: &'static str,
+    vcs: &'static str,
     revision: String,
-    treeherder_url: String,
+    /// The ref at Try, with Git.
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    /// The link that the build got.
+    jobs_url: String,
+    /// The same, with Mercurial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    treeherder_url: Option<String>,
     patches: usize,
     seconds: f64,
 }
@@ -94,13 +105,19 @@ async fn demo(options: Demo) -> anyhow::Result<()> {
         .tempdir()
         .context("cannot make a directory")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let repositories = Repositories::create(directory.path()).await?;
+    let side = if options.git {
+        Side::Git
+    } else {
+        Side::Mercurial
+    };
+    let repositories = Repositories::create_with(side, directory.path()).await?;
     let phabricator = FakePhabricator::start(clock.clone())
         .await
         .context("cannot serve a phabricator")?;
     let repository = phabricator.add_repository(REPOSITORY);
     phabricator.add_project("secure-revision");
     let config = config(
+        side,
         &phabricator,
         &repositories,
         &directory.path().join("clones"),
@@ -152,7 +169,7 @@ async fn demo(options: Demo) -> anyhow::Result<()> {
             }
         };
         let seconds = clock.now().duration_since(begun).as_secs_f64();
-        outcome(&target, &repositories, seconds).await
+        outcome(side, &target, &repositories, seconds).await
     };
     let outcome = match built.await {
         Err(_) if shutdown.is_stopping() => bail!("interrupted before the build was answered"),
@@ -179,16 +196,26 @@ async fn demo(options: Demo) -> anyhow::Result<()> {
 }
 
 /// The configuration of a deployment on these parts.
-fn config(phabricator: &FakePhabricator, repositories: &Repositories, clones: &Path) -> Config {
+fn config(
+    side: Side,
+    phabricator: &FakePhabricator,
+    repositories: &Repositories,
+    clones: &Path,
+) -> Config {
+    let vcs = match side {
+        Side::Mercurial => VcsSettings::Mercurial,
+        Side::Git => VcsSettings::Git(GitSettings::default()),
+    };
     let repository = RepositoryConfig {
         name: REPOSITORY.to_owned(),
         url: repositories.source.display().to_string(),
         try_url: repositories.try_repository.display().to_string(),
         try_name: "try".to_owned(),
         try_mode: TryMode::Json,
-        vcs: VcsSettings::Mercurial,
-        jobs_url: None,
-        default_revision: "tip".to_owned(),
+        jobs_url: (side == Side::Git)
+            .then(|| "https://ci.example.com/{branch}/{commit}".to_owned()),
+        default_revision: vcs.default_revision().to_owned(),
+        vcs,
         use_latest_revision: false,
         ssh_user: None,
         ssh_key: None,
@@ -271,6 +298,7 @@ async fn answer(
 }
 
 async fn outcome(
+    side: Side,
     target: &Target,
     repositories: &Repositories,
     seconds: f64,
@@ -286,20 +314,26 @@ async fn outcome(
             target.units
         );
     };
-    let heads = repositories.try_heads().await?;
-    let [revision] = heads.as_slice() else {
+    let heads = repositories.try_refs().await?;
+    let [(revision, reference)] = heads.as_slice() else {
         bail!("Try has {} new heads, expected one", heads.len())
     };
     ensure!(
         link.ends_with(revision),
         "the link {link} does not lead to the head {revision}"
     );
-    // The last changeset tells the decision task what to do; the others are patches.
+    // The last commit tells the decision task what to do; the others are patches.
     let pushed = repositories.try_changesets().await?;
     Ok(Outcome {
         outcome: "pushed",
+        vcs: match side {
+            Side::Mercurial => "hg",
+            Side::Git => "git",
+        },
         revision: revision.clone(),
-        treeherder_url: link.to_owned(),
+        reference: reference.clone(),
+        jobs_url: link.to_owned(),
+        treeherder_url: (side == Side::Mercurial).then(|| link.to_owned()),
         patches: pushed.saturating_sub(1),
         seconds: (seconds * 1000.0).round() / 1000.0,
     })
@@ -312,7 +346,7 @@ async fn tell(
     story: &Story,
 ) -> anyhow::Result<()> {
     let Outcome {
-        treeherder_url,
+        jobs_url,
         patches,
         seconds,
         ..
@@ -325,7 +359,7 @@ async fn tell(
         print(&serde_json::to_string(outcome)?)?;
     } else {
         print(&format!(
-            "\nTry:\n{}\n\n{treeherder_url}",
+            "\nTry:\n{}\n\n{jobs_url}",
             repositories.try_log().await?.trim_end()
         ))?;
     }
