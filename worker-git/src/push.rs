@@ -11,6 +11,7 @@ use worker::{
     WorkerError,
     destination::{Destination, Push, PushError, PushOutcome},
     process::CommandOutput,
+    text::is_hash,
 };
 
 use crate::{
@@ -75,7 +76,10 @@ impl<'a> Head<'a> {
     async fn push(&self) -> Result<PushOutcome, PushError> {
         match self.push_once("").await? {
             PushEnd::Pushed(outcome) => Ok(outcome),
-            PushEnd::LeaseLost => Err(outcome::taken(&self.doing, &self.reference, None).into()),
+            PushEnd::LeaseLost => {
+                let there = self.there().await;
+                Err(outcome::taken(&self.doing, &self.reference, there.as_deref()).into())
+            }
             PushEnd::Failed(error) => Err(error),
         }
     }
@@ -102,6 +106,19 @@ impl<'a> Head<'a> {
             hook_rejects_patches: self.hook_rejects_patches,
         };
         Ok(outcome::push(pushed, &output))
+    }
+
+    /// The commit that the ref has there; `None` if it has none, or the destination does not say.
+    async fn there(&self) -> Option<String> {
+        let arguments = ["ls-remote", "--", DESTINATION, &self.reference];
+        let output = self
+            .git(arguments.map(str::to_owned).into())
+            .await
+            .ok()
+            .filter(|output| output.code == 0)?;
+        let text = output.text();
+        let (commit, _) = text.split_once('\t')?;
+        is_hash(commit).then(|| commit.to_owned())
     }
 
     async fn git(&self, arguments: Vec<String>) -> Result<CommandOutput, WorkerError> {

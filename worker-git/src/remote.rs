@@ -11,12 +11,13 @@ const REMOTE: &str = "remote: ";
 const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 
 /// Output of our own `git`, in lower case, for failures that only an operator can mend, with the reasons.
-const DENIALS: [(&str, Barrier); 16] = [
+const DENIALS: [(&str, Barrier); 17] = [
     ("git-upload-pack: command not found", Barrier::NoProgram),
     ("git-upload-pack: not found", Barrier::NoProgram),
     ("git-receive-pack: command not found", Barrier::NoProgram),
     ("git-receive-pack: not found", Barrier::NoProgram),
-    ("service not enabled", Barrier::ReadOnly),
+    ("remote error: service not enabled: ", Barrier::ReadOnly),
+    ("remote error: no such repository: ", Barrier::NoRepository),
     (
         "does not appear to be a git repository",
         Barrier::NoRepository,

@@ -12,4 +12,5 @@ mod builds;
 mod clones;
 mod crashes;
 mod partial;
+mod peers;
 mod world;

@@ -6,7 +6,6 @@ mod builds;
 #[expect(dead_code, reason = "only some of its answers are needed here")]
 #[path = "../../../worker-hg/tests/it/world/fakes.rs"]
 mod fakes;
-#[expect(dead_code, reason = "only some of the outcomes are needed here")]
 #[path = "../../../worker-hg/tests/it/world/outcomes.rs"]
 mod outcomes;
 mod repo;

@@ -1,0 +1,192 @@
+//! A destination on this machine: what is the same for all servers.
+
+use build::BuildUpdate;
+
+use super::{REF, assert_barred};
+use crate::world::{Repo, World, add};
+
+#[tokio::test]
+async fn repeated_push_finds_its_head() {
+    let mut world = World::new();
+    world.start_ready().await;
+    world.lands(&world.destination).await;
+    world.lands(&world.destination).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn head_of_somebody_else_is_not_replaced() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let other = world.destination.strange_commit(REF);
+    assert_barred(
+        world.is_barred().await,
+        "The branch of this build at try has commits of somebody else.",
+        &other,
+    );
+    assert_eq!(world.destination.rev(REF), other);
+    world.destination.git(&["update-ref", "-d", REF]);
+    world.lands(&world.destination).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn hook_that_declines_is_asked_again() {
+    let mut world = World::new();
+    world.start_ready().await;
+    for (hook, reason) in [
+        ("pre-receive", "pre-receive hook declined"),
+        ("update", "hook declined"),
+    ] {
+        let script = "echo CLOSED TREE; echo 'fatal: Permission denied (publickey)' >&2; exit 1";
+        world.destination.hook(hook, script);
+        let words = world.fails(3).await;
+        assert!(
+            words.starts_with(
+                "push to try was refused by a hook there: remote: CLOSED TREE; \
+                 remote: fatal: Permission denied (publickey)"
+            ) && words.ends_with(reason),
+            "{words}"
+        );
+        world.destination.unhook();
+    }
+    assert_eq!(world.destination.branches(), [""; 0]);
+    world.lands(&world.destination).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn author_reads_the_words_of_a_hook_where_that_is_configured() {
+    let mut world = World::new();
+    world.git_settings().hook_rejects_patches = true;
+    world.start_ready().await;
+    world.destination.hook(
+        "pre-receive",
+        "echo Do not touch third_party/; echo Ask the build team; exit 1",
+    );
+    let failure = world.patch_failed(&world.simple_build(7)).await;
+    assert_eq!(failure.summary, "The stack of D7 is refused by try.");
+    assert_eq!(
+        failure.details,
+        "Do not touch third_party/\nAsk the build team"
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn protected_branch_and_quota_are_for_operators() {
+    let mut world = World::new();
+    // Whatever a hook says otherwise.
+    world.git_settings().hook_rejects_patches = true;
+    world.start_ready().await;
+    let gitlab = "GitLab: You are not allowed to push code to protected branches on this project.";
+    world
+        .destination
+        .hook("pre-receive", &format!("echo '{gitlab}' >&2; exit 1"));
+    let protected = "The branch of this build is protected at try.";
+    assert_barred(world.is_barred().await, protected, gitlab);
+    world.destination.unhook();
+
+    let hide = ["config", "receive.hideRefs", "refs/heads/phabricator"];
+    world.destination.git(&hide);
+    let hidden = "deny updating a hidden ref";
+    assert_barred(world.is_barred().await, protected, hidden);
+    world
+        .destination
+        .git(&["config", "--unset", "receive.hideRefs"]);
+
+    let limit = ["config", "receive.maxInputSize", "10"];
+    world.destination.git(&limit);
+    assert_barred(
+        world.is_barred().await,
+        "The push is too large for try, or our quota there is used up.",
+        "pack exceeds maximum allowed size",
+    );
+    world
+        .destination
+        .git(&["config", "--unset", "receive.maxInputSize"]);
+    world.lands(&world.destination).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn push_options_reach_the_hooks() {
+    let mut world = World::new();
+    world.git_settings().push_options =
+        vec!["ci.variable=A=b c".to_owned(), "--not-an-option".to_owned()];
+    world.start_ready().await;
+    let build = world.simple_build(7);
+    // Not before the server takes them.
+    let BuildUpdate::InfraFailed(failure) = world.build(&build).await else {
+        panic!("it takes none");
+    };
+    assert!(
+        failure.details.contains("receive.advertisePushOptions"),
+        "{failure:?}"
+    );
+    world
+        .destination
+        .git(&["config", "receive.advertisePushOptions", "true"]);
+    let seen = world.path("options");
+    world.destination.hook(
+        "pre-receive",
+        &format!(
+            "echo \"$GIT_PUSH_OPTION_COUNT|$GIT_PUSH_OPTION_0|$GIT_PUSH_OPTION_1\" > {}",
+            seen.display()
+        ),
+    );
+    world.lands(&world.destination).await;
+    let options = std::fs::read_to_string(seen).unwrap();
+    assert_eq!(options, "2|ci.variable=A=b c|--not-an-option\n");
+    world.stop().await;
+}
+
+/// The hook is that of the repository on whose side the push is.
+#[tokio::test]
+async fn killed_server_is_tried_again() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let counter = world.path("killed");
+    let script = format!(
+        "test -e {0} && exit 0; touch {0}; kill -9 $PPID; sleep 600",
+        counter.display()
+    );
+    world.destination.hook("pre-receive", &script);
+    // The worker pushes once more by itself.
+    world.lands(&world.destination).await;
+    assert!(counter.exists());
+    world.destination.hook("pre-receive", "kill -9 $PPID");
+    let again = world.build_of(vec![world.patch(8, add("b", "b"))]);
+    let words = world.failed(&again).await;
+    assert!(words.starts_with("3: cannot push to try: "), "{words}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn push_that_does_not_end_is_killed() {
+    let mut world = World::new();
+    world.start_ready().await;
+    world.stop().await;
+    world.settings.limits.transfer = std::time::Duration::from_secs(2);
+    world.start_ready().await;
+    world.destination.hook("pre-receive", "sleep 600");
+    let words = world.fails(3).await;
+    assert_eq!(words, "`git push` was killed after 2 s without an end");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn missing_repository_is_for_operators() {
+    let mut world = World::new();
+    let nowhere = Repo {
+        path: world.path("nowhere"),
+    };
+    world.repository().try_url = nowhere.url();
+    world.start_ready().await;
+    assert_barred(
+        world.is_barred().await,
+        "The address that we have for try leads to no repository.",
+        "does not appear to be a git repository",
+    );
+    world.stop().await;
+}
