@@ -52,7 +52,7 @@ pub fn print(line: &str) -> anyhow::Result<()> {
     print_to_reader(line).map(drop)
 }
 
-/// As [`print`]; returns whether the reader is still there. A command without an end of its own ends when it is not.
+/// As [`print()`]; returns whether the reader is still there. A command without an end of its own ends when it is not.
 pub fn print_to_reader(line: &str) -> anyhow::Result<bool> {
     write(format!("{}\n", runtime::sanitize::plain(line)).as_bytes())
 }

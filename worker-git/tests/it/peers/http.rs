@@ -209,7 +209,7 @@ async fn token_is_in_no_argument_log_or_file() {
         assert!(!arguments.contains(secret));
         assert!(!logs.text().contains(secret));
     }
-    assert_eq!(files_with(&copied, &secrets), [PathBuf::new(); 0]);
+    assert_eq!(files_with(&copied, &secrets), Vec::<PathBuf>::new());
     // Its environment has it, which only our user can read.
     world.stop().await;
 }
