@@ -2,7 +2,7 @@
 //!
 //! Setting up a connection takes about as long as a push. So the first use of a server starts a master
 //! (`ControlMaster`), and later uses are sessions on its connection. The master leaves our process group. The worker
-//! ends it when the clone is closed or a push failed; the master exits by itself after [`IDLE`] without use.
+//! ends it when the clone is closed or a push failed; the master exits by itself after `IDLE` without use.
 
 pub mod denials;
 

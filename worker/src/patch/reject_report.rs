@@ -280,7 +280,7 @@ pub fn source_path(change: &FileChange) -> &[u8] {
 }
 
 /// The place where a file with this content is most like these lines; the one nearest to line `expected` if there are
-/// several. `None` if it has less than half of the lines at any place, or more than [`MAX_LINES`].
+/// several. `None` if it has less than half of the lines at any place, or more than `MAX_LINES`.
 pub fn nearest(lines: &[&[u8]], content: &[u8], expected: usize) -> Option<Nearest> {
     let content = content.strip_suffix(b"\n").unwrap_or(content);
     let file: Vec<&[u8]> = content
