@@ -155,7 +155,7 @@ fn compare(lab: &mut Lab, case: &Case, with_tree: bool, seen: &mut Seen) -> Resu
                 .map_or(EntryKind::Blob, |file| file.kind),
         )
     };
-    let patch = mutations::with_modes(&case.patch, mode_of);
+    let patch = mutations::for_git(&case.patch, mode_of);
     let theirs = lab.apply(&case.files, &patch, with_tree);
     match (ours, theirs) {
         (Ok(ours), Ok((theirs, tree))) => {

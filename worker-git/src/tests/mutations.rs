@@ -32,9 +32,9 @@ pub(super) fn spoil(rng: &mut Random, patch: &[u8], other: &[u8]) -> Vec<u8> {
     lines.concat()
 }
 
-/// The patch with the lines `new file mode` and `deleted file mode` that plain `hg diff`, and so Phabricator, may leave
-/// out. Our reader takes such a change for an addition or deletion; Git's does not.
-pub(super) fn with_modes(patch: &[u8], mode_of: impl Fn(&[u8]) -> u32) -> Vec<u8> {
+/// The patch as Git's reader needs it, where Phabricator may write another form, which our reader takes: with the lines
+/// `new file mode` and `deleted file mode`, which plain `hg diff` leaves out; and without the names of unchanged files.
+pub(super) fn for_git(patch: &[u8], mode_of: impl Fn(&[u8]) -> u32) -> Vec<u8> {
     let lines: Lines = patch
         .split_inclusive(|&byte| byte == b'\n')
         .map(<[u8]>::to_vec)
@@ -42,29 +42,57 @@ pub(super) fn with_modes(patch: &[u8], mode_of: impl Fn(&[u8]) -> u32) -> Vec<u8
     let (mut whole, mut header, mut at) = (Vec::new(), 0, 0);
     while at < lines.len() {
         let line = &lines[at];
+        let next = lines.get(at + 1).map_or(&b""[..], |line| line);
         if line.starts_with(b"diff --git ") {
             header = whole.len();
+            if next.is_empty() || next.starts_with(b"diff --git ") {
+                at += 1;
+                continue;
+            }
         }
         let said = |what: &[u8]| {
             whole[header..]
                 .iter()
                 .any(|line: &Vec<u8>| line.starts_with(what))
         };
-        let next = lines.get(at + 1).map_or(&b""[..], |line| line);
         if line.starts_with(b"--- /dev/null") && !said(b"new file mode") {
             whole.push(b"new file mode 100644\n".to_vec());
-        } else if let Some(name) = line.strip_prefix(b"--- a/")
-            && next.starts_with(b"+++ /dev/null")
+        } else if next.starts_with(b"+++ /dev/null")
+            && let Some(name) = old_name(line)
             && !said(b"deleted file mode")
         {
-            let mode = mode_of(name.trim_ascii_end());
-            whole.push(format!("deleted file mode {mode:o}\n").into_bytes());
+            whole.push(format!("deleted file mode {:o}\n", mode_of(&name)).into_bytes());
         }
         let end = end_of(&lines, at);
         whole.extend_from_slice(&lines[at..end]);
         at = end;
     }
     whole.concat()
+}
+
+/// The name on a line `---`, which may stand in quotes.
+fn old_name(line: &[u8]) -> Option<Vec<u8>> {
+    let name = line.strip_prefix(b"--- ")?.trim_ascii_end();
+    let Some(quoted) = name.strip_prefix(b"\"a/") else {
+        return Some(name.strip_prefix(b"a/")?.to_vec());
+    };
+    let mut rest = quoted.strip_suffix(b"\"")?;
+    let mut name = Vec::new();
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        match (byte, rest) {
+            (b'\\', [a @ b'0'..=b'3', b, c, behind @ ..]) => {
+                name.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = behind;
+            }
+            (b'\\', [escaped, behind @ ..]) => {
+                name.push(*escaped);
+                rest = behind;
+            }
+            _ => name.push(byte),
+        }
+    }
+    Some(name)
 }
 
 fn some(rng: &mut Random, lines: &Lines, is: impl Fn(&[u8]) -> bool) -> Option<usize> {

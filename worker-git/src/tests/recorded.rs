@@ -91,7 +91,7 @@ fn check(lab: &mut Lab, case: &str, base: &Files, patches: &[Vec<u8>], expected:
     }
     assert_eq!(tree, git::write(&lab.edits, expected), "{case}");
     if let [patch] = patches {
-        let patch = mutations::with_modes(patch, |_| 0o100_644);
+        let patch = mutations::for_git(patch, |_| 0o100_644);
         let (_, theirs) = lab.apply(base, &patch, true).unwrap();
         assert_eq!(theirs, Some(tree), "{case}");
     }
