@@ -274,16 +274,22 @@ fn broken_off(doing: &str, output: &CommandOutput) -> WorkerError {
     }
 }
 
-/// The error of a ref that has another head than one of ours.
-pub(crate) fn taken(doing: &str, reference: &str, head: Option<&str>) -> WorkerError {
-    let words = match head {
-        Some(head) => format!(
-            "{reference} has the commit {head} there, which this worker did not push for this build; delete the ref, or \
-             configure another `ref`"
-        ),
-        None => format!("{reference} changes there while this worker pushes to it"),
-    };
+/// The error of a ref that has a head which is not ours.
+pub(crate) fn taken(doing: &str, reference: &str, head: &str) -> WorkerError {
+    let words = format!(
+        "{reference} has the commit {head} there, which this worker did not push; delete the ref there, or configure \
+         another `ref`"
+    );
     forbidden(Barrier::Taken, doing.to_owned(), words)
+}
+
+/// The error of a ref that has another head at each attempt.
+pub(crate) fn moving(doing: &str, reference: &str) -> WorkerError {
+    WorkerError::Remote {
+        peer: Peer::Destination,
+        doing: doing.to_owned(),
+        words: format!("{reference} changed there meanwhile"),
+    }
 }
 
 fn forbidden(barrier: Barrier, doing: String, words: String) -> WorkerError {

@@ -3,14 +3,18 @@
 //! A build has a ref of its own. `git push` gets a lease (`--force-with-lease`): the ref must not exist there, or have a
 //! head that we pushed before. So nobody's commits are lost, whatever ref is configured.
 //!
+//! The worker records the heads of each ref before it pushes them: see `worker/src/pushed_refs.rs`. A build that is
+//! restarted on a newer base has another head for the same ref, which replaces the earlier one.
+//!
 //! The head is a pure function of the build, so a push that is repeated finds it on the ref, and Git reports "up to
 //! date" before it compares the lease.
 
 use async_trait::async_trait;
 use worker::{
-    WorkerError,
+    Peer, WorkerError,
     destination::{Destination, Push, PushError, PushOutcome},
     process::CommandOutput,
+    revision::Revision,
     text::is_hash,
 };
 
@@ -18,6 +22,7 @@ use crate::{
     git::Opened,
     outcome::{self, PushEnd, Pushed},
     program::DESTINATION,
+    remote,
 };
 
 /// The name of the command in errors.
@@ -44,6 +49,7 @@ impl Destination for Opened {
 struct Head<'a> {
     opened: &'a Opened,
     id: &'a str,
+    replaces: &'a [Revision],
     reference: String,
     /// The arguments of the push in front of the destination.
     options: Vec<String>,
@@ -66,6 +72,7 @@ impl<'a> Head<'a> {
         Ok(Self {
             opened,
             id: &push.head.id,
+            replaces: push.replaces,
             reference: git.reference(push.build),
             options: options.collect(),
             doing,
@@ -73,13 +80,22 @@ impl<'a> Head<'a> {
         })
     }
 
+    /// Expects the newest of our heads on the ref, and requests the one that is there only if it is another.
     async fn push(&self) -> Result<PushOutcome, PushError> {
-        match self.push_once("").await? {
+        let newest = self.replaces.first().map_or("", |head| &head.id);
+        match self.push_once(newest).await? {
+            PushEnd::Pushed(outcome) => return Ok(outcome),
+            PushEnd::LeaseLost => {}
+            PushEnd::Failed(error) => return Err(error),
+        }
+        let there = self.there().await?;
+        let is_ours = |id: &String| self.replaces.iter().any(|head| head.id == *id);
+        if let Some(other) = there.as_ref().filter(|id| !is_ours(id)) {
+            return Err(outcome::taken(&self.doing, &self.reference, other).into());
+        }
+        match self.push_once(there.as_deref().unwrap_or_default()).await? {
             PushEnd::Pushed(outcome) => Ok(outcome),
-            PushEnd::LeaseLost => {
-                let there = self.there().await;
-                Err(outcome::taken(&self.doing, &self.reference, there.as_deref()).into())
-            }
+            PushEnd::LeaseLost => Err(outcome::moving(&self.doing, &self.reference).into()),
             PushEnd::Failed(error) => Err(error),
         }
     }
@@ -108,17 +124,16 @@ impl<'a> Head<'a> {
         Ok(outcome::push(pushed, &output))
     }
 
-    /// The commit that the ref has there; `None` if it has none, or the destination does not say.
-    async fn there(&self) -> Option<String> {
+    /// The commit that the ref has there, if it exists.
+    async fn there(&self) -> Result<Option<String>, WorkerError> {
         let arguments = ["ls-remote", "--", DESTINATION, &self.reference];
-        let output = self
-            .git(arguments.map(str::to_owned).into())
-            .await
-            .ok()
-            .filter(|output| output.code == 0)?;
+        let output = self.git(arguments.map(str::to_owned).into()).await?;
+        if output.code != 0 {
+            return Err(remote::failure(Peer::Destination, &self.doing, &output));
+        }
         let text = output.text();
-        let (commit, _) = text.split_once('\t')?;
-        is_hash(commit).then(|| commit.to_owned())
+        let commit = text.split_once('\t').map(|(commit, _)| commit);
+        Ok(commit.filter(|commit| is_hash(commit)).map(str::to_owned))
     }
 
     async fn git(&self, arguments: Vec<String>) -> Result<CommandOutput, WorkerError> {

@@ -57,6 +57,9 @@ pub struct Push<'a> {
     pub head: &'a Revision,
     /// The build.
     pub build: &'a Build,
+    /// The heads that a worker pushed to the same ref before, or began to push, the newest first: no others may be
+    /// replaced. Empty where heads have no refs.
+    pub replaces: &'a [Revision],
     /// Whether a delivery of the build began to push before this one, and no refusal is recorded: the destination may
     /// have the head.
     pub begun_before: bool,

@@ -18,6 +18,7 @@ pub mod patch;
 pub mod probe;
 pub mod process;
 mod processor_time;
+mod pushed_refs;
 mod ref_template;
 mod repository;
 pub mod revision;

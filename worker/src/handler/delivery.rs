@@ -21,7 +21,7 @@ use crate::{
     jobs_url,
     outcome::{NotPushed, patch_failure},
     patch::{ParsedPatch, path_tree::PathFilter, stack_size},
-    processor_time,
+    processor_time, pushed_refs,
     repository::Repository,
     revision::Revision,
     tree_status::TreeState,
@@ -421,12 +421,20 @@ impl Delivery<'_> {
             .mark_pushing(self.cx, target)
             .await
             .map_err(WorkerError::from)?;
+        let replaces = match repository.settings().vcs.git() {
+            Some(git) => {
+                let reference = git.reference(build);
+                pushed_refs::begin(self.cx, repository.settings(), git, &reference, head).await?
+            }
+            None => Vec::new(),
+        };
         let clone = slot.dir.path();
         let push = Push {
             clone: &clone,
             base: &base.revision,
             head,
             build,
+            replaces: &replaces,
             begun_before,
         };
         let refusal = match slot.destination().push(push).await {

@@ -3,7 +3,7 @@
 use build::BuildUpdate;
 
 use super::{REF, assert_barred};
-use crate::world::{Repo, World, add};
+use crate::world::{Repo, World, add, phid};
 
 #[tokio::test]
 async fn repeated_push_finds_its_head() {
@@ -27,6 +27,39 @@ async fn head_of_somebody_else_is_not_replaced() {
     assert_eq!(world.destination.rev(REF), other);
     world.destination.git(&["update-ref", "-d", REF]);
     world.lands(&world.destination).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn restarted_build_replaces_its_head_alone() {
+    let mut world = World::new();
+    world.repository().use_latest_revision = true;
+    world.start_ready().await;
+    let mut build = world.simple_build(7);
+    let mut restart = async |world: &World, target: &str| {
+        // On a newer base, so its head is another.
+        world.source.write("later.txt", target.as_bytes());
+        world.source.commit("later");
+        build.request.target = phid(target);
+        let head = world.pushed(&build).await.revision;
+        assert_eq!(world.destination.rev(REF), head);
+        head
+    };
+    let first = restart(&world, "PHID-HMBT-1").await;
+    let second = restart(&world, "PHID-HMBT-2").await;
+    assert_ne!(first, second);
+    // Somebody put the first one back, or deleted the ref.
+    world.destination.git(&["update-ref", REF, &first]);
+    restart(&world, "PHID-HMBT-3").await;
+    world.destination.git(&["update-ref", "-d", REF]);
+    restart(&world, "PHID-HMBT-4").await;
+    let other = world.destination.strange_commit(REF);
+    assert_barred(
+        world.is_barred().await,
+        "The branch of this build at try has commits of somebody else.",
+        &other,
+    );
+    assert_eq!(world.destination.rev(REF), other);
     world.stop().await;
 }
 
