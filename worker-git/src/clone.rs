@@ -61,6 +61,22 @@ const TIPS: usize = 500;
 /// The names of `default_revision` for the default branch of the source.
 const DEFAULT_BRANCH: [&str; 2] = ["HEAD", "tip"];
 
+/// The refs for which a `default_revision` may stand at the source, in the order in which they count. That of an
+/// annotated tag is followed by its commit (`^{}`).
+pub(crate) fn candidates(name: &str) -> Vec<String> {
+    if DEFAULT_BRANCH.contains(&name) {
+        vec!["HEAD".to_owned()]
+    } else if name.starts_with("refs/") {
+        vec![format!("{name}^{{}}"), name.to_owned()]
+    } else {
+        vec![
+            format!("refs/heads/{name}"),
+            format!("refs/tags/{name}^{{}}"),
+            format!("refs/tags/{name}"),
+        ]
+    }
+}
+
 /// A clone that is ready for builds.
 pub(crate) struct GitClone {
     source: Source,
@@ -408,17 +424,7 @@ impl GitClone {
     /// The commit and the ref that `name` stands for at the source.
     async fn list(&self, name: &str) -> Result<Option<Listed>, WorkerError> {
         let is_head = DEFAULT_BRANCH.contains(&name);
-        let candidates = if is_head {
-            vec!["HEAD".to_owned()]
-        } else if name.starts_with("refs/") {
-            vec![format!("{name}^{{}}"), name.to_owned()]
-        } else {
-            vec![
-                format!("refs/heads/{name}"),
-                format!("refs/tags/{name}^{{}}"),
-                format!("refs/tags/{name}"),
-            ]
-        };
+        let candidates = candidates(name);
         let mut arguments = vec!["ls-remote", "--quiet", "--symref", SOURCE];
         arguments.extend(candidates.iter().map(String::as_str));
         let doing = format!("list the branches of {}", self.source.name);

@@ -19,7 +19,7 @@ use worker::{
         path_tree::{PathFilter, Tree},
         stack_size::Sizes,
     },
-    probe::{self, Probe},
+    probe::Probe,
     revision::{Revision, RevisionName},
     ssh::Ssh,
     vcs::{ApplyError, Site, Stack, Vcs, VcsClone},
@@ -27,7 +27,7 @@ use worker::{
 
 use crate::{
     clone::{GitClone, Source, blocking, lookup, tree},
-    fault, locks,
+    fault, locks, probe,
     program::Program,
     quarantine::Quarantine,
     stack,
@@ -114,7 +114,7 @@ impl Vcs for Git {
     }
 
     async fn probe(&self, settings: &Settings, repository: &RepositorySettings) -> Vec<Probe> {
-        probe::begin(settings, repository).await.0
+        probe::probe(&self.program, settings, repository).await
     }
 
     /// The commits of an author have other hashes than ours, so each command names what is to be moved. `arc` leaves the

@@ -11,6 +11,7 @@ mod fault;
 mod git;
 mod locks;
 mod outcome;
+mod probe;
 mod program;
 mod push;
 mod quarantine;

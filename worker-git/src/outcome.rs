@@ -225,7 +225,7 @@ fn not_unpacked(stderr: &str) -> Option<Barrier> {
 ///
 /// Before the server has sent its refs, no hook runs there, so all lines count. After that, our own `git` names the
 /// failure: a status of HTTP, or the end of the connection.
-fn not_reached(doing: &str, output: &CommandOutput) -> WorkerError {
+pub(crate) fn not_reached(doing: &str, output: &CommandOutput) -> WorkerError {
     let stderr = String::from_utf8_lossy(&output.stderr);
     if remote::is_full_disk(output) {
         return remote::failure(Peer::Destination, doing, output);

@@ -13,4 +13,5 @@ mod clones;
 mod crashes;
 mod partial;
 mod peers;
+mod probes;
 mod world;

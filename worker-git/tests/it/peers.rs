@@ -6,6 +6,8 @@ mod http;
 mod path;
 mod ssh;
 
+pub use ssh::over_ssh;
+
 use build::BuildUpdate;
 
 use crate::world::{Repo, World};

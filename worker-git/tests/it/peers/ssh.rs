@@ -122,7 +122,9 @@ async fn connection_that_breaks_off_is_tried_again() {
     // The session of the push ends in the middle of it.
     let counter = world.path("cut");
     let script = format!(
-        "test -e {0} && exit 0; touch {0}; kill -9 $PPID",
+        "test -e {0} && exit 0; touch {0}; process=$PPID\n\
+         until grep -q sshd /proc/$process/comm; do process=$(sed -n 's/^PPid:[^0-9]*//p' /proc/$process/status); done\n\
+         kill -9 $process; exit 1",
         counter.display()
     );
     world.destination.hook("pre-receive", &script);
