@@ -99,7 +99,7 @@ impl Peers<'_> {
             default_revision,
             ..
         } = self.repository;
-        let candidates = clone::candidates(default_revision);
+        let candidates = clone::default_revision::candidates(default_revision);
         let mut arguments = vec!["ls-remote", "--quiet", "--", SOURCE];
         arguments.extend(candidates.iter().map(String::as_str));
         let output = self

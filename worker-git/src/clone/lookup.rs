@@ -6,7 +6,7 @@ use gix::{ObjectId, hash::Prefix, objs::Kind};
 use jiff::Timestamp;
 use worker::{WorkerError, revision::RevisionName};
 
-use super::{DEFAULT_BRANCH, Refs};
+use super::{Refs, default_revision::DEFAULT_BRANCH};
 use crate::fault;
 
 /// Whether file contents are fetched when they are needed.
