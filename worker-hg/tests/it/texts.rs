@@ -383,6 +383,7 @@ async fn failures_of_ours() {
 
     let mut world = World::new();
     world.repository().url = world.path("not-there").display().to_string();
+    world.has_clone = false;
     world.start();
     let mut waiting = world.simple_build(2);
     waiting.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
