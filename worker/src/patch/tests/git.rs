@@ -153,7 +153,7 @@ fn what_git_refuses_or_must_not_get_is_refused() {
         ("Mercurial's directory", add(".hg/hgrc", "100644", "x"), ".hg/hgrc: the path leads into Mercurial's own"),
         ("a name with NUL", "diff --git \"a/\\000\" \"b/\\000\"\nnew file mode 100644\n".to_owned(), "control character"),
         ("a path out of the tree in quotes", "diff --git \"a/\\056\\056/x\" \"b/\\056\\056/x\"\nnew file mode 100644\n".to_owned(), "the path has"),
-        ("an escape that is none", "diff --git \"a/\\x\" \"b/\\x\"\nnew file mode 100644\n".to_owned(), "cannot be read"),
+        ("an unknown escape", "diff --git \"a/\\x\" \"b/\\x\"\nnew file mode 100644\n".to_owned(), "cannot be read"),
         ("a name in quotes without an end", "diff --git a/f b/g\nrename from \"f\nrename to g\n".to_owned(), "in quotes cannot be read"),
         ("two names without a rename", MODIFY.replacen("b/f", "b/g", 1), "cannot be read"),
         ("another rename", "diff --git a/f b/g\nrename from f\nrename to h\n".to_owned(), "cannot be read"),
