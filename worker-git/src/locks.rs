@@ -7,10 +7,7 @@
 
 use std::{ffi::OsStr, fs, io, os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use worker::process;
 
 /// The interval of the checks whether killed processes are gone.
 const POLL: Duration = Duration::from_millis(10);
@@ -21,31 +18,20 @@ const POLLS: usize = 3000;
 /// Kills each process that works on a repository in `directory`, and returns whether there was one. `git` names its
 /// repository in the environment, which its children inherit.
 pub(crate) fn kill_orphans(directory: &Path) -> io::Result<bool> {
-    let mut found = false;
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(process) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        if works_on(&entry.path(), directory) {
-            tracing::warn!(process, "killing a `git` that a dead worker left");
-            // One that has just ended needs no signal.
-            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
-            found = true;
-        }
-    }
-    Ok(found)
+    process::kill_orphans(|process| works_on(process, directory).then(|| "git".to_owned()))
 }
 
 /// Kills the processes that work on a repository in `directory`, and waits until they are gone. Blocks.
+///
+/// A process that begins another program has no environment for a moment, so two checks in a row have to find none.
 pub(crate) fn end_orphans(directory: &Path) -> io::Result<()> {
+    let mut was_clear = false;
     for _ in 0..POLLS {
-        if !kill_orphans(directory)? {
+        let is_clear = !kill_orphans(directory)?;
+        if is_clear && was_clear {
             return Ok(());
         }
+        was_clear = is_clear;
         #[expect(
             clippy::disallowed_methods,
             reason = "this thread may block, and a killed process is gone within milliseconds"
@@ -58,10 +44,9 @@ pub(crate) fn end_orphans(directory: &Path) -> io::Result<()> {
     ))
 }
 
-/// Whether the process below `/proc` has a repository in `directory`. The environment of a process that has ended is
-/// empty.
-fn works_on(process: &Path, directory: &Path) -> bool {
-    let Ok(environment) = fs::read(process.join("environ")) else {
+/// Whether a process has a repository in `directory`. The environment of a process that has ended is empty.
+fn works_on(process: u32, directory: &Path) -> bool {
+    let Ok(environment) = fs::read(format!("/proc/{process}/environ")) else {
         return false;
     };
     environment
@@ -111,7 +96,7 @@ fn remove_in(directory: &Path, depth: usize, is_stale: &dyn Fn(&[u8]) -> bool) -
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::process::Command;
 
     use super::*;
 
@@ -154,12 +139,11 @@ mod tests {
     fn processes_on_the_clone_are_killed_and_others_live() {
         let home = tempfile::tempdir().expect("a directory");
         let start = |directory: &Path| {
-            Command::new("sh")
-                .args(["-c", "echo; exec sleep 600"])
+            Command::new("sleep")
+                .arg("600")
                 .env("GIT_DIR", directory.join(".git"))
-                .stdout(Stdio::piped())
                 .spawn()
-                .expect("sh")
+                .expect("sleep")
         };
         let ours = home.path().join("central");
         let (mut orphan, mut other) = (start(&ours), start(&home.path().join("central@2")));

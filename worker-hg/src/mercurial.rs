@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +18,7 @@ use worker::{
         stack_size::Sizes,
     },
     probe::Probe,
-    process,
+    process::{self, has_argument},
     revision::{Revision, RevisionName},
     ssh::Ssh,
     vcs::{ApplyError, Site, Stack, Vcs, VcsClone},
@@ -102,7 +103,11 @@ impl Vcs for Mercurial {
     }
 
     fn kill_orphans(&self, directory: &Path) -> io::Result<bool> {
-        process::kill_orphans("hg", &["clone"], directory)
+        let directory = directory.as_os_str().as_bytes();
+        process::kill_orphans(|process| {
+            let clones = has_argument(process, directory) && has_argument(process, b"clone");
+            clones.then(|| "hg clone".to_owned())
+        })
     }
 
     async fn probe(&self, settings: &Settings, repository: &RepositorySettings) -> Vec<Probe> {

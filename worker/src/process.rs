@@ -16,7 +16,6 @@
 use std::{
     ffi::OsStr,
     io,
-    os::unix::ffi::OsStrExt,
     path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -24,7 +23,7 @@ use std::{
 
 use nix::{
     sys::{
-        signal::{Signal, killpg},
+        signal::{Signal, kill, killpg},
         stat::Mode,
         wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
@@ -225,32 +224,25 @@ pub fn processor_time(process: Pid) -> Option<Duration> {
         .map(Duration::from_millis)
 }
 
-/// Kills each process with the argument `directory` and one of `commands`, such as `clone`, and returns whether there
-/// was one. A killed worker leaves it behind, and it would write among the files of the next clone. `program` names it
-/// in the log. Only the process with the lock of the clone slot calls this: no other process makes that clone.
-pub fn kill_orphans(program: &str, commands: &[&str], directory: &Path) -> io::Result<bool> {
+/// Kills each process that `left` takes for one that a dead worker left, with its process group if it leads one; returns
+/// whether there was one. `left` returns the words for it in the log. Only the process with the lock of a clone slot
+/// calls this: no other one has a process on its clone.
+pub fn kill_orphans(left: impl Fn(u32) -> Option<String>) -> io::Result<bool> {
     let mut found = false;
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(process) = entry
             .file_name()
             .to_str()
-            .and_then(|name| name.parse().ok())
+            .and_then(|name| name.parse::<u32>().ok())
         else {
             continue;
         };
-        if !has_argument(process, directory.as_os_str().as_bytes()) {
-            continue;
-        }
-        let command = commands
-            .iter()
-            .find(|command| has_argument(process, command.as_bytes()));
-        if let Some(command) = command {
-            tracing::warn!(
-                process,
-                "killing the `{program} {command}` that a dead worker left"
-            );
-            // Each leads a process group. One that has just ended needs no signal.
-            let _ = killpg(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
+        if let Some(what) = left(process) {
+            tracing::warn!(process, "killing the `{what}` that a dead worker left");
+            let process = Pid::from_raw(process.cast_signed());
+            // One that has just ended, or that leads no group, needs no signal.
+            let _ = killpg(process, Signal::SIGKILL);
+            let _ = kill(process, Signal::SIGKILL);
             found = true;
         }
     }
