@@ -65,20 +65,8 @@ pub(crate) fn failure(peer: Peer, doing: impl Into<String>, output: &CommandOutp
     let words = output.words();
     if is_full_disk(output) {
         WorkerError::DiskFull { doing, words }
-    } else if let Some(host) = own().find_map(denials::unknown_host) {
-        WorkerError::UnknownHost {
-            peer,
-            doing,
-            host,
-            words,
-        }
-    } else if let Some(host) = own().find_map(denials::other_host_key) {
-        WorkerError::OtherHostKey {
-            peer,
-            doing,
-            host,
-            words,
-        }
+    } else if let Some(error) = denials::host_key(own(), peer, &doing, &words) {
+        error
     } else if let Some(barrier) = barrier(own) {
         WorkerError::Forbidden {
             peer,

@@ -9,7 +9,7 @@ use worker::{
     Barrier, Peer, WorkerError,
     destination::PushOutcome,
     process::CommandOutput,
-    ssh::denials::{self, other_host_key, unknown_host},
+    ssh::denials,
     text::{self, is_hash},
 };
 
@@ -139,20 +139,8 @@ pub(crate) fn remote_failure(peer: Peer, doing: &str, output: &CommandOutput) ->
         WorkerError::DiskFull { doing, words }
     } else if responded && all().any(|line| is_refusal(line)) {
         WorkerError::Refused { doing, words }
-    } else if !responded && let Some(host) = remote().find_map(unknown_host) {
-        WorkerError::UnknownHost {
-            peer,
-            doing,
-            host,
-            words,
-        }
-    } else if !responded && let Some(host) = remote().find_map(other_host_key) {
-        WorkerError::OtherHostKey {
-            peer,
-            doing,
-            host,
-            words,
-        }
+    } else if !responded && let Some(error) = denials::host_key(remote(), peer, &doing, &words) {
+        error
     } else if let Some(barrier) = denied {
         WorkerError::Forbidden {
             peer,

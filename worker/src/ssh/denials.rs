@@ -3,7 +3,7 @@
 //! The lines of a hook may look like these. So the caller passes only lines that no hook can have written: those on a
 //! connection without a response of the other side.
 
-use crate::{Barrier, text};
+use crate::{Barrier, Peer, WorkerError, text};
 
 /// Output of ssh, in lower case, with the reasons. The first that matches counts: the scripts that a shell runs at its
 /// start may print the later ones.
@@ -32,8 +32,34 @@ pub fn first<'a>(
         .map(|(_, barrier)| *barrier)
 }
 
+/// The error for a host key that ssh does not accept; `None` if none of the lines reports that. `doing` is what failed,
+/// and `words` all that was said.
+pub fn host_key<'a>(
+    lines: impl Iterator<Item = &'a str> + Clone,
+    peer: Peer,
+    doing: &str,
+    words: &str,
+) -> Option<WorkerError> {
+    let (doing, words) = (doing.to_owned(), words.to_owned());
+    if let Some(host) = lines.clone().find_map(unknown_host) {
+        return Some(WorkerError::UnknownHost {
+            peer,
+            doing,
+            host,
+            words,
+        });
+    }
+    let host = { lines }.find_map(other_host_key)?;
+    Some(WorkerError::OtherHostKey {
+        peer,
+        doing,
+        host,
+        words,
+    })
+}
+
 /// The host for which ssh reports that no key is known.
-pub fn unknown_host(line: &str) -> Option<String> {
+fn unknown_host(line: &str) -> Option<String> {
     let (kind, rest) = line
         .strip_prefix("No ")?
         .split_once(" host key is known for ")?;
@@ -42,7 +68,7 @@ pub fn unknown_host(line: &str) -> Option<String> {
 }
 
 /// The host for which ssh reports another key than the known one.
-pub fn other_host_key(line: &str) -> Option<String> {
+fn other_host_key(line: &str) -> Option<String> {
     let (host, _) = line
         .strip_prefix("Host key for ")?
         .split_once(" has changed ")?;
