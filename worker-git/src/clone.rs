@@ -197,9 +197,11 @@ impl GitClone {
                 lookup::local(repository, &name)
             })
             .await?;
+        // The count leaves out what the tip of the last fetch had.
+        let count = self.count(&before, &after).await?;
         // While the source has no such branch, the last one counts.
         self.write_tip(tip.unwrap_or(self.tip))?;
-        self.count(&before, &after).await
+        Ok(count)
     }
 
     /// Makes few packs of many. A killed one leaves files that the next [`Self::tidy`] removes.

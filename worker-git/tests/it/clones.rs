@@ -1,8 +1,37 @@
 //! Clones, and what comes into them.
 
-use std::fs;
+use std::{fs, sync::Arc};
+
+use runtime::SystemClock;
+use worker::{Backend, Task};
+use worker_git::Git;
 
 use crate::world::{World, add};
+
+#[tokio::test]
+async fn pull_counts_the_commits_that_came() {
+    let world = World::new();
+    for (commits, expected) in [(0, 0), (2, 2), (0, 0), (1, 1)] {
+        for number in 0..commits {
+            world
+                .source
+                .commit(&format!("commit {number} of {commits}"));
+        }
+        let backend = |_: &_| Backend::new(Arc::new(Git::new()));
+        let clock = Arc::new(SystemClock);
+        let pulled = worker::maintain(
+            world.settings.clone(),
+            backend,
+            "central",
+            Task::Pull,
+            clock,
+        );
+        let outcome = pulled.await.unwrap();
+        assert_eq!(outcome.error, None);
+        assert_eq!(outcome.done[0].new_changesets, Some(expected));
+        assert_eq!(outcome.done[0].tip, world.source.tip()[..12]);
+    }
+}
 
 #[tokio::test]
 async fn clone_follows_the_branches_of_its_source() {
