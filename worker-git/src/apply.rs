@@ -10,7 +10,7 @@
 mod base;
 mod binary;
 mod change;
-mod fault;
+mod report;
 mod text;
 mod time;
 
@@ -20,17 +20,19 @@ use gix::{
     objs::tree::{Editor, EntryKind},
 };
 use worker::{
-    Integrity, WorkerError,
+    WorkerError,
     patch::{ParsedPatch, reject_report::RejectReport},
     vcs::{ApplyError, Rejection},
 };
 
-use base::{Base, Trouble};
+use base::Base;
 use change::{Changes, Stop};
 pub(crate) use time::Time;
 
+use crate::fault;
+
 /// The failure to apply a patch.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Fault {
     /// The patch does not fit its files.
     DoesNotApply(RejectReport),
@@ -38,52 +40,38 @@ pub(crate) enum Fault {
     ChangesNothing,
     /// The time is over.
     TakesTooLong,
-    /// The repository lacks an object of the base.
-    Missing(ObjectId),
-    /// An object cannot be read or written: what failed, and why.
-    Broken(String),
+    /// An object cannot be read or written.
+    Failed(WorkerError),
 }
 
 impl From<Stop> for Fault {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Over => Self::TakesTooLong,
-            Stop::Trouble(trouble) => trouble.into(),
+            Stop::Failed(error) => Self::Failed(error),
         }
     }
 }
 
-impl From<Trouble> for Fault {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Missing(id) => Self::Missing(id),
-            Trouble::Broken(what) => Self::Broken(what),
-        }
+impl From<WorkerError> for Fault {
+    fn from(error: WorkerError) -> Self {
+        Self::Failed(error)
     }
 }
 
 impl Fault {
     /// The end of a build with the patch of this revision.
     pub(crate) fn about(self, revision_id: u64) -> ApplyError {
-        let (words, integrity) = match self {
-            Self::DoesNotApply(report) => {
-                return Rejection::DoesNotApply {
-                    revision_id,
-                    report,
-                }
-                .into();
+        match self {
+            Self::DoesNotApply(report) => Rejection::DoesNotApply {
+                revision_id,
+                report,
             }
-            Self::ChangesNothing => return Rejection::ChangesNothing { revision_id }.into(),
-            Self::TakesTooLong => return Rejection::TakesTooLong { revision_id }.into(),
-            Self::Missing(id) => (format!("the object {id} is missing"), Integrity::Lost),
-            Self::Broken(words) => (words, Integrity::Unknown),
-        };
-        WorkerError::Command {
-            doing: "apply a patch".to_owned(),
-            words,
-            integrity,
+            .into(),
+            Self::ChangesNothing => Rejection::ChangesNothing { revision_id }.into(),
+            Self::TakesTooLong => Rejection::TakesTooLong { revision_id }.into(),
+            Self::Failed(error) => error.into(),
         }
-        .into()
     }
 }
 
@@ -98,7 +86,7 @@ pub(crate) fn apply(
     let mut base = Base::new(repository, base_tree)?;
     let (changes, misfits) = change::make(repository, &mut base, content, patch, time)?;
     if !misfits.is_empty() {
-        let report = fault::report(&mut base, content, patch, &misfits)?;
+        let report = report::report(&mut base, content, patch, &misfits)?;
         return Err(Fault::DoesNotApply(report));
     }
     let tree = write(repository, base_tree, &changes)?;
@@ -117,7 +105,7 @@ pub(crate) fn put(
 ) -> Result<ObjectId, Fault> {
     let id = repository
         .write_blob(content)
-        .map_err(|error| Trouble::new("write a file", &error))?
+        .map_err(fault::write("write a file"))?
         .detach();
     let entry = base::Entry {
         kind: EntryKind::Blob,
@@ -136,25 +124,25 @@ fn write(
     repository: &Repository,
     base_tree: ObjectId,
     changes: &Changes<'_>,
-) -> Result<ObjectId, Trouble> {
-    let failed = |error: &dyn std::fmt::Display| Trouble::new("change a tree", &error);
+) -> Result<ObjectId, WorkerError> {
+    const DOING: &str = "change a tree";
     let tree = repository
         .find_tree(base_tree)
-        .map_err(|error| failed(&error))?;
-    let mut editor: Editor<'_> = tree.edit().map_err(|error| failed(&error))?.detach();
+        .map_err(fault::read(DOING))?;
+    let mut editor: Editor<'_> = tree.edit().map_err(fault::read(DOING))?.detach();
     for path in &changes.removed {
         editor
             .remove_leaf(names(path))
-            .map_err(|error| failed(&error))?;
+            .map_err(fault::read(DOING))?;
     }
     for (path, entry) in &changes.made {
         editor
             .upsert(names(path), entry.kind, entry.id)
-            .map_err(|error| failed(&error))?;
+            .map_err(fault::read(DOING))?;
     }
     editor
         .write(|tree| repository.write_object(tree).map(gix::Id::detach))
-        .map_err(|error| failed(&error))
+        .map_err(fault::write(DOING))
 }
 
 fn names(path: &[u8]) -> impl Iterator<Item = &BStr> {

@@ -4,22 +4,9 @@ use gix::{
     ObjectId, Repository,
     objs::{Kind, TreeRefIter, tree::EntryKind},
 };
+use worker::WorkerError;
 
-/// A failure to read or write objects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// The repository does not have this object.
-    Missing(ObjectId),
-    /// The object cannot be read or written, for this reason.
-    Broken(String),
-}
-
-impl Trouble {
-    /// The failure to do something, such as `write a file`.
-    pub(super) fn new(doing: &str, error: &impl std::fmt::Display) -> Self {
-        Self::Broken(format!("{doing}: {error}"))
-    }
-}
+use crate::fault;
 
 /// An entry of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +23,7 @@ pub(super) struct Base<'r> {
 }
 
 impl<'r> Base<'r> {
-    pub(super) fn new(repository: &'r Repository, root: ObjectId) -> Result<Self, Trouble> {
+    pub(super) fn new(repository: &'r Repository, root: ObjectId) -> Result<Self, WorkerError> {
         let data = read(repository, root, Kind::Tree)?;
         Ok(Self {
             repository,
@@ -45,7 +32,7 @@ impl<'r> Base<'r> {
     }
 
     /// The entry at a path: a file, a directory, or another one.
-    pub(super) fn entry(&mut self, path: &[u8]) -> Result<Option<Entry>, Trouble> {
+    pub(super) fn entry(&mut self, path: &[u8]) -> Result<Option<Entry>, WorkerError> {
         let mut names = path.split(|&byte| byte == b'/').peekable();
         let mut depth = 0;
         while let Some(name) = names.next() {
@@ -74,17 +61,17 @@ impl<'r> Base<'r> {
     }
 
     /// The entry at a path, unless it is a directory.
-    pub(super) fn leaf(&mut self, path: &[u8]) -> Result<Option<Entry>, Trouble> {
+    pub(super) fn leaf(&mut self, path: &[u8]) -> Result<Option<Entry>, WorkerError> {
         let entry = self.entry(path)?;
         Ok(entry.filter(|entry| entry.kind != EntryKind::Tree))
     }
 
-    fn find(&self, depth: usize, name: &[u8]) -> Result<Option<Entry>, Trouble> {
+    fn find(&self, depth: usize, name: &[u8]) -> Result<Option<Entry>, WorkerError> {
         let Some((_, data)) = self.open.get(depth) else {
             return Ok(None);
         };
         for entry in TreeRefIter::from_bytes(data, self.repository.object_hash()) {
-            let entry = entry.map_err(|error| Trouble::new("read a tree", &error))?;
+            let entry = entry.map_err(|error| fault::lost("read a tree", error.to_string()))?;
             if entry.filename == name {
                 return Ok(Some(Entry {
                     kind: entry.mode.kind(),
@@ -101,12 +88,12 @@ impl<'r> Base<'r> {
         directory: ObjectId,
         path: &[u8],
         stays: &dyn Fn(&[u8]) -> bool,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, WorkerError> {
         let mut directories = vec![(directory, path.to_vec())];
         while let Some((id, path)) = directories.pop() {
             let data = read(self.repository, id, Kind::Tree)?;
             for entry in TreeRefIter::from_bytes(&data, self.repository.object_hash()) {
-                let entry = entry.map_err(|error| Trouble::new("read a tree", &error))?;
+                let entry = entry.map_err(|error| fault::lost("read a tree", error.to_string()))?;
                 let path = [&path, b"/".as_slice(), entry.filename].concat();
                 if entry.mode.is_tree() {
                     directories.push((entry.oid.to_owned(), path));
@@ -119,7 +106,7 @@ impl<'r> Base<'r> {
     }
 
     /// The content that a patch sees of an entry.
-    pub(super) fn content(&self, entry: Entry) -> Result<Vec<u8>, Trouble> {
+    pub(super) fn content(&self, entry: Entry) -> Result<Vec<u8>, WorkerError> {
         match entry.kind {
             EntryKind::Commit => Ok(submodule(entry.id)),
             _ => read(self.repository, entry.id, Kind::Blob),
@@ -140,16 +127,15 @@ pub(super) fn submodule_commit(text: &[u8]) -> Option<ObjectId> {
 
 const SUBMODULE: &str = "Subproject commit ";
 
-fn read(repository: &Repository, id: ObjectId, kind: Kind) -> Result<Vec<u8>, Trouble> {
+fn read(repository: &Repository, id: ObjectId, kind: Kind) -> Result<Vec<u8>, WorkerError> {
+    let doing = || format!("read {id}");
     let object = repository
         .try_find_object(id)
-        .map_err(|error| Trouble::new(&format!("read {id}"), &error))?
-        .ok_or(Trouble::Missing(id))?;
+        .map_err(fault::read(doing()))?
+        .ok_or_else(|| fault::lost(doing(), "it is not there"))?;
     if object.kind != kind {
-        return Err(Trouble::Broken(format!(
-            "{id} is a {} in place of a {kind}",
-            object.kind
-        )));
+        let words = format!("it is a {} in place of a {kind}", object.kind);
+        return Err(fault::lost(doing(), words));
     }
     Ok(object.detach().data)
 }

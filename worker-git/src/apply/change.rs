@@ -10,14 +10,18 @@
 use std::collections::HashSet;
 
 use gix::{ObjectId, Repository, objs::tree::EntryKind};
-use worker::patch::{self, FileChange, Kind, Mode, ParsedPatch};
+use worker::{
+    WorkerError,
+    patch::{self, FileChange, Kind, Mode, ParsedPatch, Rules},
+};
 
 use super::{
-    base::{Base, Entry, Trouble, submodule_commit},
+    base::{Base, Entry, submodule_commit},
     binary::{self, BinaryFault},
     text::{self, TextFault},
     time::{Over, Time},
 };
+use crate::fault;
 
 /// The reason for which a change does not fit the tree.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,13 +46,17 @@ pub(super) enum Misfit {
     BelowLink,
     /// The text of a submodule does not name a commit.
     NoCommit,
+    /// It is a submodule, which patches of this repository may not change.
+    Submodule,
+    /// It is a file `.gitmodules` that Git would not take from another repository.
+    Modules,
 }
 
 /// The end of a patch that is not applied, short of a misfit.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Stop {
     Over,
-    Trouble(Trouble),
+    Failed(WorkerError),
 }
 
 impl From<Over> for Stop {
@@ -57,9 +65,9 @@ impl From<Over> for Stop {
     }
 }
 
-impl From<Trouble> for Stop {
-    fn from(trouble: Trouble) -> Self {
-        Self::Trouble(trouble)
+impl From<WorkerError> for Stop {
+    fn from(error: WorkerError) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -75,9 +83,9 @@ impl From<Over> for Failure {
     }
 }
 
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        Self::Stop(trouble.into())
+impl From<WorkerError> for Failure {
+    fn from(error: WorkerError) -> Self {
+        Self::Stop(error.into())
     }
 }
 
@@ -125,6 +133,7 @@ pub(super) fn make<'p>(
         content,
         paths: &paths,
         gone: HashSet::new(),
+        submodules: patch.rules == Rules::Git { submodules: true },
         time,
     };
     let mut changes = Changes::default();
@@ -209,6 +218,8 @@ struct Maker<'m, 'r, 'p> {
     paths: &'m Paths<'p>,
     /// The files that the changes so far have deleted or moved away.
     gone: HashSet<&'p [u8]>,
+    /// Whether the patch may change submodules.
+    submodules: bool,
     time: &'m Time,
 }
 
@@ -250,6 +261,10 @@ impl Maker<'_, '_, '_> {
         }
         let old = self.base.leaf(path)?;
         let old = old.ok_or(Misfit::Missing)?;
+        // A patch need not say that a file is a submodule, so its reader may not know.
+        if old.kind == EntryKind::Commit && !self.submodules {
+            return Err(Misfit::Submodule.into());
+        }
         let named = file.modes.old.map(entry_kind);
         if named.is_some_and(|named| class(named) != class(old.kind)) {
             return Err(Misfit::OtherKind.into());
@@ -327,10 +342,14 @@ impl Maker<'_, '_, '_> {
             let commit = submodule_commit(&new).ok_or(Misfit::NoCommit)?;
             return Ok(Some(commit));
         }
+        // The reader of the patch has seen the lines of the hunks alone.
+        if patch::is_gitmodules(&file.path) && patch::check_gitmodules(&new).is_err() {
+            return Err(Misfit::Modules.into());
+        }
         let id = self
             .repository
             .write_blob(&new)
-            .map_err(|error| Trouble::new("write a file", &error))?;
+            .map_err(fault::write("write a file"))?;
         Ok(Some(id.detach()))
     }
 

@@ -108,6 +108,20 @@ impl<'a> Files<'a> {
             .ok_or_else(|| fault::lost(doing, "it is not there"))
     }
 
+    /// The entries of a directory: their paths, and whether they are directories. None if it does not exist.
+    fn listed(&mut self, directory: &[u8]) -> Result<Vec<(Vec<u8>, bool)>, WorkerError> {
+        self.read_directory(directory)?;
+        let entries = self.directories.get(directory).and_then(Option::as_ref);
+        let entries = entries.into_iter().flatten().map(|(name, entry)| {
+            let path = match directory {
+                b"" => name.to_vec(),
+                _ => [directory, b"/", name].concat(),
+            };
+            (path, entry.mode.is_tree())
+        });
+        Ok(entries.collect())
+    }
+
     /// Adds up to `enough` files below a directory, at any depth.
     fn below(
         &mut self,
@@ -162,6 +176,15 @@ pub(crate) fn filtered(
     }
     for directory in wanted.directories {
         files.below(directory, wanted.enough, &mut found)?;
+    }
+    let (enough, mut entries) = (wanted.enough, Vec::new());
+    for directory in wanted.listed {
+        entries.extend(files.listed(directory)?);
+    }
+    for (entry, is_directory) in entries {
+        if filter.keep_entry(&entry, is_directory) {
+            files.below(&entry, enough, &mut found)?;
+        }
     }
     for path in found {
         filter.keep(&path);

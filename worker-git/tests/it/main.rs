@@ -11,6 +11,7 @@ mod bases;
 mod builds;
 mod clones;
 mod crashes;
+mod hostile;
 mod partial;
 mod peers;
 mod probes;

@@ -2,19 +2,18 @@
 
 use std::collections::HashMap;
 
-use worker::patch::{
-    self, FileChange, ParsedPatch,
-    reject_report::{
-        self, Cause, MAX_PLACES, Nearest, Note, Place, Problem, RejectReport, compare, describe,
-        nearest,
+use worker::{
+    WorkerError,
+    patch::{
+        self, FileChange, ParsedPatch,
+        reject_report::{
+            self, Cause, MAX_PLACES, Nearest, Note, Place, Problem, RejectReport, compare,
+            describe, nearest,
+        },
     },
 };
 
-use super::{
-    base::{Base, Trouble},
-    binary::BinaryFault,
-    change::Misfit,
-};
+use super::{base::Base, binary::BinaryFault, change::Misfit};
 
 /// The largest file that is compared with a hunk, in bytes.
 const MAX_FILE: usize = 4 << 20;
@@ -25,7 +24,7 @@ pub(super) fn report(
     content: &[u8],
     patch: &ParsedPatch,
     misfits: &[(usize, Misfit)],
-) -> Result<RejectReport, Trouble> {
+) -> Result<RejectReport, WorkerError> {
     let misfits: Vec<(&FileChange, String, &Misfit)> = misfits
         .iter()
         .filter_map(|(index, misfit)| {
@@ -64,7 +63,7 @@ pub(super) fn report(
 }
 
 /// The content of a file of the base, if it is not too large to compare.
-fn old_content(base: &mut Base<'_>, path: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+fn old_content(base: &mut Base<'_>, path: &[u8]) -> Result<Option<Vec<u8>>, WorkerError> {
     let entry = base.leaf(path)?;
     let content = entry.map(|entry| base.content(entry)).transpose()?;
     Ok(content.filter(|content| content.len() <= MAX_FILE))
@@ -116,6 +115,12 @@ fn problems(misfit: &Misfit) -> Vec<Problem> {
         Misfit::Beside => Problem::Other("the path is a directory, or leads through another file"),
         Misfit::BelowLink => Problem::Other("the path leads through a symbolic link"),
         Misfit::NoCommit => Problem::Other("the patch of a submodule does not name a commit"),
+        Misfit::Submodule => {
+            Problem::Other("it is a submodule, and patches of this repository may not change these")
+        }
+        Misfit::Modules => Problem::Other(
+            "the file would have an option in the place of an address or a path, or a command that updates a submodule",
+        ),
     };
     vec![problem]
 }
