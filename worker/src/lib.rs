@@ -45,5 +45,5 @@ pub use settings::{
     VcsSettings,
 };
 pub use size::Size;
-pub use try_config::check as check_try_template;
+pub use try_config::{check as check_try_template, check_path as check_try_path};
 pub use worker::{CloneManager, Worker, maintain};

@@ -48,6 +48,7 @@ pub use binary::{BinaryData, binary_data, encode};
 pub use budget::Budget;
 pub use gitmodules::{check_gitmodules, is_gitmodules};
 pub use hunk::{Hunk, HunkHead, HunkLine, HunkRange, hunk_head, hunks, old_lines, old_texts};
+pub(crate) use path::check as check_path;
 pub use refusal::RejectReason;
 pub use replace::Prepared;
 pub use rules::{Mode, Modes, Rules};

@@ -6,7 +6,11 @@ use runtime::error_chain;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
-use crate::{TRY_CONFIG, TryMode, WorkerError, vcs::LastCommit};
+use crate::{
+    TRY_CONFIG, TryMode, WorkerError,
+    patch::{self, Rules},
+    vcs::LastCommit,
+};
 
 /// The most instructions of a template, and the most bytes of one.
 const FUEL: u64 = 100_000;
@@ -47,6 +51,13 @@ impl<'a> Variables<'a> {
             },
         }
     }
+}
+
+/// Checks the path of a file, by the rules for those of patches with either version control. Returns the fault.
+pub fn check_path(path: &str) -> Result<(), String> {
+    [Rules::Mercurial, Rules::Git { submodules: false }]
+        .into_iter()
+        .try_for_each(|rules| patch::check_path(path.as_bytes(), rules))
 }
 
 /// Checks a template: that it can be parsed, and has only known variables. Returns the fault with its line.

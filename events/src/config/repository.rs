@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
-use worker::{TryMode, VcsSettings, check_jobs_url, check_try_template};
+use worker::{TryMode, VcsSettings, check_jobs_url, check_try_path, check_try_template};
 
 use super::{
     destination::{self, DestinationKeys, VcsKey},
@@ -129,10 +129,12 @@ impl FileKeys {
             self.path.map(|text| text.0),
             self.template.map(|text| text.0),
         );
-        if path.as_deref().is_some_and(|path| !is_path(path)) {
+        if let Some(Err(fault)) = path.as_deref().map(check_try_path) {
             at.reject(
                 "path",
-                "expected a path of a file in the repository, such as ci/build.json",
+                &format!(
+                    "expected a path of a file in the repository, such as ci/build.json: {fault}"
+                ),
             );
         }
         if let Some(Err(fault)) = template.as_deref().map(check_try_template) {
@@ -143,18 +145,6 @@ impl FileKeys {
             template: template?,
         })
     }
-}
-
-/// Whether a file of a repository may have this path.
-fn is_path(path: &str) -> bool {
-    let is_component = |part: &str| {
-        let folded = part.to_lowercase();
-        !part.trim_end_matches(['.', ' ']).is_empty()
-            && ![".git", ".hg", "git~1", "hg~1"].contains(&folded.as_str())
-    };
-    !path.contains(|c: char| c.is_control() || c == '\\' || c == ':')
-        && path.trim() == path
-        && path.split('/').all(is_component)
 }
 
 /// A text that can be an argument of a version control. Reports another one.

@@ -9,7 +9,7 @@ use crate::text;
 pub(super) const MAX_PATH: usize = 4095;
 
 /// Returns the reason for refusing a path that may not be committed.
-pub(super) fn check(path: &[u8], rules: Rules) -> Result<(), String> {
+pub(crate) fn check(path: &[u8], rules: Rules) -> Result<(), String> {
     let for_mercurial = rules == Rules::Mercurial;
     if path.len() > MAX_PATH {
         return Err(format!("the path has more than {MAX_PATH} bytes"));

@@ -126,6 +126,10 @@ fn faults_of_a_git_repository_have_their_lines() {
             "line 11: events.repositories[0].jobs_url: expected no other placeholders than {commit}",
         ),
         (
+            "      try_file: {path: .g\u{200c}it/config, template: x}\n",
+            "line 11: events.repositories[0].try_file.path: expected a path of a file in the repository",
+        ),
+        (
             "      try_file: {path: .git/config, template: x}\n",
             "line 11: events.repositories[0].try_file.path: expected a path of a file in the repository",
         ),
