@@ -59,6 +59,7 @@ pub use self::{
 
 /// Everything that a deployment sets. Not to be shown: addresses may hold passwords.
 #[derive(Clone)]
+#[cfg_attr(test, derive(Debug))]
 pub struct Config {
     /// Where Phabricator is.
     pub phabricator: PhabricatorConfig,
@@ -112,6 +113,7 @@ pub struct Config {
 
 /// Where Phabricator is.
 #[derive(Clone)]
+#[cfg_attr(test, derive(Debug))]
 pub struct PhabricatorConfig {
     /// Its base url.
     pub url: Url,

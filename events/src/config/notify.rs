@@ -25,6 +25,7 @@ use super::{
 
 /// Notifications about tasks.
 #[derive(Clone)]
+#[cfg_attr(test, derive(Debug))]
 pub struct NotifyConfig {
     /// The channels that are open. None: there is no notifier.
     pub services: Vec<String>,
@@ -64,6 +65,7 @@ impl Default for NotifyConfig {
 
 /// What the notifier needs of a configuration, and works without.
 #[derive(Clone)]
+#[cfg_attr(test, derive(Debug))]
 pub struct NotifierConfig {
     /// Notifications about tasks.
     pub notify: NotifyConfig,

@@ -22,6 +22,7 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A user on Pulse.
 #[derive(Clone)]
+#[cfg_attr(test, derive(Debug))]
 pub struct PulseConfig {
     /// The server, with the virtual host as its path.
     pub url: Url,

@@ -15,6 +15,7 @@ use super::{
 
 /// A repository that is built.
 #[derive(Clone)]
+#[cfg_attr(test, derive(Debug))]
 pub struct RepositoryConfig {
     /// Its short name on Phabricator.
     pub name: String,

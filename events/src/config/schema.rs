@@ -133,7 +133,8 @@ impl<'a> Keys<'a> {
                     }
                     _ => {
                         let wanted = around.map_or_else(String::new, expected);
-                        format!("expected {wanted}, found {}", kind(error.instance()))
+                        let found = found(around, error.instance());
+                        format!("expected {wanted}, found {found}")
                     }
                 };
                 let place = self.document.place(&pointer);
@@ -305,7 +306,16 @@ fn expected(schema: &Value) -> String {
     .to_owned()
 }
 
-/// What a value is, without the value: that may be a secret.
+/// What is there instead. Only a key that wants a number shows the number: other values may be secrets.
+fn found(schema: Option<&Value>, value: &Value) -> String {
+    let wanted = schema.and_then(|schema| schema.get("type")?.as_str());
+    match (wanted, value) {
+        (Some("integer" | "number"), Value::Number(number)) => number.to_string(),
+        _ => kind(value).to_owned(),
+    }
+}
+
+/// What a value is, without the value.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",

@@ -177,7 +177,7 @@ error: line 9: events.repositories[0].try_mode: expected json or syntax, found a
 error: line 10: events.repositories[1].name: is the name of an earlier repository too
 error: line 10: events.repositories[1].try_syntax: is missing, expected a try syntax, since try_mode is syntax
 error: line 11: events.repositories[1].url: expected a text that does not begin with - and holds no control characters
-error: line 12: events.repositories[1].clone_slots: expected a whole number from 1 to 10, found a number
+error: line 12: events.repositories[1].clone_slots: expected a whole number from 1 to 10, found 0
 error: line 15: events.repositories[2]: expected a map, found a number
 error: line 16: events.user_blacklist: expected a list of texts, found another text
 error: line 17: events.build_expiry: expected a duration such as 24h or 90m, found a number
@@ -421,11 +421,11 @@ fn number_with_a_fraction_is_not_a_whole_one() {
     for (keys, expected) in [
         (
             "clone_slots: 2.0",
-            "repositories[0].clone_slots: expected a whole number from 1 to 10, found a number",
+            "repositories[0].clone_slots: expected a whole number from 1 to 10, found 2.0",
         ),
         (
             "notify: {rate_limit_per_minute: 3.0}",
-            "notify.rate_limit_per_minute: expected a whole number from 1 to 10000, found a number",
+            "notify.rate_limit_per_minute: expected a whole number from 1 to 10000, found 3.0",
         ),
         (
             "notify: {irc: {password: 2.00}}",

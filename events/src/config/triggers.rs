@@ -18,6 +18,7 @@ use super::{
 
 /// Everything beside the builds. Not to be shown: addresses may hold passwords.
 #[derive(Clone)]
+#[cfg_attr(test, derive(Debug))]
 pub struct TriggersConfig {
     /// The deployment's name, which is a part of hooks' names.
     pub channel: String,
@@ -69,6 +70,7 @@ impl Default for TriggersConfig {
 
 /// A Taskcluster.
 #[derive(Clone)]
+#[cfg_attr(test, derive(Debug))]
 pub struct TaskclusterConfig {
     /// The url that all services are below of.
     pub root_url: Url,
@@ -391,7 +393,7 @@ mod tests {
             ),
             (
                 "test_selection_share: 1.5",
-                "test_selection_share: expected a share from 0 to 1, found a number",
+                "test_selection_share: expected a share from 0 to 1, found 1.5",
             ),
             (
                 "HOOKS: [{type: x, hookId: y}]",

@@ -10,6 +10,7 @@ use super::{Config, Faults, records, schema::Keys, secrets, values::Secret};
 
 /// What the web server needs of a configuration. It has no secret of the worker's.
 #[derive(Clone)]
+#[cfg_attr(test, derive(Debug))]
 pub struct WebConfig {
     /// Its own keys.
     pub server: ServerConfig,
@@ -23,6 +24,7 @@ pub struct WebConfig {
 
 /// What the web server alone needs.
 #[derive(Clone, Default)]
+#[cfg_attr(test, derive(Debug))]
 pub struct ServerConfig {
     /// The secret of the webhook, which Harbormaster sends.
     pub webhook_secret: Option<SecretString>,

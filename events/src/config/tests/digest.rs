@@ -12,6 +12,7 @@ use super::{
 };
 
 const INTERVAL: Duration = Duration::from_secs(24 * 3600);
+const MAX_BUILDS: u32 = 100;
 
 /// The mails that list builds without an outcome.
 pub struct DigestConfig {
@@ -19,6 +20,8 @@ pub struct DigestConfig {
     pub to: Vec<String>,
     /// The time between two mails.
     pub interval: Duration,
+    /// The most builds that one mail lists.
+    pub max_builds: u32,
 }
 
 /// The section, as a key of the document.
@@ -38,6 +41,12 @@ struct DigestKeys {
     /// The time between two mails.
     #[schemars(extend("default" = "24h"))]
     interval: Option<Written<Duration>>,
+    /// The most builds that one mail lists.
+    #[schemars(
+        range(min = 1, max = 1000),
+        extend("default" = MAX_BUILDS, "x-expected" = "a whole number from 1 to 1000")
+    )]
+    max_builds: Option<u32>,
 }
 
 impl DigestConfig {
@@ -66,6 +75,7 @@ impl DigestKeys {
         Some(DigestConfig {
             to: to?,
             interval: self.interval.map_or(INTERVAL, |value| value.0),
+            max_builds: self.max_builds.unwrap_or(MAX_BUILDS),
         })
     }
 }
@@ -82,6 +92,7 @@ mod tests {
             let config = config.unwrap_or_else(|| panic!("{faults}"));
             assert_eq!(config.to, ["ann@example.com"]);
             assert_eq!(config.interval, Duration::from_secs(expected * 3600));
+            assert_eq!(config.max_builds, 100);
         }
     }
 
@@ -92,6 +103,7 @@ mod tests {
 events:
   digest:
     interval: 6
+    max_builds: 0
     too: [ann@example.com]
 ",
         );
@@ -101,7 +113,8 @@ events:
             "\
 error: line 2: events.digest.to: is missing, expected a list of texts
 error: line 3: events.digest.interval: expected a duration such as 24h or 90m, found a number
-warning: line 4: events.digest.too: unknown key, did you mean to?"
+error: line 4: events.digest.max_builds: expected a whole number from 1 to 1000, found 0
+warning: line 5: events.digest.too: unknown key, did you mean to?"
         );
     }
 }

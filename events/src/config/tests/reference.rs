@@ -76,51 +76,62 @@ fn page_lists_the_keys_of_the_web_server() {
 
 #[test]
 fn defaults_of_the_reference_are_those_of_the_program() {
-    let all = reference::all();
-    let mut keys = document_of(GOOD);
-    keys.remove("build_expiry");
-    let given = |keys: &serde_json::Map<String, Value>| {
-        let text = json!({"events": keys}).to_string();
-        let (config, faults) = Config::parse(&text);
-        let config = config.unwrap_or_else(|| panic!("{faults}"));
-        let triggers = config.triggers;
-        format!(
-            "{:?}",
-            (
-                (
-                    config.build_expiry,
-                    config.build_retention,
-                    config.clones_dir,
-                    config.max_stack_size.0,
-                    config.max_apply_time,
-                    config.max_author_time,
-                    config.treeherder_url.trim_end_matches('/').to_owned(),
-                    config.redis_namespace,
-                    config.secure_projects,
-                    config.view_policies,
-                ),
-                (
-                    triggers.channel,
-                    triggers.autoland,
-                    triggers.mozilla_central,
-                    triggers.test_selection,
-                    triggers.monitoring_period,
-                    config.notify.rate_limit_per_minute,
-                    config.phabricator.publish,
-                ),
-            )
-        )
-    };
-    let absent = given(&keys);
-    let mut count = 0;
-    for (name, schema) in all["properties"].as_object().expect("keys") {
-        if let Some(default) = schema.get("default") {
-            count += usize::from(!keys.contains_key(name));
-            keys.entry(name.clone()).or_insert_with(|| default.clone());
-        }
+    let git = json!([{
+        "name": "firefox",
+        "url": "https://git.example.com/firefox",
+        "vcs": "git",
+        "destination": {"git": {"url": "ssh://git.example.com/firefox"}},
+    }]);
+    let mercurial = document_of(GOOD)["repositories"].clone();
+    // Without the keys of the other version control, and those whose default is another with Git, as their descriptions say.
+    for (repositories, of_the_other) in [
+        (mercurial, ["partial", "submodules"].as_slice()),
+        (git, &["try_mode", "try_name", "default_revision"]),
+    ] {
+        let mut keys = document_of(GOOD);
+        keys.remove("build_expiry");
+        keys.insert("notify".to_owned(), json!({}));
+        keys.insert("repositories".to_owned(), repositories);
+        let mut keys = Value::Object(keys);
+        let given = |keys: &Value| {
+            let (config, faults) = Config::parse(&json!({"events": keys}).to_string());
+            let mut config = config.unwrap_or_else(|| panic!("{faults}"));
+            // It is used without the slash that may end it.
+            config.treeherder_url = config.treeherder_url.trim_end_matches('/').to_owned();
+            format!("{config:#?}")
+        };
+        let absent = given(&keys);
+        let count = set_defaults(&reference::all(), of_the_other, &mut keys);
+        assert!(count > 15, "{count} defaults");
+        assert_eq!(given(&keys), absent);
     }
-    assert!(count > 10, "{count} defaults");
-    assert_eq!(given(&keys), absent);
+}
+
+/// Sets each key that is absent and has a default in the schema, also in the sections and in the maps of lists, except for
+/// those in `without`; returns how many it set.
+fn set_defaults(schema: &Value, without: &[&str], value: &mut Value) -> usize {
+    match value {
+        Value::Object(keys) => {
+            let properties = schema["properties"].as_object();
+            let mut count = 0;
+            for (name, schema) in properties.into_iter().flatten() {
+                match (keys.get_mut(name), schema.get("default")) {
+                    (Some(value), _) => count += set_defaults(schema, without, value),
+                    (None, Some(default)) if !without.contains(&name.as_str()) => {
+                        keys.insert(name.clone(), default.clone());
+                        count += 1;
+                    }
+                    (None, _) => {}
+                }
+            }
+            count
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .map(|item| set_defaults(&schema["items"], without, item))
+            .sum(),
+        _ => 0,
+    }
 }
 
 fn document_of(text: &str) -> serde_json::Map<String, Value> {
