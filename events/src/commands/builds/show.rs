@@ -1,6 +1,8 @@
 //! `events builds show`: the history of a build.
 
-use build::{BuildEventKind, BuildRecord, BuildRequest, Event, QueueState, Source};
+use build::{
+    BuildEventKind, BuildRecord, BuildRequest, BuildUpdate, Event, FinalOutcome, QueueState, Source,
+};
 use bus::QueueStatus;
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
@@ -136,6 +138,7 @@ fn history(
             ago(end.at),
             sanitized(&published(record))
         ));
+        lines.extend(place(&end.outcome));
     }
     for (at, answer) in record.sent() {
         lines.push(String::new());
@@ -148,6 +151,23 @@ fn history(
         );
     }
     lines
+}
+
+/// The head of a pushed build with the ref that it is on, and the page with its jobs, as far as there are any.
+fn place(outcome: &FinalOutcome) -> Vec<String> {
+    let FinalOutcome::Answered(BuildUpdate::Pushed(pushed)) = outcome else {
+        return Vec::new();
+    };
+    let head = match &pushed.reference {
+        Some(reference) => format!("head: {} at {reference}", pushed.revision),
+        None => format!("head: {}", pushed.revision),
+    };
+    let jobs = pushed.jobs_url.iter().map(|url| format!("jobs: {url}"));
+    [head]
+        .into_iter()
+        .chain(jobs)
+        .map(|line| sanitized(&line))
+        .collect()
 }
 
 /// A clause on whether the final report was published. A `Published` event before the end is that of `work`.
@@ -294,4 +314,44 @@ fn next(record: &BuildRecord, publish: bool) -> Option<&'static str> {
         }
         _ => ends,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn place_of_a_head_has_its_ref_and_its_jobs() {
+        let pushed = |reference: Option<&str>, jobs_url: Option<&str>| {
+            let pushed = json!({
+                "revision": "c0ffee", "ref": reference, "jobs_url": jobs_url, "patches": 1, "revisions": [7],
+                "landed": [], "abandoned": [], "base": {"used": "ba5e", "instead_of": null, "reason": "named"},
+                "seconds": 1.0,
+            });
+            let pushed = serde_json::from_value(pushed).expect("a push");
+            FinalOutcome::Answered(BuildUpdate::Pushed(pushed))
+        };
+        let (reference, url) = ("refs/heads/phabricator/D7/9", "https://ci.example.com/9");
+        let table = [
+            (
+                pushed(Some(reference), Some(url)),
+                vec![
+                    "head: c0ffee at refs/heads/phabricator/D7/9",
+                    "jobs: https://ci.example.com/9",
+                ],
+            ),
+            (
+                pushed(Some(reference), None),
+                vec!["head: c0ffee at refs/heads/phabricator/D7/9"],
+            ),
+            (
+                pushed(None, Some("https://ci.example.com/\u{1b}9")),
+                vec!["head: c0ffee", "jobs: https://ci.example.com/9"],
+            ),
+            (FinalOutcome::PushedBefore, vec![]),
+        ];
+        for (outcome, expected) in table {
+            assert_eq!(place(&outcome), expected, "{outcome:?}");
+        }
+    }
 }

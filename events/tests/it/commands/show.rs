@@ -70,6 +70,8 @@ async fn history_of_a_pushed_build_is_shown_from_its_request_to_its_answer() {
         "sent to its target: [work] mercurial: pass",
         "published: pushed, with the link to its jobs",
         "outcome: pushed, decided",
+        "head: ",
+        "jobs: https://treeherder.",
         "[link] CI (Treeherder) Jobs",
         &link,
         "[work] mercurial: pass",
