@@ -25,7 +25,7 @@ pub struct Cli {
 /// Another campaign, or what the driver starts.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// The same for the whole program: its processes build stacks and push them, while they, their hg and ssh are killed
+    /// The same for the whole program: its processes build stacks and push them, while they, their hg or git, and ssh are killed
     Pipeline(Pipeline),
     /// A worker of a campaign
     #[command(hide = true)]

@@ -1,7 +1,7 @@
 //! `./dev chaos pipeline`: the whole program under fault, from Harbormaster's request to the push and the answer.
 //!
-//! A web server and two workers (the real binary) work on builds of two repositories with a real Redis, real `hg` and
-//! real ssh. Meanwhile the driver kills them and what they started. [`plan`] decides everything from one seed,
+//! A web server and two workers (the real binary) work on builds of two repositories with a real Redis, real `hg` or
+//! `git`, and real ssh. Meanwhile the driver kills them and what they started. [`plan`] decides everything from one seed,
 //! [`world`] is what runs, and [`verify`] compares what Phabricator and Try show at the end with what must be there.
 
 mod answer;
@@ -12,15 +12,21 @@ mod harbormaster;
 mod plan;
 mod processes;
 mod report;
+mod repository;
 mod stage;
+mod vcs;
 mod verify;
 mod world;
 
 pub use driver::run;
+use vcs::Vcs;
 
 /// Options of a campaign on the pipeline.
 #[derive(Debug, clap::Args)]
 pub struct Pipeline {
+    /// The version control of the repositories
+    #[arg(long, value_enum, default_value_t)]
+    pub vcs: Vcs,
     /// Decides what goes wrong and when; a random one without it
     #[arg(long)]
     pub seed: Option<u64>,

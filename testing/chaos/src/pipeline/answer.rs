@@ -3,9 +3,13 @@
 use serde_json::Value;
 use testkit::phabricator::Target;
 
+use super::vcs::Vcs;
+
 /// All that was said on a build target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Said {
+    /// The version control, after which the units about patches are named.
+    pub vcs: Vcs,
     /// `pass` and `fail` messages.
     pub ends: Vec<String>,
     /// The units, each with its name, result and text.
@@ -42,7 +46,7 @@ pub enum Amiss {
 
 impl Said {
     /// Reads a target.
-    pub fn on(target: &Target) -> Self {
+    pub fn on(target: &Target, vcs: Vcs) -> Self {
         let field = |unit: &serde_json::Map<String, Value>, key: &str| {
             unit.get(key)
                 .and_then(Value::as_str)
@@ -50,6 +54,7 @@ impl Said {
                 .to_owned()
         };
         Self {
+            vcs,
             ends: target
                 .messages
                 .iter()
@@ -84,7 +89,12 @@ impl Said {
 
     /// The one end that all of it makes.
     pub fn end(&self) -> Result<End, Amiss> {
-        let Self { ends, units, links } = self;
+        let Self {
+            vcs,
+            ends,
+            units,
+            links,
+        } = self;
         if ends.len() + links.len() > 1 || units.len() > 1 {
             return Err(Amiss::Twice);
         }
@@ -97,11 +107,16 @@ impl Said {
         };
         let text = text.clone();
         let (end, link) = (ends.first().map(String::as_str), links.first());
-        match (name.as_str(), result.as_str(), end, link) {
-            ("mercurial", "pass" | "unsound", None, Some(link)) => Ok(End::Pushed(link.clone())),
-            ("mercurial", "fail", Some("fail"), None) => Ok(End::PatchFailed(text)),
-            ("general", "broken", Some("fail"), None) => Ok(End::Broken(text)),
-            ("general", "skip", Some("pass"), None) => Ok(End::Neutral(text)),
+        match (result.as_str(), end, link) {
+            ("pass" | "unsound", None, Some(link)) if name == vcs.unit() => {
+                Ok(End::Pushed(link.clone()))
+            }
+            // The publisher does not name this unit after Git yet.
+            ("fail", Some("fail"), None) if name == vcs.unit() || name == "mercurial" => {
+                Ok(End::PatchFailed(text))
+            }
+            ("broken", Some("fail"), None) if name == "general" => Ok(End::Broken(text)),
+            ("skip", Some("pass"), None) if name == "general" => Ok(End::Neutral(text)),
             _ => Err(Amiss::Half),
         }
     }
@@ -114,6 +129,7 @@ mod tests {
     #[test]
     fn answer_is_complete_and_sent_once() {
         let said = |ends: &[&str], units: &[(&str, &str)], links: &[&str]| Said {
+            vcs: Vcs::Hg,
             ends: ends.iter().map(|&end| end.to_owned()).collect(),
             units: units
                 .iter()
@@ -156,5 +172,11 @@ mod tests {
         for (said, expected) in table {
             assert_eq!(said.end(), expected, "{said:?}");
         }
+        let of_git = |name| Said {
+            vcs: Vcs::Git,
+            ..said(&[], &[(name, "pass")], &["t"])
+        };
+        assert_eq!(of_git("git").end(), Ok(End::Pushed(text())));
+        assert_eq!(of_git("mercurial").end(), Err(Amiss::Half));
     }
 }

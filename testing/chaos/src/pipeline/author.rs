@@ -8,6 +8,7 @@ use testkit::phabricator::{BuildVariables, CreatedRevision, NewDiff, NewRevision
 
 use super::{
     plan::{Base, Build, Interruption, Kind, Secrecy},
+    repository::Content,
     stage::Stage,
     verify::Truth,
 };
@@ -21,16 +22,19 @@ pub struct Published {
     pub diff: Phid,
     /// How it has to end.
     pub truth: Truth,
+    /// What its head has to hold, if it has one.
+    pub content: Content,
 }
 
 /// Publishes build number `number` of the plan with all that it stands on, and starts it.
 pub fn publish(stage: &Stage, number: usize, build: &Build) -> anyhow::Result<Published> {
     let mut stack: Vec<CreatedRevision> = Vec::new();
+    let mut patches = Vec::new();
     for place in 0..build.patches {
-        let created =
-            stage
-                .phabricator
-                .create_revision(revision(stage, number, place, build, stack.last())?);
+        let patch = patch(stage, number, place, build);
+        let new = revision(stage, (number, place), build, patch.clone(), stack.last())?;
+        let created = stage.phabricator.create_revision(new);
+        patches.push((created.diff.phid.clone(), patch));
         stack.push(created);
     }
     let Some(top) = stack.last() else {
@@ -65,6 +69,12 @@ pub fn publish(stage: &Stage, number: usize, build: &Build) -> anyhow::Result<Pu
         variables: stage.phabricator.start_build(top.diff.id),
         diff: top.diff.phid.clone(),
         truth,
+        content: Content {
+            revision_id: top.id,
+            diff_id: top.diff.id,
+            base: known_base(stage, build).cloned(),
+            patches,
+        },
     })
 }
 
@@ -83,8 +93,8 @@ pub fn interrupt(stage: &Stage, build: &Published, how: Interruption) -> Option<
         Interruption::Restart => {
             return Some(Published {
                 variables: stage.phabricator.restart_build(target),
-                diff: build.diff.clone(),
                 truth: Truth::Pushed,
+                ..build.clone()
             });
         }
     }
@@ -109,23 +119,34 @@ fn repository(stage: &Stage, build: &Build) -> Phid {
     }
 }
 
-fn revision(
-    stage: &Stage,
-    number: usize,
-    place: usize,
-    build: &Build,
-    parent: Option<&CreatedRevision>,
-) -> anyhow::Result<NewRevision> {
-    let patch = match build.kind {
-        Kind::Hostile => hostile(),
+/// The base that a stack names, if the source has it.
+fn known_base<'a>(stage: &'a Stage, build: &Build) -> Option<&'a String> {
+    match build.base {
+        Base::Known(age) => Some(&stage.repositories[build.repository].history[age]),
+        Base::Unknown | Base::Unnamed => None,
+    }
+}
+
+fn patch(stage: &Stage, number: usize, place: usize, build: &Build) -> String {
+    match build.kind {
+        Kind::Hostile => stage.vcs.hostile_patch(),
         Kind::DoesNotApply(bad) => change(number, place, place != bad),
         _ => change(number, place, true),
-    };
+    }
+}
+
+fn revision(
+    stage: &Stage,
+    (number, place): (usize, usize),
+    build: &Build,
+    patch: String,
+    parent: Option<&CreatedRevision>,
+) -> anyhow::Result<NewRevision> {
     let mut diff = NewDiff::new(patch);
-    match build.base {
-        Base::Known(age) => diff = diff.base(&stage.repositories[build.repository].history[age]),
-        Base::Unknown => diff = diff.base(format!("{number:0>40}")),
-        Base::Unnamed => {}
+    if let Some(base) = known_base(stage, build) {
+        diff = diff.base(base);
+    } else if build.base == Base::Unknown {
+        diff = diff.base(format!("{number:0>40}"));
     }
     if build.kind == Kind::Expired {
         diff = diff.created_at(
@@ -161,13 +182,6 @@ fn change(number: usize, place: usize, fits: bool) -> String {
         "diff --git a/src/engine.rs b/src/engine.rs\n--- a/src/engine.rs\n+++ b/src/engine.rs\n@@ -{before},3 +{before},3 @@\n \
          fn step_{before}() {{}}\n-fn {old}_{line}() {{}}\n+fn step_{line}() {{ /* {number}.{place} */ }}\n fn step_{after}() {{}}\n"
     )
-}
-
-/// A patch that would have Mercurial run a program of its choice.
-fn hostile() -> String {
-    "diff --git a/.hg/hgrc b/.hg/hgrc\nnew file mode 100644\n--- /dev/null\n+++ b/.hg/hgrc\n@@ -0,0 +1,2 @@\n\
-     +[hooks]\n+update = touch owned\n"
-        .to_owned()
 }
 
 fn truth(build: &Build, stack: &[u64], top: &CreatedRevision) -> Truth {

@@ -7,6 +7,8 @@ use nix::{
     unistd::Pid,
 };
 
+use super::vcs::Vcs;
+
 /// A process, as the kernel tells of it.
 struct Process {
     pid: Pid,
@@ -25,13 +27,12 @@ pub fn of_worker(directory: &Path, name: &str) -> Vec<Pid> {
     }))
 }
 
-/// The `hg`s that serve the repository in `directory` to those who push to it.
-pub fn servers_of(directory: &Path) -> Vec<Pid> {
-    let served = format!("-R {} serve --stdio", directory.display());
-    // The shell and the ssh that were told to start it say the same, under other names.
+/// The programs of the version control that serve the repository in `directory` to those who push to it.
+pub fn servers_of(vcs: Vcs, directory: &Path) -> Vec<Pid> {
+    let served = directory.display().to_string();
     pids(
         processes(directory)
-            .filter(|process| process.name == "hg" && process.command.contains(&served)),
+            .filter(|process| vcs.serves(&served, &process.name, &process.command, process.within)),
     )
 }
 
@@ -99,7 +100,8 @@ mod tests {
         }
         assert_eq!(of_worker(ours.path(), "sleep"), [pid]);
         assert_eq!(of_worker(ours.path(), "hg"), []);
-        assert_eq!(servers_of(ours.path()), []);
+        assert_eq!(servers_of(Vcs::Hg, ours.path()), []);
+        assert_eq!(servers_of(Vcs::Git, ours.path()), []);
         assert!(kill_all(&[pid]));
         assert!(!kill_all(&[]));
         for child in &mut children {

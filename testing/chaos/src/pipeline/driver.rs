@@ -17,8 +17,9 @@ use super::{
     answer::Said,
     author::{self, Published},
     harbormaster::Harbormaster,
-    plan::{Fault, Interruption, Kind, Plan, Secrecy},
+    plan::{Fault, Interruption, Kind, Plan, REPOSITORIES, Secrecy},
     report::{Course, Report},
+    repository::Content,
     verify::{Entry, Kind as Wrong, Observations, Response, Violation},
     world::{Depths, World},
 };
@@ -52,14 +53,16 @@ pub async fn run(options: &Pipeline) -> anyhow::Result<Report> {
     let program = program()?;
     let plan = Plan::new(seed, options.builds as usize, options.kills);
     tell(&format!(
-        "seed {seed}: {} builds, {} kills",
-        options.builds, options.kills
+        "seed {seed}: {} builds with {}, {} kills",
+        options.builds,
+        options.vcs.program(),
+        options.kills
     ));
 
     campaign::conduct(async |directory| {
         Ok(Driver::new(
             plan,
-            World::start(directory, &program).await?,
+            World::start(options.vcs, directory, &program).await?,
             seed,
         ))
     })
@@ -148,10 +151,15 @@ impl Campaign for Driver {
             None => self.world.processes.end().await?,
         }
         let seconds = thousandths(SystemClock.now().duration_since(self.begun).as_secs_f64());
+        let mut contents: [Vec<&Content>; REPOSITORIES] = Default::default();
+        for asked in &self.asked {
+            contents[self.plan.builds[asked.number].repository].push(&asked.published.content);
+        }
         let observed = Observations {
             builds: self.asked.iter().map(|asked| self.entry(asked)).collect(),
-            tries: self.world.tries().await?,
+            tries: self.world.tries(contents).await?,
             letters: self.world.letters().await?,
+            try_kills: self.world.done.try_program as usize,
         };
         let mut verdict = observed.verify(BUILD_PUSH.spec().name);
         violations.append(&mut self.world.processes.violations);
@@ -165,7 +173,13 @@ impl Campaign for Driver {
                 .count(),
             repeated_requests: self.repeated,
             try_heads: observed.tries.iter().map(|pushed| pushed.heads.len()).sum(),
+            cut_off_writes: observed
+                .tries
+                .iter()
+                .map(|pushed| pushed.cut_off_writes)
+                .sum(),
             dead_letters: observed.letters.len(),
+            vcs: self.world.stage.vcs,
             faults: self.world.done.clone(),
             seed: self.seed,
             seconds,
@@ -376,7 +390,7 @@ impl Driver {
         let happened = self.world.inject_fault(fault).await?
             || match fault {
                 // Nothing of it is there: another process takes its place.
-                Fault::Hg(number) | Fault::Ssh(number) | Fault::Try(number) if no_chance => {
+                Fault::Program(number) | Fault::Ssh(number) | Fault::Try(number) if no_chance => {
                     self.world.inject_fault(Fault::Worker(number)).await?
                 }
                 _ => false,
@@ -399,7 +413,10 @@ impl Driver {
             .stage
             .phabricator
             .target(&asked.published.variables.target);
-        target.map(|target| Said::on(&target)).unwrap_or_default()
+        let vcs = self.world.stage.vcs;
+        target
+            .map(|target| Said::on(&target, vcs))
+            .unwrap_or_default()
     }
 
     fn ended(&self) -> usize {

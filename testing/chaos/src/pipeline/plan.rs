@@ -99,11 +99,11 @@ pub enum Fault {
     Web,
     /// SIGKILL to a worker. Its children are left to themselves.
     Worker(usize),
-    /// SIGKILL to each `hg` of a worker.
-    Hg(usize),
+    /// SIGKILL to each `hg` or `git` of a worker.
+    Program(usize),
     /// SIGKILL to each `ssh` of a worker.
     Ssh(usize),
-    /// SIGKILL to each `hg` behind ssh that takes a push to the Try of a repository.
+    /// SIGKILL to each `hg` or `git` behind ssh that takes a push to the Try of a repository.
     Try(usize),
     /// SIGTERM to the web server.
     StopWeb,
@@ -237,7 +237,7 @@ fn faults(rng: &mut fastrand::Rng, kills: u32) -> Vec<(f64, Fault)> {
                 |_| Fault::Web,
                 Fault::Worker,
                 Fault::Worker,
-                Fault::Hg,
+                Fault::Program,
                 Fault::Ssh,
                 Fault::Try,
                 Fault::Try,

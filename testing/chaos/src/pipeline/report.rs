@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     answer::End,
     plan::{Fault, Interruption},
+    vcs::Vcs,
     verify::{Kind, Verdict, Violation},
 };
 use crate::campaign::{Outcome, count, table};
@@ -43,12 +44,12 @@ pub struct Faults {
     pub web: u32,
     /// Workers killed.
     pub worker: u32,
-    /// Times that the `hg`s of a worker were killed.
-    pub hg: u32,
+    /// Times that the `hg`s or `git`s of a worker were killed.
+    pub program: u32,
     /// Times that the `ssh`s of a worker were killed.
     pub ssh: u32,
-    /// Times that the `hg`s on the side of Try were killed.
-    pub try_hg: u32,
+    /// Times that the `hg`s or `git`s on the side of Try were killed.
+    pub try_program: u32,
     /// Web servers and workers told to end.
     pub sigterm: u32,
     /// Restarts of Redis.
@@ -67,9 +68,9 @@ impl Faults {
         *match fault {
             Fault::Web => &mut self.web,
             Fault::Worker(_) => &mut self.worker,
-            Fault::Hg(_) => &mut self.hg,
+            Fault::Program(_) => &mut self.program,
             Fault::Ssh(_) => &mut self.ssh,
-            Fault::Try(_) => &mut self.try_hg,
+            Fault::Try(_) => &mut self.try_program,
             Fault::StopWeb | Fault::StopWorker(_) => &mut self.sigterm,
             Fault::Redis(_) => &mut self.redis_restarts,
         } += 1;
@@ -86,7 +87,7 @@ impl Faults {
 
     /// How many were SIGKILL or SIGTERM to something that is not Redis.
     pub fn kills(&self) -> u32 {
-        self.web + self.worker + self.hg + self.ssh + self.try_hg + self.sigterm
+        self.web + self.worker + self.program + self.ssh + self.try_program + self.sigterm
     }
 
     /// All faults of processes.
@@ -98,6 +99,8 @@ impl Faults {
 /// The outcome, also as its JSON line.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// The version control of the repositories.
+    pub vcs: Vcs,
     /// Builds that were taken in.
     pub accepted: usize,
     /// Those of them that have their end.
@@ -106,6 +109,8 @@ pub struct Report {
     pub pushed: usize,
     /// Heads on both Try repositories.
     pub try_heads: usize,
+    /// Writes of a ref that were cut off by a kill at Try, and made again or not.
+    pub cut_off_writes: usize,
     /// Builds on which something was said twice.
     pub duplicate_answers: usize,
     /// Builds whose answer names another cause than the true one.
@@ -139,12 +144,16 @@ pub struct Report {
 /// What a report is made of beside the verdict.
 #[derive(Debug)]
 pub struct Course {
+    /// The version control of the repositories.
+    pub vcs: Vcs,
     /// Builds whose request got no 200.
     pub refused: usize,
     /// Requests that were sent twice.
     pub repeated_requests: usize,
     /// Heads on both Try repositories.
     pub try_heads: usize,
+    /// Writes of a ref that were cut off by a kill at Try.
+    pub cut_off_writes: usize,
     /// Dead letters.
     pub dead_letters: usize,
     /// Faults by kind.
@@ -160,10 +169,12 @@ impl Report {
     pub fn new(builds: usize, verdict: Verdict, course: Course) -> Self {
         let count = |kind| count(&verdict.violations, kind);
         Self {
+            vcs: course.vcs,
             accepted: verdict.accepted,
             ended: verdict.ended,
             pushed: verdict.ends.pushed,
             try_heads: course.try_heads,
+            cut_off_writes: course.cut_off_writes,
             duplicate_answers: count(Kind::DuplicateAnswer),
             wrong_blame: count(Kind::WrongBlame),
             kills: course.faults.kills(),
@@ -191,15 +202,16 @@ impl Outcome for Report {
         let Faults {
             web,
             worker,
-            hg,
+            program,
             ssh,
-            try_hg,
+            try_program,
             sigterm,
             redis_restarts,
             aborts,
             restarts,
             abandons,
         } = &self.faults;
+        let vcs = self.vcs.program();
         let Ends {
             pushed,
             patch_failed,
@@ -211,14 +223,14 @@ impl Outcome for Report {
             (
                 "builds",
                 format!(
-                    "{} in {:.0} s, seed {}",
+                    "{} with {vcs} in {:.0} s, seed {}",
                     self.builds, self.seconds, self.seed
                 ),
             ),
             (
                 "kills",
                 format!(
-                    "{} ({web} web, {worker} workers, {hg} hg, {ssh} ssh, {try_hg} hg of Try; {sigterm} SIGTERM)",
+                    "{} ({web} web, {worker} workers, {program} {vcs}, {ssh} ssh, {try_program} {vcs} of Try; {sigterm} SIGTERM)",
                     self.kills
                 ),
             ),

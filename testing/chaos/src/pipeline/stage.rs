@@ -7,15 +7,12 @@ use build::Phid;
 use runtime::SystemClock;
 use secrecy::ExposeSecret;
 use serde_json::json;
-use testkit::{
-    Sshd,
-    phabricator::FakePhabricator,
-    repositories::{Repositories, hg},
-};
+use testkit::{Sshd, phabricator::FakePhabricator};
 
 use super::{
     plan::{REPOSITORIES, WORKERS},
-    verify::Head,
+    repository::Repository,
+    vcs::Vcs,
 };
 
 /// The secret of the webhook.
@@ -25,6 +22,8 @@ const SKIPPED: &str = "robot";
 
 /// All that is outside the program.
 pub struct Stage {
+    /// The version control of the repositories.
+    pub vcs: Vcs,
     /// Phabricator.
     pub phabricator: FakePhabricator,
     /// The repositories that are built.
@@ -40,41 +39,19 @@ pub struct Stage {
     sshd: Sshd,
 }
 
-/// A repository that is built.
-pub struct Repository {
-    /// Its name on Phabricator that cannot change.
-    pub phid: Phid,
-    /// Its changesets at the start, the newest first.
-    pub history: Vec<String>,
-    name: String,
-    source_and_try: Repositories,
-    /// How many changesets its source got since.
-    commits: usize,
-}
-
 impl Stage {
     /// Sets all up in `directory`.
-    pub async fn set_up(directory: &Path) -> anyhow::Result<Self> {
+    pub async fn set_up(vcs: Vcs, directory: &Path) -> anyhow::Result<Self> {
         let phabricator = FakePhabricator::start(Arc::new(SystemClock))
             .await
             .context("cannot serve a phabricator")?;
         let mut repositories = Vec::new();
         for number in 0..REPOSITORIES {
-            let name = format!("product-{number}");
-            let directory = directory.join(&name);
-            fs::create_dir(&directory)
-                .with_context(|| format!("cannot make {}", directory.display()))?;
-            let source_and_try = Repositories::create(&directory).await?;
-            let history = hg(&source_and_try.source, &["log", "--template={node}\n"]).await?;
-            repositories.push(Repository {
-                phid: phabricator.add_repository(&name),
-                history: history.lines().map(str::to_owned).collect(),
-                name,
-                source_and_try,
-                commits: 0,
-            });
+            let add = |name: &str| phabricator.add_repository(name);
+            repositories.push(Repository::create(vcs, directory, number, add).await?);
         }
         Ok(Self {
+            vcs,
             repositories,
             unsupported: phabricator.add_repository("elsewhere"),
             author: phabricator.add_user("zoe", "Zoë Example"),
@@ -93,15 +70,7 @@ impl Stage {
         let repositories: Vec<_> = self
             .repositories
             .iter()
-            .map(|repository| {
-                json!({
-                    "name": repository.name,
-                    "url": self.sshd.url(&repository.source_and_try.source),
-                    "try_url": self.sshd.url(repository.try_repository()),
-                    "ssh_user": self.sshd.user(),
-                    "ssh_key": key,
-                })
-            })
+            .map(|repository| repository.configuration(&self.sshd, &key))
             .collect();
         let workers =
             (0..WORKERS).map(|number| (format!("worker-{number}.yml"), clones(directory, number)));
@@ -139,66 +108,4 @@ impl Stage {
 /// Where a worker has its clones.
 pub fn clones(directory: &Path, worker: usize) -> std::path::PathBuf {
     directory.join(format!("clones-{worker}"))
-}
-
-impl Repository {
-    /// Where heads are pushed to.
-    pub fn try_repository(&self) -> &Path {
-        &self.source_and_try.try_repository
-    }
-
-    /// Gives the source one more changeset, as other authors do all the time.
-    pub async fn commit(&mut self) -> anyhow::Result<()> {
-        self.commits += 1;
-        let source = &self.source_and_try.source;
-        let file = source.join("README.md");
-        fs::write(&file, format!("Change {}\n", self.commits))
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        hg(
-            source,
-            &[
-                "commit",
-                "--quiet",
-                "--user=Ada",
-                "--date=1700000000 0",
-                "--message=Go on",
-            ],
-        )
-        .await?;
-        Ok(())
-    }
-
-    /// Takes back what an `hg` that was killed has left half done, as the operators of Try do.
-    pub async fn recover_try(&self) -> anyhow::Result<()> {
-        match hg(self.try_repository(), &["recover"]).await {
-            Err(error) if !error.to_string().contains("no interrupted transaction") => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// What was pushed.
-    pub async fn heads(&self) -> anyhow::Result<Vec<Head>> {
-        let template = "--template={node} {sub('(?s).*Differential Diff: ', '', desc)}\n";
-        let heads = hg(
-            self.try_repository(),
-            &["log", "--rev=head() and not public()", template],
-        )
-        .await?;
-        let head = |line: &str| {
-            let (node, diff) = line.split_once(' ')?;
-            Some(Head {
-                node: node.to_owned(),
-                diff: diff.to_owned(),
-            })
-        };
-        heads
-            .lines()
-            .map(|line| head(line).with_context(|| format!("Try shows a head as {line:?}")))
-            .collect()
-    }
-
-    /// How many changesets were pushed.
-    pub async fn pushed_changesets(&self) -> anyhow::Result<usize> {
-        self.source_and_try.try_changesets().await
-    }
 }

@@ -1,6 +1,6 @@
 //! What was observed of each build on Phabricator and on Try, and whether that is what must be.
 
-use std::collections::{HashMap, HashSet};
+mod heads;
 
 use serde::Serialize;
 
@@ -108,15 +108,27 @@ pub struct Head {
     pub node: String,
     /// The diff that it says it is of.
     pub diff: String,
+    /// The end of a link to it.
+    pub link: String,
+    /// The target that it says it is for, if its commits say that.
+    pub target: Option<String>,
+    /// Whether it was on a ref that has a later head now.
+    pub replaced: bool,
 }
 
-/// What was pushed to one Try.
+/// What was pushed to one Try. A changeset of Git is a commit.
 #[derive(Debug, Clone, Default)]
 pub struct Try {
     /// Its heads.
     pub heads: Vec<Head>,
     /// How many changesets were pushed, heads and what they stand on.
     pub changesets: usize,
+    /// How many changesets a build has beside its patches. Builds of the same diff may share a head without any.
+    pub own_commits: usize,
+    /// How many writes of a ref were cut off. A program that is killed at Try may leave one.
+    pub cut_off_writes: usize,
+    /// What is wrong with it as such: with what, and in which way.
+    pub wrong: Vec<(String, String)>,
 }
 
 /// A dead letter.
@@ -141,6 +153,8 @@ pub struct Observations {
     pub tries: Vec<Try>,
     /// The dead letters of all queues.
     pub letters: Vec<Letter>,
+    /// How often the programs that served a Try were killed.
+    pub try_kills: usize,
 }
 
 /// The result of the comparison.
@@ -169,6 +183,16 @@ impl Observations {
         }
         for (number, pushed) in self.tries.iter().enumerate() {
             self.check_try(number, pushed, &mut verdict.violations);
+        }
+        let cut_off: usize = self.tries.iter().map(|pushed| pushed.cut_off_writes).sum();
+        if cut_off > self.try_kills {
+            let what = format!(
+                "{cut_off} writes of refs were cut off by {} kills",
+                self.try_kills
+            );
+            verdict
+                .violations
+                .push(Violation::new(Kind::TryHead, "Try".to_owned(), what));
         }
         for letter in &self.letters {
             let build = self
@@ -261,83 +285,6 @@ impl Observations {
                 build.truth, build.faults
             );
             report(Kind::WrongBlame, what);
-        }
-    }
-
-    fn check_try(&self, number: usize, pushed: &Try, violations: &mut Vec<Violation>) {
-        let mut report =
-            |key: String, what| violations.push(Violation::new(Kind::TryHead, key, what));
-        let mut heads: HashMap<&str, Vec<&str>> = HashMap::new();
-        for head in &pushed.heads {
-            heads.entry(&head.diff).or_default().push(&head.node);
-        }
-        let (mut changesets, mut shared) = (0, 0);
-        // The patches of a restarted build are the same changesets, if both builds have the same base.
-        let mut seen = HashSet::new();
-        let mut count = |build: &Entry| {
-            changesets += build.patches + 1;
-            if !seen.insert(build.diff.clone()) {
-                shared += build.patches;
-            }
-        };
-        let builds = || {
-            self.builds
-                .iter()
-                .filter(|build| build.repository == number)
-        };
-        // A restarted build has another target, with a link and a head of its own.
-        for build in builds() {
-            let Some(link) = build.said.links.first() else {
-                continue;
-            };
-            let found = heads.entry(&build.diff).or_default();
-            let linked = found
-                .iter()
-                .position(|head| link.ends_with(&format!("revision={head}")));
-            if let Some(at) = linked {
-                found.remove(at);
-                count(build);
-            } else {
-                let what = format!("has the link {link} and on Try the heads {found:?}");
-                report(build.name.clone(), what);
-                found.clear();
-            }
-        }
-        // The head of a build that was stopped after its push may have no link.
-        let stopped = |build: &&Entry| {
-            build.truth == Truth::Stopped && build.response != Response::NotConnected
-        };
-        for build in builds().filter(stopped) {
-            let head = heads
-                .get_mut(build.diff.as_str())
-                .filter(|_| build.said.links.is_empty())
-                .and_then(Vec::pop);
-            if head.is_some() {
-                count(build);
-            }
-        }
-        let mut strangers: Vec<_> = heads
-            .into_iter()
-            .filter(|(_, nodes)| !nodes.is_empty())
-            .map(|(diff, nodes)| {
-                let known = builds().find(|build| build.diff == diff);
-                (known.map_or(diff, |build| &build.name), nodes)
-            })
-            .collect();
-        strangers.sort_unstable();
-        for (key, nodes) in strangers {
-            report(
-                key.to_owned(),
-                format!("has the heads {nodes:?} on Try {number}, and no build has a link to them"),
-            );
-        }
-        let expected = changesets - shared..=changesets;
-        if violations.is_empty() && !expected.contains(&pushed.changesets) {
-            let what = format!(
-                "has {} pushed changesets, and its builds have {expected:?}",
-                pushed.changesets
-            );
-            violations.push(Violation::new(Kind::TryHead, format!("Try {number}"), what));
         }
     }
 }

@@ -14,10 +14,12 @@ use runtime::SystemClock;
 
 use super::{
     child_processes,
-    plan::{Fault, WORKERS},
+    plan::{Fault, REPOSITORIES, WORKERS},
     processes::{Launch, Processes, Role},
     report::Faults,
+    repository::Content,
     stage::{Stage, clones},
+    vcs::Vcs,
     verify::{Letter, Try},
 };
 use crate::redis::Redis;
@@ -39,8 +41,8 @@ pub struct World {
 
 impl World {
     /// Starts everything in `directory`, with `program` as the program.
-    pub async fn start(directory: &Path, program: &Path) -> anyhow::Result<Self> {
-        let stage = Stage::set_up(directory).await?;
+    pub async fn start(vcs: Vcs, directory: &Path, program: &Path) -> anyhow::Result<Self> {
+        let stage = Stage::set_up(vcs, directory).await?;
         stage.configure(directory)?;
         let home = directory.join("redis");
         fs::create_dir(&home).with_context(|| format!("cannot make {}", home.display()))?;
@@ -79,14 +81,15 @@ impl World {
 
     /// Lets `fault` happen. `false` when that is not possible now: there is no push that could be struck, say.
     pub async fn inject_fault(&mut self, fault: Fault) -> anyhow::Result<bool> {
+        let vcs = self.stage.vcs;
         let happened = match fault {
             Fault::Web => self.processes.kill(Role::Web)?,
             Fault::Worker(number) => self.processes.kill(Role::Worker(number))?,
             Fault::StopWeb => self.processes.terminate(Role::Web)?,
             Fault::StopWorker(number) => self.processes.terminate(Role::Worker(number))?,
-            Fault::Hg(worker) => child_processes::kill_all(&child_processes::of_worker(
+            Fault::Program(worker) => child_processes::kill_all(&child_processes::of_worker(
                 &clones(&self.directory, worker),
-                "hg",
+                vcs.program(),
             )),
             Fault::Ssh(worker) => child_processes::kill_all(&child_processes::of_worker(
                 &clones(&self.directory, worker),
@@ -95,6 +98,7 @@ impl World {
             Fault::Try(number) => {
                 let repository = &self.stage.repositories[number];
                 let struck = child_processes::kill_all(&child_processes::servers_of(
+                    vcs,
                     repository.try_repository(),
                 ));
                 if struck {
@@ -164,14 +168,11 @@ impl World {
         Ok(letters)
     }
 
-    /// What is on each Try.
-    pub async fn tries(&self) -> anyhow::Result<Vec<Try>> {
+    /// What is on each Try. `builds` are those of each repository.
+    pub async fn tries(&self, builds: [Vec<&Content>; REPOSITORIES]) -> anyhow::Result<Vec<Try>> {
         let mut tries = Vec::new();
-        for repository in &self.stage.repositories {
-            tries.push(Try {
-                heads: repository.heads().await?,
-                changesets: repository.pushed_changesets().await?,
-            });
+        for (repository, builds) in self.stage.repositories.iter().zip(builds) {
+            tries.push(repository.pushed(&builds).await?);
         }
         Ok(tries)
     }
@@ -181,10 +182,11 @@ impl World {
         self.processes.kill_all().await;
         let _ = self.redis.settle().await;
         drop(self.redis);
+        let vcs = self.stage.vcs;
         self.stage.end().await;
         // What the killed ones left: connections of ssh wait for two minutes.
         for clones in (0..WORKERS).map(|number| clones(&self.directory, number)) {
-            for name in ["hg", "ssh"] {
+            for name in [vcs.program(), "ssh"] {
                 child_processes::kill_all(&child_processes::of_worker(&clones, name));
             }
         }

@@ -11,9 +11,9 @@ fn pushed(node: &str) -> Said {
         "https://treeherder.example.com/#/jobs?repo=try&revision={node}"
     )];
     Said {
-        ends: Vec::new(),
         units: vec![unit("mercurial", "pass", "applied")],
         links,
+        ..Said::default()
     }
 }
 
@@ -21,7 +21,7 @@ fn ended(end: &str, name: &str, result: &str, text: &str) -> Said {
     Said {
         ends: vec![end.to_owned()],
         units: vec![unit(name, result, text)],
-        links: Vec::new(),
+        ..Said::default()
     }
 }
 
@@ -52,6 +52,18 @@ fn head(node: &str, number: usize) -> Head {
     Head {
         node: node.to_owned(),
         diff: format!("diff{number}"),
+        link: format!("revision={node}"),
+        target: None,
+        replaced: false,
+    }
+}
+
+fn on_try(heads: Vec<Head>, changesets: usize) -> Try {
+    Try {
+        heads,
+        changesets,
+        own_commits: 1,
+        ..Try::default()
     }
 }
 
@@ -98,14 +110,8 @@ fn good() -> Observations {
     let heads = vec![head("aaa", 0), head("bbb", 1)];
     Observations {
         builds,
-        tries: vec![
-            Try {
-                heads,
-                changesets: 6,
-            },
-            Try::default(),
-        ],
-        letters: Vec::new(),
+        tries: vec![on_try(heads, 6), Try::default()],
+        ..Observations::default()
     }
 }
 
@@ -114,10 +120,7 @@ fn give_up(observed: &mut Observations) {
     observed.builds[0].said = broken();
     observed.builds[0].faults = ATTEMPTS;
     observed.letters.push(letter(QUEUE, 0, ATTEMPTS));
-    observed.tries[0] = Try {
-        heads: vec![head("bbb", 1)],
-        changesets: 3,
-    };
+    observed.tries[0] = on_try(vec![head("bbb", 1)], 3);
 }
 
 #[test]
@@ -199,6 +202,97 @@ fn stopped_build_may_have_one_head_without_a_link() {
     assert_eq!(lost.verify(QUEUE).violations[0].kind, Kind::TryHead);
 }
 
+/// The same campaign with Git: heads say which target they are for, and are on refs.
+fn with_refs() -> Observations {
+    let mut observed = good();
+    for (number, head) in observed.tries[0].heads.iter_mut().enumerate() {
+        head.target = Some(format!("target{number}"));
+    }
+    observed
+}
+
+/// Build 0 was stopped after its push, and its restart replaced the head on the ref.
+fn restarted_on_its_ref() -> Observations {
+    let mut observed = with_refs();
+    observed.builds[0].truth = Truth::Stopped;
+    observed.builds.push(Entry {
+        target: "target9".to_owned(),
+        ..entry(0, Truth::Pushed, pushed("ccc"))
+    });
+    observed.tries[0].heads[0].replaced = true;
+    observed.tries[0].heads.push(Head {
+        target: Some("target9".to_owned()),
+        ..head("ccc", 0)
+    });
+    observed.tries[0].changesets = 7;
+    observed
+}
+
+#[test]
+fn head_on_a_ref_is_that_of_the_newest_build() {
+    assert_eq!(restarted_on_its_ref().verify(QUEUE).violations, []);
+    type Case = (&'static str, fn(&mut Observations), &'static str);
+    let table: [Case; 4] = [
+        (
+            "the older head is on the ref",
+            |observed| {
+                observed.tries[0].heads[0].replaced = false;
+                observed.tries[0].heads[2].replaced = true;
+            },
+            "b0",
+        ),
+        (
+            "the head of one target is linked on the other",
+            |observed| {
+                observed.builds[0].said = Said::default();
+                observed.builds[7].said = pushed("aaa");
+            },
+            "b0",
+        ),
+        (
+            "the ref of somebody else is not what it was",
+            |observed| {
+                let moved = ("refs/heads/main".to_owned(), "was moved".to_owned());
+                observed.tries[1].wrong.push(moved);
+            },
+            "refs/heads/main on Try 1",
+        ),
+        (
+            "more writes were cut off than programs were killed",
+            |observed| {
+                observed.try_kills = 1;
+                observed.tries[0].cut_off_writes = 1;
+                observed.tries[1].cut_off_writes = 1;
+            },
+            "Try",
+        ),
+    ];
+    for (case, spoil, expected) in table {
+        let mut observed = restarted_on_its_ref();
+        spoil(&mut observed);
+        let violations = observed.verify(QUEUE).violations;
+        let found = violations
+            .first()
+            .map(|violation| (violation.kind, violation.key.as_str()));
+        assert_eq!(
+            found,
+            Some((Kind::TryHead, expected)),
+            "{case}: {violations:?}"
+        );
+    }
+}
+
+#[test]
+fn builds_of_a_diff_share_a_head_without_changesets_of_their_own() {
+    let mut observed = good();
+    observed.builds[0].truth = Truth::Stopped;
+    observed.builds.push(entry(0, Truth::Pushed, pushed("aaa")));
+    observed.tries[0].changesets = 4;
+    assert_eq!(observed.verify(QUEUE).violations[0].kind, Kind::TryHead);
+    observed.tries[0].own_commits = 0;
+    assert_eq!(observed.verify(QUEUE).violations, []);
+}
+
 #[test]
 fn abandoned_build_is_pushed_or_says_so() {
     let truth = || Truth::PushedOr("was abandoned".to_owned());
@@ -241,10 +335,7 @@ fn each_violation_is_found() {
             "a push is lost",
             |observed| {
                 observed.builds[0].said = Said::default();
-                observed.tries[0] = Try {
-                    heads: vec![head("bbb", 1)],
-                    changesets: 3,
-                };
+                observed.tries[0] = on_try(vec![head("bbb", 1)], 3);
             },
             &[(Kind::NoAnswer, "b0")],
         ),
@@ -277,10 +368,7 @@ fn each_violation_is_found() {
                     "fail",
                     "The patch of D7 does not apply.",
                 );
-                observed.tries[0] = Try {
-                    heads: vec![head("bbb", 1)],
-                    changesets: 3,
-                };
+                observed.tries[0] = on_try(vec![head("bbb", 1)], 3);
             },
             &[(Kind::WrongBlame, "b0")],
         ),
@@ -336,10 +424,7 @@ fn each_violation_is_found() {
         (
             "a head is missing",
             |observed| {
-                observed.tries[0] = Try {
-                    heads: vec![head("bbb", 1)],
-                    changesets: 3,
-                };
+                observed.tries[0] = on_try(vec![head("bbb", 1)], 3);
             },
             &[(Kind::TryHead, "b0")],
         ),
@@ -366,14 +451,8 @@ fn each_violation_is_found() {
         (
             "a head on the other Try",
             |observed| {
-                observed.tries[0] = Try {
-                    heads: vec![head("bbb", 1)],
-                    changesets: 3,
-                };
-                observed.tries[1] = Try {
-                    heads: vec![head("aaa", 0)],
-                    changesets: 3,
-                };
+                observed.tries[0] = on_try(vec![head("bbb", 1)], 3);
+                observed.tries[1] = on_try(vec![head("aaa", 0)], 3);
             },
             &[(Kind::TryHead, "b0"), (Kind::TryHead, "diff0")],
         ),
