@@ -53,7 +53,8 @@ fn main() {
             );
             continue;
         };
-        let change = figure.value / old.value - 1.0;
+        // A difference of two times may be negative.
+        let change = (figure.value - old.value) / old.value.abs();
         if change.abs() > NOISE {
             moved += 1;
             let verdict = if (change > 0.0) == figure.improves_upwards() {

@@ -5,7 +5,6 @@ use std::path::Path;
 use runtime::{Clock, SystemClock};
 
 use crate::{
-    base::Base,
     ours::Ours,
     report::{Report, Row, since},
     stack::Stack,
@@ -29,7 +28,7 @@ pub async fn measure(
         let (theirs, mine) = (stage.fresh_try().await, stage.fresh_try().await);
         let (warm_up, stacks) = (stage.stack(STACK), stacks(stage, builds));
 
-        let mut base = Base::start(stage, copy, &theirs);
+        let mut base = stage.vcs.original(stage, copy, &theirs);
         base.build(&warm_up);
         let begin = SystemClock.now();
         for stack in &stacks {
@@ -43,7 +42,7 @@ pub async fn measure(
             .repositories
             .iter_mut()
             .for_each(|repository| repository.clone_slots = slots);
-        let mut ours = Ours::start(settings, watch).await;
+        let mut ours = Ours::start(stage.vcs, settings, watch).await;
         ours.build(&warm_up).await;
         let rate = per_minute(builds, ours.builds(&stacks).await);
         ours.stop().await;

@@ -1,4 +1,5 @@
-//! How fast builds are with Mercurial on this machine, beside what the original does, in the same run: `./dev bench hg`.
+//! How fast builds are on this machine with Mercurial and with Git, beside what other programs do, in the same run:
+//! `./dev bench hg` and `./dev bench git`.
 
 #![expect(
     clippy::print_stdout,
@@ -8,12 +9,13 @@
     reason = "a program that prints figures, or stops"
 )]
 
-mod base;
-mod client;
 mod content;
 mod disk;
+mod git;
+mod hg;
 mod hostile;
 mod memory;
+mod original;
 mod ours;
 mod process;
 mod report;
@@ -23,6 +25,7 @@ mod stacks;
 mod stage;
 mod start;
 mod throughput;
+mod vcs;
 mod watch;
 
 use clap::{Parser, ValueEnum};
@@ -31,11 +34,15 @@ use content::{LARGE, SMALL, Shape};
 use report::Report;
 use repository::Cache;
 use stage::Stage;
+use vcs::Vcs;
 use watch::Watch;
 
-/// Measures builds with Mercurial.
+/// Measures builds.
 #[derive(Parser)]
 struct Options {
+    /// With which version control. Else with each.
+    #[arg(long)]
+    vcs: Option<Vcs>,
     /// Also on a repository of 100,000 files, which takes minutes to make the first time.
     #[arg(long)]
     large: bool,
@@ -64,6 +71,8 @@ struct Size {
     rounds: usize,
     /// How many builds are queued at once.
     builds: usize,
+    /// Whether a process may become idle before its memory is read.
+    settles: bool,
 }
 
 /// What can be measured.
@@ -77,7 +86,7 @@ enum Measure {
     Builds,
     /// The worker's memory.
     Memory,
-    /// What hostile stacks cost. On a repository of its own.
+    /// What hostile stacks cost. On a repository of its own, of Mercurial.
     Hostile,
 }
 
@@ -87,37 +96,48 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
+    let all = options
+        .vcs
+        .map_or_else(|| Vcs::value_variants().to_vec(), |vcs| vec![vcs]);
     runtime.block_on(async {
-        let cache = Cache::lock();
-        let report = Report::new(options.json);
         let mut watch = watch::install();
-        let wants = |what| options.measures.is_empty() || options.measures.contains(&what);
-        let (rounds, builds) = if options.smallest {
-            (1, 2)
-        } else {
-            (options.rounds.unwrap_or(9), BUILDS)
-        };
-        measure(
-            &cache,
-            &SMALL,
-            &report,
-            &mut watch,
-            Size { rounds, builds },
-            wants,
-        )
-        .await;
-        if wants(Measure::Hostile) {
-            let mut stage = Stage::set_up(&cache, &SMALL).await;
-            hostile::measure(&mut stage, &report, &mut watch, options.smallest).await;
-        }
-        if options.large {
-            let size = Size {
-                rounds: options.rounds.unwrap_or(5),
-                builds: BUILDS,
-            };
-            measure(&cache, &LARGE, &report, &mut watch, size, wants).await;
+        for vcs in all {
+            measure_all(vcs, &options, &mut watch).await;
         }
     });
+}
+
+async fn measure_all(vcs: Vcs, options: &Options, watch: &mut Watch) {
+    let cache = Cache::lock(vcs);
+    let report = Report::new(vcs, options.json);
+    let wants = |what| options.measures.is_empty() || options.measures.contains(&what);
+    let (rounds, builds) = if options.smallest {
+        (1, 2)
+    } else {
+        (options.rounds.unwrap_or(9), BUILDS)
+    };
+    let size = Size {
+        rounds,
+        builds,
+        settles: !options.smallest,
+    };
+    measure(&cache, &SMALL, &report, watch, size, wants).await;
+    if wants(Measure::Hostile) && vcs == Vcs::Hg {
+        let mut stage = Stage::set_up(&cache, &SMALL).await;
+        hostile::measure(&mut stage, &report, watch, options.smallest).await;
+    }
+    if wants(Measure::Memory) && vcs == Vcs::Git {
+        let mut stage = Stage::set_up(&cache, &SMALL).await;
+        memory::measure_hunks(&mut stage, &report, options.smallest).await;
+    }
+    if options.large {
+        let size = Size {
+            rounds: options.rounds.unwrap_or(5),
+            builds: BUILDS,
+            settles: true,
+        };
+        measure(&cache, &LARGE, &report, watch, size, wants).await;
+    }
 }
 
 /// Takes the measures that are wanted on one repository.
@@ -126,7 +146,11 @@ async fn measure(
     shape: &'static Shape,
     report: &Report,
     watch: &mut Watch,
-    Size { rounds, builds }: Size,
+    Size {
+        rounds,
+        builds,
+        settles,
+    }: Size,
     wants: impl Fn(Measure) -> bool,
 ) {
     let mut stage = Stage::set_up(cache, shape).await;
@@ -141,6 +165,6 @@ async fn measure(
         throughput::measure(&mut stage, report, watch, &copy.path, builds).await;
     }
     if wants(Measure::Memory) {
-        memory::measure(&mut stage, report, builds).await;
+        memory::measure(&mut stage, report, builds, settles).await;
     }
 }

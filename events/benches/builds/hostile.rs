@@ -13,16 +13,16 @@ use std::{
 };
 
 use build::{Build, BuildUpdate as Outcome, Phid};
-use testkit::repositories::hg;
 use worker::patch::encode as binary_patch;
 
 use crate::{
     disk::Disk,
     ours::Ours,
-    process::{hg_of, peak},
+    process::{children, peak},
     report::{Report, median},
     stack::{Stack, add},
     stage::{Stage, repository},
+    vcs::Vcs,
     watch::Watch,
 };
 
@@ -35,7 +35,7 @@ const HUNKS: usize = 150;
 const EMPTY_LINES: usize = 31 << 20;
 
 pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, smallest: bool) {
-    let source = source(stage.path("source")).await;
+    let source = source(stage.vcs, stage.path("source")).await;
     stage.move_to(source).await;
     let usual = usual(stage, watch, if smallest { 1 } else { 5 }).await;
     report.figure("-", "hostile: usual build", usual, "s");
@@ -50,8 +50,7 @@ pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, smal
 }
 
 /// A repository with the files that the stacks are made for.
-async fn source(path: PathBuf) -> PathBuf {
-    fs::create_dir(&path).expect("a directory");
+async fn source(vcs: Vcs, path: PathBuf) -> PathBuf {
     let big: String = (0..500_000).map(big_line).collect();
     let marked = (0..EQUAL_LINES).map(|number| match number % 1000 {
         500 => format!("mark {}\n", number / 1000),
@@ -62,18 +61,8 @@ async fn source(path: PathBuf) -> PathBuf {
         ("equal", "same\n".repeat(EQUAL_LINES)),
         ("marked", marked.collect()),
     ];
-    hg(&path, &["init"]).await.expect("a repository");
-    for (name, content) in files {
-        fs::write(path.join(name), content).expect("a file");
-    }
-    let commit = [
-        "commit",
-        "--addremove",
-        "--quiet",
-        "--user=Ada",
-        "--message=Begin",
-    ];
-    hg(&path, &commit).await.expect("a changeset");
+    let made = vcs.make_of(&path, &files).await;
+    made.expect("a repository");
     path
 }
 
@@ -163,7 +152,7 @@ fn hunks_far_away() -> String {
 /// The time of a build of one patch on a worker that has nothing else to do.
 async fn usual(stage: &mut Stage, watch: &mut Watch, rounds: usize) -> f64 {
     let target = stage.fresh_try().await;
-    let mut ours = Ours::start(stage.settings(&target), watch).await;
+    let mut ours = Ours::start(stage.vcs, stage.settings(&target), watch).await;
     let mut seconds = Vec::new();
     for _ in 0..=rounds {
         seconds.push(ours.build(&harmless(stage)).await.total);
@@ -194,7 +183,7 @@ impl Case {
     /// Queues the stack and the build of another author behind it.
     async fn measure(self, stage: &mut Stage, report: &Report, watch: &mut Watch, usual: f64) {
         let target = stage.fresh_try().await;
-        let mut ours = Ours::start(stage.settings(&target), watch).await;
+        let mut ours = Ours::start(stage.vcs, stage.settings(&target), watch).await;
         ours.build(&harmless(stage)).await;
         let hostile = stage.stack_of(self.patches).build(repository());
         let next = next_build(stage);
@@ -229,7 +218,7 @@ async fn full_disk(stage: &mut Stage, report: &Report, watch: &mut Watch) {
     let target = stage.fresh_try().await;
     let mut settings = stage.settings(&target);
     settings.clones_dir = disk.path().join("clones");
-    let mut ours = Ours::start(settings, watch).await;
+    let mut ours = Ours::start(stage.vcs, settings, watch).await;
     ours.build(&harmless(stage)).await;
     disk.fill(1 << 20);
     let build = stage.huge_stack(8 << 20).build(repository());
@@ -264,7 +253,9 @@ impl Samples {
                 let (mut disk, mut memory) = (0, 0.0_f64);
                 while !ends.load(Ordering::Relaxed) {
                     disk = disk.max(taken().saturating_sub(before));
-                    let peaks = hg_of(std::process::id()).into_iter().filter_map(peak);
+                    let peaks = children(std::process::id(), "hg")
+                        .into_iter()
+                        .filter_map(peak);
                     memory = peaks.fold(memory, f64::max);
                     std::thread::park_timeout(SAMPLE);
                 }

@@ -47,7 +47,7 @@ pub struct Stack {
     pub number: u64,
     /// Each one changes a file and adds one.
     pub patches: Vec<String>,
-    /// The changeset they are made on.
+    /// The commit they are made on.
     base: String,
 }
 

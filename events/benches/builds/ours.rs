@@ -11,13 +11,13 @@ use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Outcome, Produce
 use events::queues::{BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use tokio::{sync::mpsc, task::JoinHandle};
-use worker::{Backend, Settings, Worker};
-use worker_hg::Mercurial;
+use worker::{Settings, Worker};
 
 use crate::{
     report::{Times, since},
     stack::{Stack, store},
     stage::repository,
+    vcs::Vcs,
     watch::Watch,
 };
 
@@ -61,13 +61,13 @@ impl PatchSource for Wanted {
 
 impl<'w> Ours<'w> {
     /// Starts the worker, and waits until its clones are ready.
-    pub async fn start(settings: Settings, watch: &'w mut Watch) -> Self {
+    pub async fn start(vcs: Vcs, settings: Settings, watch: &'w mut Watch) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let log = BuildLog::new(Duration::from_secs(3600), "bench", BUILD_QUEUES);
         let worker = Worker::new(
             settings.clone(),
-            |_: &_| Backend::new(Arc::new(Mercurial::new())),
+            move |_: &_| vcs.backend(),
             log.clone(),
             Arc::new(Wanted),
             Arc::new(Wanted),

@@ -65,32 +65,47 @@ impl Content {
         &self.lines[random.usize(..LINES)]
     }
 
-    /// All changesets but the first, as `hg import` takes them from one file.
-    pub fn history(&self, shape: &Shape) -> String {
+    /// Gives all changesets but the first to `each`, with their numbers.
+    pub fn history(&self, shape: &Shape, mut each: impl FnMut(usize, Vec<Change>)) {
         let mut random = Rng::with_seed(2);
         let mut files = HashMap::<usize, Vec<String>>::new();
-        let mut history = String::new();
         for changeset in 1..shape.changesets {
-            let _ = write!(
-                history,
-                "# HG changeset patch\n# User Ada <ada@example.org>\n# Date {changeset} 0\nChange {changeset}\n\n"
-            );
             let mut chosen = random.choose_multiple(0..shape.files, CHANGES);
             chosen.sort_unstable();
-            for number in chosen {
+            let changes = chosen.into_iter().map(|number| {
                 let lines = files.entry(number).or_insert_with(|| self.file(number));
                 let at = random.usize(KEPT + 1..LENGTH);
+                let (path, mut patch) = (path(number), String::new());
                 change(
-                    &mut history,
-                    &path(number),
+                    &mut patch,
+                    &path,
                     lines,
                     at,
                     format!("changed by {changeset}"),
                 );
-            }
+                Change {
+                    content: text(lines),
+                    path,
+                    patch,
+                }
+            });
+            let changes = changes.collect();
+            each(changeset, changes);
         }
-        history
     }
+}
+
+/// The change of one file.
+pub struct Change {
+    pub path: String,
+    pub patch: String,
+    /// The file after it.
+    pub content: String,
+}
+
+/// The text of a file with these lines.
+pub fn text(lines: &[String]) -> String {
+    lines.join("\n") + "\n"
 }
 
 /// Where a file is.

@@ -7,8 +7,9 @@ use std::{
 
 use runtime::{Clock, SystemClock};
 
+use super::client::{Client, Output, hg};
 use crate::{
-    client::{Client, Output, hg},
+    original::{Original, add_step, plain_ssh},
     report::{Times, since},
     stack::{AUTHOR, Stack},
     stage::{Stage, Try},
@@ -17,7 +18,7 @@ use crate::{
 /// The file that tells Try what to do.
 const TRY_TASK_CONFIG: &str = "try_task_config.json";
 
-pub struct Base {
+pub struct Mozilla {
     client: Client,
     copy: PathBuf,
     source_url: String,
@@ -25,7 +26,7 @@ pub struct Base {
     revision: String,
 }
 
-impl Base {
+impl Mozilla {
     /// Makes its clone. The source is its default path, which is asked in each build for what is not there.
     pub fn clone(stage: &Stage) -> PathBuf {
         let copy = stage.path("copy");
@@ -36,7 +37,7 @@ impl Base {
                 "--config=fsmonitor.warn_when_unused=false",
             ])
             .args([
-                &format!("--config=ui.ssh={}", ssh(stage)),
+                &format!("--config=ui.ssh={}", plain_ssh(stage)),
                 &stage.source_url(),
             ])
             .arg(&copy)
@@ -49,7 +50,7 @@ impl Base {
         let config = [
             "extensions.strip=".to_owned(),
             "extensions.purge=".to_owned(),
-            format!("ui.ssh={}", ssh(stage)),
+            format!("ui.ssh={}", plain_ssh(stage)),
         ];
         let client = Client::start(copy, &config);
         let (source_url, try_url, revision) =
@@ -63,8 +64,32 @@ impl Base {
         }
     }
 
+    /// Runs a command, and adds its time to that of the others of its name.
+    fn step(
+        &mut self,
+        steps: &mut Vec<(String, f64)>,
+        name: &'static str,
+        arguments: &[&str],
+        input: &str,
+    ) -> Output {
+        let begin = SystemClock.now();
+        let output = self.client.run(arguments, input.as_bytes());
+        let seconds = since(begin);
+        // The first build leaves nothing to strip.
+        let nothing = name == "strip" && output.stderr.ends_with(b"empty revision set\n");
+        assert!(
+            output.code == 0 || nothing,
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        add_step(steps, name, seconds);
+        output
+    }
+}
+
+impl Original for Mozilla {
     /// Cleans up, applies and pushes.
-    pub fn build(&mut self, stack: &Stack) -> Times {
+    fn build(&mut self, stack: &Stack) -> Times {
         let begin = SystemClock.now();
         let mut steps = Vec::new();
         let config = self.copy.join(TRY_TASK_CONFIG).display().to_string();
@@ -129,40 +154,4 @@ impl Base {
             steps,
         }
     }
-
-    /// Runs a command, and adds its time to that of the others of its name.
-    fn step(
-        &mut self,
-        steps: &mut Vec<(String, f64)>,
-        name: &'static str,
-        arguments: &[&str],
-        input: &str,
-    ) -> Output {
-        let begin = SystemClock.now();
-        let output = self.client.run(arguments, input.as_bytes());
-        let seconds = since(begin);
-        // The first build leaves nothing to strip.
-        let nothing = name == "strip" && output.stderr.ends_with(b"empty revision set\n");
-        assert!(
-            output.code == 0 || nothing,
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        match steps.last_mut() {
-            Some((last, sum)) if last == name => *sum += seconds,
-            _ => steps.push((name.to_owned(), seconds)),
-        }
-        output
-    }
-}
-
-/// A connection of its own for each pull and push, as the original makes them.
-fn ssh(stage: &Stage) -> String {
-    let keys = stage.path("sshd");
-    format!(
-        "ssh -F none -oBatchMode=yes -oIdentitiesOnly=yes -oStrictHostKeyChecking=yes -oUserKnownHostsFile={} -l {} -i {}",
-        stage.sshd.known_hosts().display(),
-        stage.sshd.user(),
-        keys.join("client_key").display(),
-    )
 }

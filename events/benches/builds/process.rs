@@ -28,18 +28,17 @@ impl Process {
         server: &RedisServer,
     ) -> Self {
         let config = stage.path("config.yml");
+        let mut repository = stage.vcs.keys(&target.url);
+        repository["name"] = "bench".into();
+        repository["url"] = stage.source_url().into();
+        repository["ssh_user"] = stage.sshd.user().into();
+        repository["ssh_key"] = stage.sshd.private_key().expect("a key").into();
         // What is JSON is YAML too.
         let text = json!({ "events": {
             "PHABRICATOR": { "url": phabricator.url().as_str(), "api_key": phabricator.token().expose_secret() },
             "clones_dir": stage.clones(),
             "known_hosts": stage.sshd.known_hosts(),
-            "repositories": [{
-                "name": "bench",
-                "url": stage.source_url(),
-                "try_url": target.url,
-                "ssh_user": stage.sshd.user(),
-                "ssh_key": stage.sshd.private_key().expect("a key"),
-            }],
+            "repositories": [repository],
         }});
         fs::write(&config, text.to_string()).expect("a configuration is written");
         let child = Command::new(env!("CARGO_BIN_EXE_events"))
@@ -57,7 +56,7 @@ impl Process {
         self.0.id()
     }
 
-    /// Asks it to end, so that it takes its `hg` along.
+    /// Asks it to end, so that it takes its children along.
     pub async fn stop(mut self) {
         let pid = Pid::from_raw(i32::try_from(self.id()).expect("an id"));
         kill(pid, Signal::SIGTERM).expect("it runs");
@@ -81,16 +80,24 @@ pub fn peak_mb(id: u32) -> f64 {
 
 /// The same, unless the process has ended.
 pub fn peak(id: u32) -> Option<f64> {
+    memory(id, "VmHWM:")
+}
+
+/// The memory that a process has now, in MB.
+pub fn resident_mb(id: u32) -> f64 {
+    memory(id, "VmRSS:").expect("the process lives")
+}
+
+fn memory(id: u32, kind: &str) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(kind))?;
     let kb: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kb / 1024.0)
 }
 
-/// The `hg` processes that a process has started.
-pub fn hg_of(id: u32) -> Vec<u32> {
+/// The processes of this program that a process has started.
+pub fn children(id: u32, program: &str) -> Vec<u32> {
+    let program = format!("({program}) ");
     let entries = fs::read_dir("/proc")
         .expect("a list of processes")
         .filter_map(Result::ok);
@@ -102,7 +109,7 @@ pub fn hg_of(id: u32) -> Vec<u32> {
             .next()
             .and_then(|rest| rest.split(' ').nth(1))
             == Some(&id.to_string())
-            && stat.contains("(hg) ")
+            && stat.contains(&program)
     })
     .collect()
 }

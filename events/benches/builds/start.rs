@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use runtime::{Clock, SystemClock};
-use worker::Settings;
 
 use crate::{
-    base::Base,
     ours::Ours,
     report::{Report, Row, median, since},
-    stage::Stage,
+    stage::{Stage, Try},
     watch::Watch,
 };
 
@@ -21,7 +19,7 @@ pub struct Copy {
 
 pub fn clone(stage: &Stage) -> Copy {
     let begin = SystemClock.now();
-    let path = Base::clone(stage);
+    let path = stage.vcs.clone_original(stage);
     Copy {
         path,
         seconds: since(begin),
@@ -39,7 +37,7 @@ pub async fn measure(
     let repository = stage.shape.name;
     let target = stage.fresh_try().await;
     let base = copy.seconds;
-    let ours = start(stage.settings(&target), watch).await;
+    let ours = start(stage, &target, watch).await;
     report.line(&Row {
         repository,
         measure: "first_start",
@@ -50,14 +48,14 @@ pub async fn measure(
     });
     let mut kept = Vec::new();
     for _ in 0..rounds {
-        kept.push(start(stage.settings(&target), watch).await);
+        kept.push(start(stage, &target, watch).await);
     }
     report.figure(repository, "start_to_ready_s", median(kept), "s");
 }
 
-async fn start(settings: Settings, watch: &mut Watch) -> f64 {
+async fn start(stage: &Stage, target: &Try, watch: &mut Watch) -> f64 {
     let begin = SystemClock.now();
-    let ours = Ours::start(settings, watch).await;
+    let ours = Ours::start(stage.vcs, stage.settings(target), watch).await;
     let seconds = since(begin);
     ours.stop().await;
     seconds

@@ -3,7 +3,10 @@
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 
+use crate::vcs::Vcs;
+
 pub struct Report {
+    vcs: Vcs,
     json: bool,
 }
 
@@ -25,14 +28,18 @@ pub struct Times {
 }
 
 impl Report {
-    pub fn new(json: bool) -> Self {
+    pub fn new(vcs: Vcs, json: bool) -> Self {
         if !json {
             println!(
                 "{:<4} {:<28} {:>9} {:>9} {:>7}  unit",
-                "on", "measure", "original", "ours", "ratio"
+                vcs.name(),
+                "measure",
+                "original",
+                "ours",
+                "ratio"
             );
         }
-        Self { json }
+        Self { vcs, json }
     }
 
     pub fn line(&self, row: &Row<'_>) {
@@ -43,7 +50,7 @@ impl Report {
             ..
         } = row;
         if self.json {
-            let measure = format!("hg {repository} {measure}");
+            let measure = format!("{} {repository} {measure}", self.vcs.name());
             println!(
                 "{}",
                 json!({

@@ -6,20 +6,22 @@ use std::{
 };
 
 use build::Phid;
-use testkit::{Sshd, repositories::hg};
+use testkit::Sshd;
 use worker::{RepositorySettings, Settings};
 
 use crate::{
     content::{Content, Shape},
     repository::Cache,
     stack::Stack,
+    vcs::Vcs,
 };
 
 pub struct Stage {
+    pub vcs: Vcs,
     pub shape: &'static Shape,
     pub content: Content,
     pub sshd: Sshd,
-    /// The newest changeset of the source.
+    /// The newest commit of the source.
     pub tip: String,
     source: PathBuf,
     run: PathBuf,
@@ -36,10 +38,10 @@ impl Stage {
         let source = cache.repository(shape).await;
         let run = cache.run();
         let sshd = Sshd::start(run.join("sshd")).await.expect("sshd starts");
-        let tip = hg(&source, &["log", "--rev=tip", "--template={node}"])
-            .await
-            .expect("the source has changesets");
+        let vcs = cache.vcs;
+        let tip = vcs.tip(&source).await;
         Self {
+            vcs,
             shape,
             content: Content::new(),
             sshd,
@@ -57,6 +59,10 @@ impl Stage {
         self.run.join(name)
     }
 
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
     pub fn source_url(&self) -> String {
         self.sshd.url(&self.source)
     }
@@ -65,21 +71,11 @@ impl Stage {
     pub async fn fresh_try(&mut self) -> Try {
         self.tries += 1;
         let path = self.path(&format!("try-{}", self.tries));
-        let (source, target) = (
-            self.source.display().to_string(),
-            path.display().to_string(),
-        );
-        // With hard links: the first push pays for them, and is not timed.
-        hg(
-            &self.run,
-            &["clone", "--noupdate", "--quiet", &source, &target],
-        )
-        .await
-        .expect("a Try is cloned");
-        fs::write(path.join(".hg/hgrc"), "[phases]\npublish = False\n")
-            .expect("a Try is configured");
+        let made = self.vcs.make_try(&self.source, &path).await;
+        made.expect("a Try is made");
         Try {
             url: self.sshd.url(&path),
+            vcs: self.vcs,
             path,
         }
     }
@@ -98,8 +94,7 @@ impl Stage {
 
     /// Has everything from now on stand on another source.
     pub async fn move_to(&mut self, source: PathBuf) {
-        let tip = ["log", "--rev=tip", "--template={node}"];
-        self.tip = hg(&source, &tip).await.expect("the source has changesets");
+        self.tip = self.vcs.tip(&source).await;
         (self.source, self.clones) = (source, "other-clones");
     }
 
@@ -113,6 +108,9 @@ impl Stage {
     pub fn settings(&self, target: &Try) -> Settings {
         let repository = RepositorySettings {
             ssh_user: Some(self.sshd.user().to_owned()),
+            vcs: self.vcs.settings(),
+            mode: self.vcs.try_mode(),
+            default_revision: self.vcs.settings().default_revision().to_owned(),
             ssh_key: Some(self.sshd.private_key().expect("a key").into()),
             ..RepositorySettings::new(repository(), "bench", &self.source_url(), &target.url)
         };
@@ -137,6 +135,7 @@ impl Drop for Stage {
 /// A Try repository.
 pub struct Try {
     pub url: String,
+    vcs: Vcs,
     path: PathBuf,
 }
 
@@ -147,11 +146,7 @@ impl Try {
 
     /// How many heads were pushed to it.
     pub async fn heads(&self) -> usize {
-        let heads = ["log", "--rev=head() and not public()", "--template=x"];
-        hg(&self.path, &heads)
-            .await
-            .expect("a Try tells its heads")
-            .len()
+        self.vcs.heads(&self.path).await
     }
 }
 

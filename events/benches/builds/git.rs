@@ -1,0 +1,5 @@
+//! Git: the commands of LLVM's worker, a bare push, and repositories.
+
+pub mod original;
+pub mod push;
+pub mod repository;
