@@ -137,6 +137,8 @@ pub struct BaseChoice {
 pub enum BaseReason {
     /// It is the base that the stack names.
     Named,
+    /// The stack names it by its hash in another version control.
+    Mapped,
     /// The stack names a changeset that the repository does not have, even after a pull: a git commit, or one that was
     /// never pushed. The newest one was used.
     Unknown,

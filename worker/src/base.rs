@@ -25,16 +25,32 @@
 //! * When no named base is known, the newest changeset at the time of the diff is the best guess. The newest one of all
 //!   is used if the stack does not apply there, as with a rebase.
 //! * A stack on revisions that have landed goes on the newest changeset at once: they may have landed since the diff.
+//!
+//! # Names of the other version control
+//!
+//! With `base_mapping`, a name that the clone does not know is also looked up there, the lowest one first. An author makes
+//! a diff on what was pushed before, and a push is mapped some minutes later. So while the lowest base is neither known nor
+//! mapped, the build is deferred until [`MAPPED_WITHIN`] after its diff was made. That a service does not respond makes no
+//! difference. An older diff is not deferred: its base was never pushed.
+
+use std::time::Duration;
 
 use build::{BaseChoice, BaseReason, Build, BuildLog, Phid};
 use bus::Context;
 
 use crate::{
-    RepositorySettings, WorkerError,
+    WorkerError,
+    repository::Repository,
     revision::{Revision, RevisionName},
     text,
     vcs::VcsClone,
 };
+
+/// The time from a diff until its base is mapped, if it ever is.
+const MAPPED_WITHIN: Duration = Duration::from_secs(600);
+
+/// The most names of one stack that are looked up beside the lowest one. Most are of commits that only their author has.
+const MAPPED_NAMES: usize = 10;
 
 /// A chosen base, and its revision in the clone.
 #[derive(Debug)]
@@ -76,7 +92,7 @@ impl RecordedBase<'_> {
 pub(crate) async fn choose(
     clone: &mut dyn VcsClone,
     build: &Build,
-    settings: &RepositorySettings,
+    repository: &Repository,
     recorded: RecordedBase<'_>,
 ) -> Result<Base, WorkerError> {
     if let Some(choice) = recorded.before
@@ -87,13 +103,13 @@ pub(crate) async fn choose(
             revision,
         });
     }
-    let (revision, reason) = find(clone, build, settings).await?;
+    let (revision, reason) = find(clone, build, repository, recorded.cx).await?;
     let choice = choice_for(build, &revision, reason);
     let agreed = match recorded.before {
         None => recorded.choose(choice).await?,
         Some(gone) => recorded.choose_instead(gone, choice).await?,
     };
-    resolve(clone, agreed, revision, settings).await
+    resolve(clone, agreed, revision, repository).await
 }
 
 /// Chooses the newest changeset for a stack that does not apply on `tried`, which was chosen by date. Returns `None`
@@ -101,7 +117,7 @@ pub(crate) async fn choose(
 pub(crate) async fn newest_instead(
     clone: &mut dyn VcsClone,
     build: &Build,
-    settings: &RepositorySettings,
+    repository: &Repository,
     recorded: RecordedBase<'_>,
     tried: &BaseChoice,
 ) -> Result<Option<Base>, WorkerError> {
@@ -115,7 +131,7 @@ pub(crate) async fn newest_instead(
         ..choice(&revision, lowest(build), unknown(build))
     };
     let agreed = recorded.choose_instead(tried, choice).await?;
-    resolve(clone, agreed, revision, settings).await.map(Some)
+    resolve(clone, agreed, revision, repository).await.map(Some)
 }
 
 /// Chooses among the named bases again, after a pull, for a stack that does not apply on `tried`. Returns `None` when the
@@ -126,14 +142,15 @@ pub(crate) async fn newest_instead(
 pub(crate) async fn named_instead(
     clone: &mut dyn VcsClone,
     build: &Build,
-    settings: &RepositorySettings,
+    repository: &Repository,
     recorded: RecordedBase<'_>,
     tried: &BaseChoice,
 ) -> Result<Option<Base>, WorkerError> {
-    let named = named_by(build);
+    let mut named = named_by(build);
     if clone.known(&named).await?.len() == named.len() {
         return Ok(None);
     }
+    map(clone, repository, recorded.cx, &mut named).await?;
     clone.update().await?;
     let Some(revision) = newest_named(clone, &named).await? else {
         return Ok(None);
@@ -143,7 +160,7 @@ pub(crate) async fn named_instead(
     }
     let choice = choice_for(build, &revision, BaseReason::NewestNamed);
     let agreed = recorded.choose_instead(tried, choice).await?;
-    resolve(clone, agreed, revision, settings).await.map(Some)
+    resolve(clone, agreed, revision, repository).await.map(Some)
 }
 
 /// Finds the revision with this id; pulls if the clone does not have it. The clone must hold no changeset of a build.
@@ -167,7 +184,7 @@ async fn resolve(
     clone: &mut dyn VcsClone,
     choice: BaseChoice,
     ours: Revision,
-    settings: &RepositorySettings,
+    repository: &Repository,
 ) -> Result<Base, WorkerError> {
     let revision = if choice.used == ours.id {
         ours
@@ -175,7 +192,7 @@ async fn resolve(
         find_or_update(clone, &choice.used)
             .await?
             .ok_or_else(|| WorkerError::UnknownBase {
-                repository: settings.name.clone(),
+                repository: repository.settings().name.clone(),
                 base: choice.used.clone(),
             })?
     };
@@ -186,13 +203,22 @@ async fn resolve(
 async fn find(
     clone: &mut dyn VcsClone,
     build: &Build,
-    settings: &RepositorySettings,
+    repository: &Repository,
+    cx: &Context,
 ) -> Result<(Revision, BaseReason), WorkerError> {
-    if settings.use_latest_revision {
+    if repository.settings().use_latest_revision {
         return Ok((clone.default_revision().await?, BaseReason::Latest));
     }
-    if let Some(revision) = named(clone, build).await? {
-        return Ok((revision, BaseReason::NewestNamed));
+    if let Some(found) = named(clone, build, repository, cx).await? {
+        return Ok(found);
+    }
+    if repository.base_mapping().is_some()
+        && let Some(base) = unmapped(build, cx)
+    {
+        return Err(WorkerError::NotMapped {
+            repository: repository.settings().name.clone(),
+            base: base.as_str().to_owned(),
+        });
     }
     let newest = clone.default_revision().await?;
     if build.landed.is_empty()
@@ -204,17 +230,65 @@ async fn find(
     Ok((newest, unknown(build)))
 }
 
-/// [`newest_named`] of a build. Pulls if the clone does not have the base of the lowest patch.
-async fn named(clone: &mut dyn VcsClone, build: &Build) -> Result<Option<Revision>, WorkerError> {
-    let named = named_by(build);
-    let Some(first) = named.first() else {
+/// [`newest_named`] of a build, and the reason for it. Pulls if the clone does not have the base of the lowest patch.
+async fn named(
+    clone: &mut dyn VcsClone,
+    build: &Build,
+    repository: &Repository,
+    cx: &Context,
+) -> Result<Option<(Revision, BaseReason)>, WorkerError> {
+    let mut named = named_by(build);
+    let Some(first) = named.first().cloned() else {
         return Ok(None);
     };
     let known = clone.known(&named).await?;
     if !known.iter().any(|revision| first.names(revision)) {
-        clone.update().await?;
+        map(clone, repository, cx, &mut named[..1]).await?;
+        if clone.known(&named[..1]).await?.is_empty() {
+            clone.update().await?;
+        }
+        if clone.known(&named[..1]).await?.is_empty() {
+            map(clone, repository, cx, &mut named[1..]).await?;
+        }
     }
-    newest_named(clone, &named).await
+    let is_mapped = named[0] != first && Some(first) == lowest_name(build);
+    Ok(newest_named(clone, &named).await?.map(|revision| {
+        let reason = if is_mapped && named[0].names(&revision) {
+            BaseReason::Mapped
+        } else {
+            BaseReason::NewestNamed
+        };
+        (revision, reason)
+    }))
+}
+
+/// Replaces the names that the clone does not know by the hashes that they are mapped to, up to [`MAPPED_NAMES`].
+async fn map(
+    clone: &mut dyn VcsClone,
+    repository: &Repository,
+    cx: &Context,
+    names: &mut [RevisionName],
+) -> Result<(), WorkerError> {
+    let Some(mapping) = repository.base_mapping() else {
+        return Ok(());
+    };
+    let known = clone.known(names).await?;
+    let unknown = names
+        .iter_mut()
+        .filter(|name| !known.iter().any(|revision| name.names(revision)));
+    for name in unknown.take(MAPPED_NAMES) {
+        if let Some(hash) = mapping.find(cx, name).await? {
+            *name = hash;
+        }
+    }
+    Ok(())
+}
+
+/// The base of the lowest patch, if it may be mapped soon. A stack on landed revisions names a commit of its author.
+fn unmapped(build: &Build, cx: &Context) -> Option<RevisionName> {
+    let made = build.stack.first()?.diff.created_at;
+    let until = made.checked_add(MAPPED_WITHIN).ok()?;
+    lowest_name(build).filter(|_| build.landed.is_empty() && cx.clock().now() < until)
 }
 
 /// The bases that the patches of a build name, that of the lowest patch first.
@@ -258,6 +332,11 @@ fn lowest(build: &Build) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
+/// The base that the lowest patch names, if a revision can have that name.
+fn lowest_name(build: &Build) -> Option<RevisionName> {
+    lowest(build).and_then(RevisionName::parse)
+}
+
 /// The reason for which no named base was used.
 fn unknown(build: &Build) -> BaseReason {
     match lowest(build) {
@@ -275,9 +354,7 @@ fn unknown(build: &Build) -> BaseReason {
 /// The choice of `revision`; `reason` counts unless the lowest patch names it.
 fn choice_for(build: &Build, revision: &Revision, reason: BaseReason) -> BaseChoice {
     let named = lowest(build);
-    let is_named = named
-        .and_then(RevisionName::parse)
-        .is_some_and(|name| name.names(revision));
+    let is_named = lowest_name(build).is_some_and(|name| name.names(revision));
     if is_named {
         choice(revision, None, BaseReason::Named)
     } else {

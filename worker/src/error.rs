@@ -17,6 +17,9 @@ pub(crate) const CLOSED_PAUSE: Duration = Duration::from_secs(20);
 /// The time until the retry of a build that waits for an operator.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(60);
 
+/// The time until the retry of a build whose base is not mapped yet.
+const UNMAPPED_PAUSE: Duration = Duration::from_secs(30);
+
 /// The other side of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -230,6 +233,16 @@ pub enum WorkerError {
         /// The base, 40 hex digits.
         base: String,
     },
+    /// The base that the stack names is neither in the clone nor mapped yet.
+    #[error(
+        "waiting for the mapping of the base {base}, which neither {repository} nor its `base_mapping` knows yet"
+    )]
+    NotMapped {
+        /// The repository's name.
+        repository: String,
+        /// The base, 12 to 40 hex digits.
+        base: String,
+    },
     /// Another process works on the clone.
     #[error(
         "another process uses the clone of {repository}; each process needs its own clones directory"
@@ -260,8 +273,8 @@ pub enum WorkerError {
     /// The process ends, or the lease is lost. Child processes have been killed.
     #[error("cancelled: the process ends, or the lease is lost")]
     Cancelled,
-    /// The HTTP client for the tree status service cannot be set up.
-    #[error("cannot request the status of trees")]
+    /// The HTTP client for the services beside the version control cannot be set up.
+    #[error("cannot send requests to the services that the worker needs")]
     Http(#[from] ClientError),
     /// The eligibility of the build is unknown. It is not pushed until it is known.
     #[error(transparent)]
@@ -367,6 +380,7 @@ impl Retryable for WorkerError {
                 Retry::Defer(CLOSED_PAUSE)
             }
             Self::NoDefaultRevision { .. } => Retry::Defer(OUTAGE_PAUSE),
+            Self::NotMapped { .. } => Retry::Defer(UNMAPPED_PAUSE),
             Self::Settings { .. }
             | Self::Http(_)
             | Self::Argument { .. }

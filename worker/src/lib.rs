@@ -7,6 +7,7 @@
 pub mod address;
 mod backend;
 mod base;
+mod base_mapping;
 mod clone;
 pub mod destination;
 pub mod disk;

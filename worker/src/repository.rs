@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::{
     Backend, RepositorySettings, Settings, WorkerError,
+    base_mapping::BaseMapping,
     clone::disk_budget::FullDisk,
     clone::manager::SlotManager,
     clone::pool::{Pool, PoolGuard},
@@ -33,6 +34,7 @@ pub(crate) struct Repository {
     backend: Backend,
     settings: RepositorySettings,
     tree_status: Arc<TreeStatus>,
+    base_mapping: Option<BaseMapping>,
     outage: Arc<FullDisk>,
     slots: Vec<SlotManager>,
     pool: Arc<Pool<Ready>>,
@@ -48,14 +50,15 @@ impl Repository {
         settings: RepositorySettings,
         tree_status: Arc<TreeStatus>,
         outage: Arc<FullDisk>,
-    ) -> Self {
+    ) -> Result<Self, WorkerError> {
         let slots = (0..settings.clone_slots)
             .map(|number| SlotManager::new(&all, &settings, number))
             .collect();
         let (cleanup_tasks, closing) = (TaskTracker::new(), CancellationToken::new());
-        Self {
+        Ok(Self {
             all,
             backend,
+            base_mapping: BaseMapping::of(&settings)?,
             settings,
             tree_status,
             outage,
@@ -63,7 +66,7 @@ impl Repository {
             pool: Pool::new(),
             cleanup_tasks,
             closing,
-        }
+        })
     }
 
     /// Waits up to `Limits::ready_wait` for a clone to build on; returns whether there is one.
@@ -77,6 +80,11 @@ impl Repository {
 
     pub(crate) fn settings(&self) -> &RepositorySettings {
         &self.settings
+    }
+
+    /// The mapping of commits to the version control of the clones, if there is one.
+    pub(crate) fn base_mapping(&self) -> Option<&BaseMapping> {
+        self.base_mapping.as_ref()
     }
 
     /// Prepares the clones side by side, and serves the requests of operators, until `shutdown`. Dropping the future
@@ -313,7 +321,8 @@ mod tests {
             settings.repositories[0].clone(),
             Arc::new(trees),
             Arc::default(),
-        );
+        )
+        .expect("nothing is set up");
         let building = async {
             let slot = repository.take_clone().await.expect("it is prepared");
             let tip = slot.dir.path().join(source_tip::FILE);

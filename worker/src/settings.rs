@@ -68,6 +68,8 @@ pub struct RepositorySettings {
     pub default_revision: String,
     /// Build on the newest `default_revision`, whatever base the stack names.
     pub use_latest_revision: bool,
+    /// The address that maps the commits of the authors' version control to that of the clones: `<address>/<hash>`.
+    pub base_mapping: Option<Url>,
     /// The user for ssh.
     pub ssh_user: Option<String>,
     /// The private key for ssh.
@@ -90,6 +92,7 @@ impl RepositorySettings {
             jobs_url: None,
             default_revision: "tip".to_owned(),
             use_latest_revision: false,
+            base_mapping: None,
             ssh_user: None,
             ssh_key: None,
             clone_slots: 1,

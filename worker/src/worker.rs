@@ -64,11 +64,11 @@ impl Worker {
                 repository.clone(),
                 trees,
                 outage,
-            );
-            (repository.phid.clone(), one)
+            )?;
+            Ok((repository.phid.clone(), one))
         });
         Ok(Self {
-            repositories: Arc::new(repositories.collect()),
+            repositories: Arc::new(repositories.collect::<Result<_, WorkerError>>()?),
             settings,
             log,
             guard,
@@ -218,7 +218,7 @@ pub async fn maintain(
         repository,
         trees,
         Arc::default(),
-    );
+    )?;
     let (done, result) = tokio::select! {
         ended = repository.maintain(task, clock.as_ref()) => ended,
         () = repository.run_slots(clock.as_ref()) => return Err(WorkerError::Cancelled),

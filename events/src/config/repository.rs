@@ -35,6 +35,8 @@ pub struct RepositoryConfig {
     pub default_revision: String,
     /// Whether that is always built on.
     pub use_latest_revision: bool,
+    /// Where the bases of authors who use another version control are looked up.
+    pub base_mapping: Option<Url>,
     /// Who pushes.
     pub ssh_user: Option<String>,
     /// With which key.
@@ -91,6 +93,8 @@ pub(super) struct RepositoryKeys {
     /// Whether `default_revision` is the base of every stack.
     #[schemars(extend("default" = false))]
     use_latest_revision: Option<Flag>,
+    /// The service that maps the bases of authors who use another version control than `vcs`.
+    base_mapping: Option<MappingKeys>,
     /// The user who pushes.
     ssh_user: Option<Text>,
     /// The private key itself (not a path), instead of the key for all repositories.
@@ -110,6 +114,15 @@ pub(super) struct RepositoryKeys {
     /// Belongs to another program.
     #[expect(dead_code, reason = "known, and of another program")]
     decision_env_prefix: Option<Ignored>,
+}
+
+/// The keys of a service that maps commits.
+#[derive(Deserialize, JsonSchema)]
+struct MappingKeys {
+    /// [The address of Lando](../use/lando.md#bases-of-authors-with-git) to which the hash of a commit is appended, such as
+    /// `https://lando.example.com/api/git2hg/firefox`.
+    #[schemars(required)]
+    url: Option<Written<Url>>,
 }
 
 /// The keys of the file that the last commit of a build writes.
@@ -223,6 +236,7 @@ impl RepositoryKeys {
                 .map_or_else(|| vcs.default_revision().to_owned(), |text| text.0),
             vcs,
             use_latest_revision: self.use_latest_revision.is_some_and(|flag| flag.0),
+            base_mapping: self.base_mapping.and_then(|keys| Some(keys.url?.0)),
             ssh_user: self.ssh_user.map(|text| text.0),
             ssh_key: self.ssh_key.map(|key| key.0).or_else(|| ssh_key.cloned()),
             clone_slots: self.clone_slots.unwrap_or(1),

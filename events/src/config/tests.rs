@@ -2,6 +2,7 @@
 
 mod digest;
 mod git;
+mod lando;
 mod reference;
 mod roles;
 mod secrets;

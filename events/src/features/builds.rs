@@ -172,6 +172,7 @@ pub(crate) fn worker_settings(
             jobs_url: repository.jobs_url.clone(),
             default_revision: repository.default_revision.clone(),
             use_latest_revision: repository.use_latest_revision,
+            base_mapping: repository.base_mapping.clone(),
             ssh_user: repository.ssh_user.clone(),
             ssh_key: repository.ssh_key.clone(),
             clone_slots: repository.clone_slots,

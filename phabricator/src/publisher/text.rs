@@ -24,7 +24,7 @@ const MAX_NAMED: usize = 10;
 pub(super) fn applied(pushed: &Pushed) -> Unit {
     let Pushed { base, landed, .. } = pushed;
     let as_named = match base.reason {
-        BaseReason::NewestNamed => true,
+        BaseReason::Mapped | BaseReason::NewestNamed => true,
         BaseReason::Named => base.instead_of.is_none(),
         _ => false,
     };
@@ -198,6 +198,10 @@ fn reason(base: &BaseChoice) -> String {
     let named = base.instead_of.as_deref().map(inline_code);
     match (base.reason, named) {
         (BaseReason::Named, _) => "The stack names it as its base.".to_owned(),
+        (BaseReason::Mapped, Some(named)) => format!(
+            "The stack names it as its base, by the hash {named} that it has in another version control."
+        ),
+        (BaseReason::Mapped, None) => "The stack names it as its base.".to_owned(),
         (BaseReason::Unknown, Some(named)) => format!(
             "The stack names {named} as its base, but the repository has no such changeset (it may be a git commit, \
              or not be pushed yet), so the newest one was used instead."

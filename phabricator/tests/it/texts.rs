@@ -107,6 +107,10 @@ fn applied_patches_and_their_base() {
         ("on an abandoned revision", on_abandoned(vec![7])),
         ("on abandoned revisions", on_abandoned(vec![7, 8])),
         (
+            "a base that is named in another version control",
+            pushed(base(BaseReason::Mapped, Some(&git)), vec![7], vec![]),
+        ),
+        (
             "an unknown base",
             pushed(base(BaseReason::Unknown, Some(&git)), vec![7], vec![5]),
         ),

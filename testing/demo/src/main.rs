@@ -217,6 +217,7 @@ fn config(
         default_revision: vcs.default_revision().to_owned(),
         vcs,
         use_latest_revision: false,
+        base_mapping: None,
         ssh_user: None,
         ssh_key: None,
         clone_slots: 1,

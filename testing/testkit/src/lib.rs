@@ -1,4 +1,4 @@
-//! What tests, benchmarks and the demo work with: fakes of Phabricator and Taskcluster, real servers as child processes,
+//! What tests, benchmarks and the demo work with: fakes of Phabricator, Taskcluster and Lando, real servers as child processes,
 //! repositories, the capture of what is logged, and the check that a page shows code as it is compiled. No program that is
 //! deployed has it.
 //!
@@ -6,6 +6,7 @@
 
 mod fake;
 mod hgweb;
+pub mod lando;
 mod logs;
 mod pages;
 pub mod phabricator;

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod base_mapping;
 mod bases;
 mod crashes;
 mod destination;

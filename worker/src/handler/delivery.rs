@@ -267,18 +267,17 @@ impl Delivery<'_> {
             target: &build.request.target,
             before: self.record.base.as_ref(),
         };
-        let settings = repository.settings();
-        let mut base = base::choose(clone, build, settings, recorded).await?;
+        let mut base = base::choose(clone, build, repository, recorded).await?;
         let head = match self.apply_on(repository, clone, &base, patches, time).await {
             Err(NotPushed::Patch(failure)) => {
                 clone.discard().await?;
                 let tried = &base.choice;
                 let another = match tried.reason {
                     BaseReason::ByDate => {
-                        base::newest_instead(clone, build, settings, recorded, tried).await?
+                        base::newest_instead(clone, build, repository, recorded, tried).await?
                     }
-                    BaseReason::Named | BaseReason::NewestNamed => {
-                        base::named_instead(clone, build, settings, recorded, tried).await?
+                    BaseReason::Named | BaseReason::Mapped | BaseReason::NewestNamed => {
+                        base::named_instead(clone, build, repository, recorded, tried).await?
                     }
                     _ => None,
                 };

@@ -213,8 +213,28 @@ async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> 
                 lines.warning(&what, &warning)?;
             }
         }
+        if let Some(url) = &repository.base_mapping {
+            let subject = format!("the base mapping of {} {}", repository.name, place(url));
+            lines.report(&subject, base_mapping(url).await)?;
+        }
     }
     Ok(())
+}
+
+/// Checks that a service maps commits, by the hash of none.
+async fn base_mapping(url: &url::Url) -> anyhow::Result<String> {
+    let address = format!("{}/{}", url.as_str().trim_end_matches('/'), "0".repeat(40));
+    let request = http_client::client(REQUEST)?.get(address);
+    let response = http_client::send(request, Limits::body(64 << 10)).await?;
+    let answer: serde_json::Value = response.json().unwrap_or_default();
+    if answer.get("error").is_none() {
+        bail!(
+            "it answers with http status {}, and not as Lando does for an unknown commit; correct `base_mapping.url`, such as \
+             https://lando.example.com/api/git2hg/firefox",
+            response.status.as_u16()
+        );
+    }
+    Ok("it answers, as Lando does for an unknown commit".to_owned())
 }
 
 /// Checks a user on Pulse. `owner` follows the address of the server.
