@@ -11,6 +11,7 @@ mod log;
 mod patches;
 mod phid;
 mod record;
+mod revisions;
 mod state;
 mod test_result;
 mod update;
@@ -25,6 +26,7 @@ pub use record::{
     Answer, Blocker, BuildEventKind, BuildLocation, BuildRecord, Event, FinalOutcome, FinalResult,
     NotPublic, QueueState, Source,
 };
+pub use revisions::{ClosedRevisions, RevisionsError};
 pub use state::{BuildOutcome, BuildState};
 pub use test_result::{TestOutcome, TestResult};
 pub use update::{

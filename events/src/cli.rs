@@ -8,6 +8,7 @@ mod ids;
 mod monitor;
 mod notify;
 mod queues;
+mod refs;
 mod repositories;
 mod source;
 mod telemetry;
@@ -26,6 +27,7 @@ pub use self::deployment::{Deployment, Output};
 pub use self::monitor::{Format, Mobile, Monitor, Origin};
 pub use self::notify::{Notify, NotifyAction, Replay};
 pub use self::queues::{Drain, MessageChoice, QueueAction, Queues};
+pub use self::refs::{Refs, RefsAction};
 pub use self::repositories::{Repositories, RepositoryAction};
 pub use self::source::Source;
 pub use self::telemetry::{
@@ -58,6 +60,8 @@ pub enum Command {
     DeadLetters(DeadLetters),
     /// List the clones on this machine; pull, replace and remove them
     Repositories(Repositories),
+    /// List the refs at Git destinations that heads were pushed to, and delete old ones
+    Refs(Refs),
     /// Notify people of the statuses of tasks, as the definition of each task requests
     Notify(Notify),
     /// Report to telemetry.mozilla.org how each pushed changeset was reviewed

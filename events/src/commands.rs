@@ -7,6 +7,7 @@ mod documentation;
 mod notify;
 mod pulse;
 mod queues;
+mod refs;
 mod report;
 mod repositories;
 mod table;
@@ -31,6 +32,7 @@ pub use self::{
     notify::notify,
     pulse::pulse,
     queues::queues,
+    refs::refs,
     report::report,
     repositories::repositories,
     telemetry::telemetry,

@@ -62,6 +62,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Queues(options) => commands::queues(options).await,
         Command::DeadLetters(options) => commands::dead_letters(options).await,
         Command::Repositories(options) => commands::repositories(options).await,
+        Command::Refs(options) => commands::refs(options).await,
         Command::Notify(options) => commands::notify(options).await,
         Command::Telemetry(options) => commands::telemetry(options).await,
         Command::Report(options) => commands::report(options).await,

@@ -7,6 +7,7 @@
 
 mod api;
 mod audit;
+mod closed_revisions;
 mod conduit;
 mod eligibility;
 mod lando;

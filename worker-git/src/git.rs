@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 use worker::{
     ProcessorTime, RepositorySettings, Settings, WorkerError,
-    destination::Destination,
+    destination::{Destination, DestinationRefs},
     patch::{
         Rules,
         path_tree::{PathFilter, Tree},
@@ -27,7 +27,9 @@ use worker::{
 
 use crate::{
     clone::{GitClone, Source, blocking, lookup, tree},
-    fault, locks, probe,
+    fault, locks,
+    old_refs::OldRefs,
+    probe,
     program::Program,
     quarantine::Quarantine,
     stack,
@@ -115,6 +117,13 @@ impl Vcs for Git {
 
     async fn probe(&self, settings: &Settings, repository: &RepositorySettings) -> Vec<Probe> {
         probe::probe(&self.program, settings, repository).await
+    }
+
+    async fn refs(&self, site: &Site<'_>) -> Result<Option<Box<dyn DestinationRefs>>, WorkerError> {
+        let (ssh, source) = self.connect(site).await?;
+        let (name, time) = (&site.repository.try_name, site.settings.limits.command);
+        let refs = OldRefs::open(source.git, ssh, name, time).await?;
+        Ok(Some(Box::new(refs)))
     }
 
     /// The commits of an author have other hashes than ours, so each command names what is to be moved. `arc` leaves the

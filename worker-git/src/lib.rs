@@ -10,6 +10,7 @@ mod commit;
 mod fault;
 mod git;
 mod locks;
+mod old_refs;
 mod outcome;
 mod probe;
 mod program;

@@ -121,6 +121,50 @@ pub(crate) fn push(pushed: Pushed<'_>, output: &CommandOutput) -> PushEnd {
     }
 }
 
+/// The end of one `git push` that deletes a ref, as far as it concerns the ref alone.
+#[derive(Debug)]
+pub(crate) enum DeletionEnd {
+    /// The ref is deleted.
+    Deleted,
+    /// The ref does not exist, or has another commit than the lease says.
+    LeaseLost,
+    /// The server does not delete this ref.
+    Refused(WorkerError),
+}
+
+/// Judges a push that deletes one ref.
+pub(crate) fn deletion(
+    doing: &str,
+    reference: &str,
+    output: &CommandOutput,
+) -> Result<DeletionEnd, WorkerError> {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let line = stdout.lines().find_map(|line| Line::parse(line, reference));
+    match line {
+        Some(line) if line.flag == '-' && output.code == 0 => Ok(DeletionEnd::Deleted),
+        Some(line) if line.summary.starts_with("[rejected]") => Ok(DeletionEnd::LeaseLost),
+        Some(line) if line.summary.starts_with("[remote rejected]") => {
+            let pushed = Pushed {
+                doing,
+                reference,
+                hook_rejects_patches: false,
+            };
+            Ok(DeletionEnd::Refused(
+                match rejected(pushed, line.reason, output) {
+                    PushError::Failed(error) => error,
+                    PushError::Rejected { words } => WorkerError::Refused {
+                        doing: doing.to_owned(),
+                        words,
+                    },
+                },
+            ))
+        }
+        // Without an answer for the ref, it may be there or not.
+        Some(_) => Err(broken_off(doing, output)),
+        None => Err(not_reached(doing, output)),
+    }
+}
+
 /// The line of `git push --porcelain` for one ref: `<flag>\t<from>:<to>\t<summary> (<reason>)`.
 #[derive(Debug, Clone, Copy)]
 struct Line<'a> {

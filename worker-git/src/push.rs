@@ -3,7 +3,7 @@
 //! A build has a ref of its own. `git push` gets a lease (`--force-with-lease`): the ref must not exist there, or have a
 //! head that we pushed before. So nobody's commits are lost, whatever ref is configured.
 //!
-//! The worker records the heads of each ref before it pushes them: see `worker/src/pushed_refs.rs`. A build that is
+//! The worker records the heads of each ref before it pushes them: see `worker/src/refs/record.rs`. A build that is
 //! restarted on a newer base has another head for the same ref, which replaces the earlier one.
 //!
 //! The head is a pure function of the build, so a push that is repeated finds it on the ref, and Git reports "up to
@@ -11,18 +11,17 @@
 
 use async_trait::async_trait;
 use worker::{
-    Peer, WorkerError,
+    WorkerError,
     destination::{Destination, Push, PushError, PushOutcome},
     process::CommandOutput,
     revision::Revision,
-    text::is_hash,
 };
 
 use crate::{
     git::Opened,
+    old_refs,
     outcome::{self, PushEnd, Pushed},
     program::DESTINATION,
-    remote,
 };
 
 /// The name of the command in errors.
@@ -128,12 +127,7 @@ impl<'a> Head<'a> {
     async fn there(&self) -> Result<Option<String>, WorkerError> {
         let arguments = ["ls-remote", "--", DESTINATION, &self.reference];
         let output = self.git(arguments.map(str::to_owned).into()).await?;
-        if output.code != 0 {
-            return Err(remote::failure(Peer::Destination, &self.doing, &output));
-        }
-        let text = output.text();
-        let commit = text.split_once('\t').map(|(commit, _)| commit);
-        Ok(commit.filter(|commit| is_hash(commit)).map(str::to_owned))
+        old_refs::there(&self.doing, &output)
     }
 
     async fn git(&self, arguments: Vec<String>) -> Result<CommandOutput, WorkerError> {

@@ -92,3 +92,31 @@ impl From<WorkerError> for PushError {
         Self::Failed(error)
     }
 }
+
+/// The refs at the destination of a version control, as one process deletes old ones.
+#[async_trait]
+pub trait DestinationRefs: Send {
+    /// Deletes a ref while it has one of `ours`, the heads that were pushed there, the newest first. An error concerns
+    /// the destination, so other refs there would meet it too.
+    async fn delete(
+        &mut self,
+        reference: &str,
+        ours: &[Revision],
+    ) -> Result<RefDeletion, WorkerError>;
+
+    /// Ends its connections.
+    async fn close(&mut self);
+}
+
+/// The end of the deletion of a ref.
+#[derive(Debug)]
+pub enum RefDeletion {
+    /// It is deleted.
+    Deleted,
+    /// There is no such ref.
+    Missing,
+    /// It has this commit, which is not ours. It is left as it is.
+    Moved(String),
+    /// The destination refuses to delete this ref.
+    Refused(WorkerError),
+}

@@ -19,8 +19,8 @@ pub mod patch;
 pub mod probe;
 pub mod process;
 mod processor_time;
-mod pushed_refs;
 mod ref_template;
+mod refs;
 mod repository;
 pub mod revision;
 mod settings;
@@ -41,6 +41,9 @@ pub use handler::BuildHandler;
 pub use jobs_url::check as check_jobs_url;
 pub use processor_time::ProcessorTime;
 pub use ref_template::check as check_ref_template;
+pub use refs::{
+    Due, FailedDeletion, PruneError, PruneOptions, Pruned, RefAction, RefPruner, RefReport,
+};
 pub use settings::{
     DEFAULT_REF, GitSettings, Limits, RepositorySettings, Settings, TRY_CONFIG, TryMode,
     VcsSettings,

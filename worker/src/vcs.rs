@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     ProcessorTime, RepositorySettings, Settings, WorkerError,
-    destination::Destination,
+    destination::{Destination, DestinationRefs},
     patch::{
         ParsedPatch, Rules,
         path_tree::{PathFilter, Tree},
@@ -47,6 +47,12 @@ pub trait Vcs: Send + Sync {
 
     /// Checks all that builds of a repository need. It pushes nothing, and makes no clone.
     async fn probe(&self, settings: &Settings, repository: &RepositorySettings) -> Vec<Probe>;
+
+    /// The refs at the version control's own destination, to delete old ones. It needs no clone. `None` where heads have
+    /// no refs.
+    async fn refs(&self, _: &Site<'_>) -> Result<Option<Box<dyn DestinationRefs>>, WorkerError> {
+        Ok(None)
+    }
 
     /// The commands with which an author moves the stack of a build from its base to `base`.
     fn rebase_commands(&self, build: &Build, base: &BaseChoice) -> String;

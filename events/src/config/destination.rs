@@ -42,7 +42,7 @@ struct GitKeys {
     reference: Option<Text>,
     /// The options of each push (`git push -o`), such as `ci.variable=NAME=value` for GitLab.
     push_options: Option<List<Text>>,
-    /// The age at which a ref of ours may be deleted. Nothing deletes refs yet.
+    /// The time since the last push to a ref after which [it is deleted](../use/git.md#old-refs).
     #[schemars(extend("default" = "336h"))]
     ref_retention: Option<Written<Duration>>,
     /// Whether a hook that declines a push is about the patches: the build then fails, and its author reads what the hook

@@ -10,7 +10,7 @@ use phabricator::{
 };
 use runtime::Clock;
 use tracing::{info, warn};
-use worker::{Backend, Limits, RepositorySettings, Settings, Size, VcsSettings, Worker};
+use worker::{Backend, Limits, RefPruner, RepositorySettings, Settings, Size, VcsSettings, Worker};
 use worker_git::Git;
 use worker_hg::Mercurial;
 
@@ -93,8 +93,18 @@ pub(super) fn install(
         repositories: names.repositories.values().cloned().collect(),
     };
     let eligibility = Eligibility::new(conduit.clone(), names.resolver.clone(), rules);
+    let settings = worker_settings(&config.into(), &names.repositories)?;
+    let pruner = RefPruner::new(
+        settings.clone(),
+        backend_of,
+        log.clone(),
+        Arc::new(conduit.clone()),
+        app.bus.clone(),
+        app.clock.clone(),
+        "refs",
+    );
     let worker = Worker::new(
-        worker_settings(&config.into(), &names.repositories)?,
+        settings,
         backend_of,
         log.clone(),
         Arc::new(eligibility.clone()),
@@ -107,6 +117,9 @@ pub(super) fn install(
         .with_docs_url(config.docs_url.clone())
         .with_lando(lando::warnings(config));
     app.service(worker.clone_manager());
+    if pruner.has_repositories() {
+        app.service(pruner);
+    }
     app.service(names.resolver.refresher(conduit.clone(), app.clock.clone()));
     app.consumer_with(BUILD_LOAD, workflow, |consumer| {
         consumer.with_room_in(BUILD_PUSH.spec())

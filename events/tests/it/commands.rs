@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod queues;
+mod refs;
 mod repositories;
 mod restart;
 mod show;

@@ -15,4 +15,5 @@ mod hostile;
 mod partial;
 mod peers;
 mod probes;
+mod refs;
 mod world;

@@ -8,6 +8,7 @@ mod builds;
 mod fakes;
 #[path = "../../../worker-hg/tests/it/world/outcomes.rs"]
 mod outcomes;
+mod refs;
 mod repo;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
@@ -26,6 +27,7 @@ use worker_git::Git;
 
 pub use builds::{add, change};
 pub use fakes::{Answers, Contents, KnownPatch};
+pub use refs::Closed;
 pub use repo::Repo;
 
 const POLICY: Policy = Policy {

@@ -21,7 +21,7 @@ use crate::{
     jobs_url,
     outcome::{NotPushed, patch_failure},
     patch::{ParsedPatch, path_tree::PathFilter, stack_size},
-    processor_time, pushed_refs,
+    processor_time, refs,
     repository::Repository,
     revision::Revision,
     tree_status::TreeState,
@@ -416,17 +416,14 @@ impl Delivery<'_> {
         let (log, build) = (&self.worker.log, self.build);
         let target = &build.request.target;
         let name = &repository.settings().try_name;
+        let replaces = match repository.settings().vcs.git() {
+            Some(git) => refs::begin(self.cx, repository.settings(), git, build, head).await?,
+            None => Vec::new(),
+        };
         let begun_before = log
             .mark_pushing(self.cx, target)
             .await
             .map_err(WorkerError::from)?;
-        let replaces = match repository.settings().vcs.git() {
-            Some(git) => {
-                let reference = git.reference(build);
-                pushed_refs::begin(self.cx, repository.settings(), git, &reference, head).await?
-            }
-            None => Vec::new(),
-        };
         let clone = slot.dir.path();
         let push = Push {
             clone: &clone,

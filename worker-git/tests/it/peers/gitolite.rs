@@ -1,8 +1,9 @@
 //! Gitolite 3. Its rules about refs are for operators; its checks of what is pushed (`VREF`) are hooks.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, sync::Arc, time::Duration};
 
 use testkit::Sshd;
+use worker::{PruneOptions, RefAction};
 
 use super::{assert_barred, ssh::use_server};
 use crate::world::{Repo, World, add};
@@ -11,6 +12,9 @@ const CONFIGURATION: &str = "
 repo try
     RW+ refs/heads/phabricator/ = bot
     - VREF/NAME/forbidden/ = bot
+repo kept
+    RWD refs/heads/phabricator/D8/ = bot
+    RW refs/heads/phabricator/ = bot
 repo readable
     R = bot
 ";
@@ -121,5 +125,30 @@ async fn check_of_the_content_is_for_the_author_where_that_is_configured() {
         "{failure:?}"
     );
     assert_eq!(there.branches(), [""; 0]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn refs_that_may_not_be_deleted_stay_and_the_others_go() {
+    let (mut world, sshd, try_) = behind_gitolite().await;
+    let there = Repo {
+        path: try_.path.with_file_name("kept.git"),
+    };
+    world.repository().try_url = url(&sshd, "kept");
+    world.start_ready().await;
+    for number in [7, 8] {
+        world.pushed(&world.simple_build(number)).await;
+    }
+    world.clock.advance(Duration::from_secs(15 * 24 * 3600));
+    let pruned = world.prune(&Arc::default(), PruneOptions::default()).await;
+    assert!(pruned.failures.is_empty(), "{pruned:?}");
+    let actions: Vec<RefAction> = pruned.refs.iter().map(|one| one.action).collect();
+    assert_eq!(actions, [RefAction::Deleted, RefAction::Refused]);
+    let refused = world.listed_refs().await[0].refused.clone().unwrap();
+    assert!(
+        refused.error.contains(super::REF) && refused.error.contains("DENIED by "),
+        "{refused:?}"
+    );
+    assert_eq!(there.branches(), ["phabricator/D7/1007"]);
     world.stop().await;
 }
