@@ -72,6 +72,7 @@ pub fn publish(stage: &Stage, number: usize, build: &Build) -> anyhow::Result<Pu
         content: Content {
             revision_id: top.id,
             diff_id: top.diff.id,
+            closes: matches!(build.kind, Kind::Interrupted(Interruption::Abandon, _)),
             base: known_base(stage, build).cloned(),
             patches,
         },

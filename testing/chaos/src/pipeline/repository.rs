@@ -36,6 +36,8 @@ pub struct Content {
     pub revision_id: u64,
     /// The diff that is built.
     pub diff_id: u64,
+    /// Whether its revision is closed some time, after which the head need not stay.
+    pub closes: bool,
     /// The base, if the stack names one that the source has.
     pub base: Option<String>,
     /// The patches of the stack, the lowest first: the diff of each, and its text.

@@ -1,13 +1,14 @@
 //! A source and its Try with Git.
 //!
 //! Try has refs of other people, which no build may touch. It logs each write of a ref, so a ref that was written twice
-//! shows that.
+//! shows that. A hook keeps the log of a ref that is deleted, which Git removes with the ref.
 
 mod oracle;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,7 +20,11 @@ use serde_json::{Value, json};
 use testkit::repositories::Repositories;
 
 use self::oracle::Oracle;
-use super::{Content, SourceAndTry, reflog, run_git};
+use super::{
+    Content, SourceAndTry,
+    reflog::{self, Writes},
+    run_git,
+};
 use crate::pipeline::{
     child_processes,
     vcs::Vcs,
@@ -28,6 +33,18 @@ use crate::pipeline::{
 
 /// The file that the last commit of a build adds, where builds have such a commit.
 const FILE: &str = "ci/build.txt";
+
+/// The directory with the logs of deleted refs at Try.
+const DELETED: &str = "deleted";
+
+/// The hook `reference-transaction`, which keeps them. It runs in the repository, while the refs are locked.
+const KEEP_LOGS: &str = r#"#!/bin/sh
+[ "$1" = prepared ] || exit 0
+while read -r _ new ref; do
+    case $new in *[!0]*) continue ;; esac
+    [ ! -e "logs/$ref" ] || { mkdir -p "deleted/${ref%/*}" && cp "logs/$ref" "deleted/$ref"; }
+done
+"#;
 
 /// How long programs may serve Try after those that served it were killed.
 const BUSY: Duration = Duration::from_secs(30);
@@ -50,6 +67,11 @@ impl Git {
     ) -> anyhow::Result<Self> {
         let at_try = &repositories.try_repository;
         run_git(at_try, &["config", "core.logAllRefUpdates", "always"]).await?;
+        let hook = at_try.join("hooks/reference-transaction");
+        fs::create_dir_all(at_try.join("hooks"))
+            .and_then(|()| fs::write(&hook, KEEP_LOGS))
+            .and_then(|()| fs::set_permissions(&hook, PermissionsExt::from_mode(0o755)))
+            .with_context(|| format!("cannot write {}", hook.display()))?;
         for (name, commit) in [
             ("refs/heads/release", "main~1"),
             ("refs/tags/v1", "main"),
@@ -84,15 +106,51 @@ impl Git {
         let refs = run_git(at_try, &refs).await?;
         let mut found = BTreeMap::new();
         for (name, object) in refs.lines().filter_map(|line| line.split_once(' ')) {
-            let log = match fs::read_to_string(at_try.join("logs").join(name)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-                log => log.with_context(|| format!("cannot read the log of {name}"))?,
-            };
+            let log = self.log("logs", name)?.unwrap_or_default();
             found.insert(name.to_owned(), (object.to_owned(), log));
         }
         let head = run_git(at_try, &["symbolic-ref", "HEAD"]).await?;
         found.insert("HEAD".to_owned(), (head, String::new()));
         Ok(found)
+    }
+
+    /// The log of a ref in a directory of Try.
+    fn log(&self, directory: &str, name: &str) -> anyhow::Result<Option<String>> {
+        let path = self.repositories.try_repository.join(directory);
+        match fs::read_to_string(path.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            log => {
+                Ok(Some(log.with_context(|| {
+                    format!("cannot read the log of {name}")
+                })?))
+            }
+        }
+    }
+
+    /// The writes of the ref of a build, or what is wrong with them. The ref of a closed revision may be deleted.
+    fn writes(
+        &self,
+        refs: &BTreeMap<String, (String, String)>,
+        build: &Content,
+    ) -> anyhow::Result<Result<Writes, String>> {
+        let name = build.reference();
+        let deleted = self.log(DELETED, &name)?;
+        Ok(match (refs.get(&name), deleted) {
+            (None, None) => Ok(Writes::default()),
+            (Some((now, log)), deleted) => {
+                // A deletion that was cut off has kept a part of the log.
+                if deleted.is_some_and(|deleted| !log.starts_with(&deleted)) {
+                    Err("was deleted, and made again".to_owned())
+                } else {
+                    reflog::read(log, now)
+                }
+            }
+            (None, Some(_)) if !build.closes => Err("was deleted".to_owned()),
+            (None, Some(log)) => {
+                let last = log.lines().last().and_then(|line| line.split(' ').nth(1));
+                reflog::read(&log, last.unwrap_or_default())
+            }
+        })
     }
 
     /// What is wrong with refs of other people, and with the two repositories as such.
@@ -183,20 +241,24 @@ impl SourceAndTry for Git {
             wrong: self.inspect(&refs).await?,
             ..Try::default()
         };
-        for (name, (now, log)) in &refs {
-            if self.foreign.contains_key(name) {
-                continue;
-            }
-            let build = builds.iter().find(|build| build.reference() == *name);
-            let Some(build) = build else {
+        for name in refs.keys() {
+            let is_ours = builds.iter().any(|build| build.reference() == *name);
+            if !is_ours && !self.foreign.contains_key(name) {
                 let what = "is a ref of no build".to_owned();
                 pushed.wrong.push((name.clone(), what));
+            }
+        }
+        let mut seen = HashSet::new();
+        for build in builds {
+            let name = build.reference();
+            // A restarted build has the ref of the first one.
+            if !seen.insert(name.clone()) {
                 continue;
-            };
-            let writes = match reflog::read(log, now) {
+            }
+            let writes = match self.writes(&refs, build)? {
                 Ok(writes) => writes,
                 Err(what) => {
-                    pushed.wrong.push((name.clone(), what));
+                    pushed.wrong.push((name, what));
                     continue;
                 }
             };
@@ -210,7 +272,7 @@ impl SourceAndTry for Git {
                     diff: build.diff().to_owned(),
                     link: format!("https://ci.example.com/{}/{node}", build.branch()),
                     target,
-                    replaced: node != now,
+                    replaced: writes.objects.last() != Some(node),
                     node: node.clone(),
                 });
             }

@@ -7,7 +7,7 @@
 const NONE: &str = "0000000000000000000000000000000000000000";
 
 /// What a log says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Writes {
     /// The objects that the ref had, in order. The last one is what it has.
     pub(super) objects: Vec<String>,
@@ -25,10 +25,7 @@ pub(super) fn read(log: &str, now: &str) -> Result<Writes, String> {
             _ => return Err(format!("has a line {line:?} in its log")),
         }
     }
-    let mut writes = Writes {
-        objects: Vec::new(),
-        cut_off: 0,
-    };
+    let mut writes = Writes::default();
     let mut before = NONE;
     for (at, &(old, new)) in lines.iter().enumerate() {
         if old != before {

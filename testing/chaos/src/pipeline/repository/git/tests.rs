@@ -28,6 +28,7 @@ impl World {
         let build = Content {
             revision_id: 7,
             diff_id: 9,
+            closes: false,
             base: Some(repositories.base.clone()),
             patches: vec![(phid("PHID-DIFF-9"), patch.to_owned())],
         };
@@ -93,6 +94,16 @@ async fn head_that_its_stack_makes_is_right() {
 }
 
 #[tokio::test]
+async fn ref_of_a_closed_revision_may_be_deleted() {
+    let mut world = World::new().await;
+    world.build.closes = true;
+    world.at_try(&["update-ref", "-d", REF]).await;
+    let pushed = world.pushed().await;
+    assert_eq!(pushed.wrong, []);
+    assert_eq!((pushed.heads.len(), pushed.changesets), (1, 1));
+}
+
+#[tokio::test]
 async fn each_fault_of_a_ref_is_found() {
     let mut world = World::new().await;
     world
@@ -131,7 +142,10 @@ async fn each_fault_of_a_ref_is_found() {
     let (_, what) = world.wrong().await;
     assert!(what.contains("was given"), "{what}");
     world.at_try(&["update-ref", "-d", REF]).await;
+    assert_eq!(world.wrong().await.1, "was deleted");
     world.push("Bye\n", "Part").await;
+    assert_eq!(world.wrong().await.1, "was deleted, and made again");
+    fs::remove_dir_all(world.git.repositories.try_repository.join(DELETED)).unwrap();
 
     world.build.base = Some("0".repeat(40));
     let (_, what) = world.wrong().await;
