@@ -7,6 +7,7 @@
 //! | `[rejected]`: the ref is not as the lease says | [`PushEnd::LeaseLost`] |
 //! | `[remote rejected] (… hook declined)` | by the words of the hook: see [`declined`] |
 //! | `[remote rejected]`, for a rule of the server about the ref | [`Barrier::Protected`] |
+//! | `[remote rejected]`, where another ref is in the way | [`Barrier::RefConflict`] |
 //! | `[remote rejected] (unpacker error)` | [`Barrier::Quota`] or [`Barrier::ReadOnly`] where the server names one |
 //! | `[remote rejected]`, for another reason | [`WorkerError::Remote`] |
 //! | none | by its standard error: see [`not_reached`] |
@@ -208,6 +209,8 @@ fn rejected(pushed: Pushed<'_>, reason: &str, output: &CommandOutput) -> PushErr
             }
             None => return WorkerError::Refused { doing, words }.into(),
         }
+    } else if is_in_conflict(reason, pushed.reference, &stderr) {
+        Some(Barrier::RefConflict)
     } else if reason == "unpacker error" {
         not_unpacked(&stderr)
     } else {
@@ -244,6 +247,13 @@ fn declined(stderr: &str) -> Option<Barrier> {
     } else {
         None
     }
+}
+
+/// Whether the server has a ref that is a folder of ours, or below ours. Its line names both.
+fn is_in_conflict(reason: &str, reference: &str, stderr: &str) -> bool {
+    let end = format!("' exists; cannot create '{reference}'");
+    reason == "refname conflict"
+        || reason == "failed to update ref" && of_server(stderr).any(|line| line.ends_with(&end))
 }
 
 /// The reason for which the server could not store our objects; `None` if it may be another one at the next attempt.

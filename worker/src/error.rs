@@ -43,7 +43,7 @@ pub enum Integrity {
 /// The reason for which the peer does not admit us. An operator has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Barrier {
-    /// Its host key is not the known one.
+    /// ssh does not accept its host key, and does not name the host.
     HostKey,
     /// Its certificate is not accepted.
     Certificate,
@@ -61,6 +61,31 @@ pub enum Barrier {
     Protected,
     /// It has no room for our head, or limits its size.
     Quota,
+    /// It has a ref that is a folder of ours, or below ours.
+    RefConflict,
+}
+
+impl Barrier {
+    /// The remedy, for operators.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::HostKey => {
+                "ssh does not accept the host key: add the line of the host to `known_hosts`, or ask its operators, and \
+                 replace the line if they changed the key"
+            }
+            Self::RefConflict => {
+                "no ref can be a folder of another one: delete the ref that exists there, or configure another `ref`"
+            }
+            Self::Certificate
+            | Self::NoRepository
+            | Self::ReadOnly
+            | Self::NoProgram
+            | Self::Credentials
+            | Self::Taken
+            | Self::Protected
+            | Self::Quota => "check the address, keys and permissions",
+        }
+    }
 }
 
 /// A failure on our side, not of the patch.
@@ -174,9 +199,7 @@ pub enum WorkerError {
         words: String,
     },
     /// The peer does not admit us, because of credentials, host key, certificate or address. An operator has to act.
-    #[error(
-        "cannot {doing}, and trying again will not help; check the address, keys and permissions: {words}"
-    )]
+    #[error("cannot {doing}, and trying again will not help; {}: {words}", barrier.remedy())]
     Forbidden {
         /// The peer.
         peer: Peer,

@@ -161,6 +161,20 @@ fn recorded_lines_of_the_ref_are_distinguished() {
         ),
         (
             1,
+            "![remote rejected] (failed to update ref)",
+            "! remote: error: cannot lock ref 'refs/heads/phabricator/D7/1007': 'refs/heads/phabricator' exists; cannot \
+             create 'refs/heads/phabricator/D7/1007'        ",
+            "RefConflict",
+        ),
+        (
+            1,
+            "![remote rejected] (failed to update ref)",
+            "! remote: error: 'refs/heads/phabricator' exists; cannot create 'refs/heads/phabricator/D7/1007'        ",
+            "RefConflict",
+        ),
+        (1, "![remote rejected] (refname conflict)", "", "RefConflict"),
+        (
+            1,
             "![remote failure] (remote failed to report status)",
             "",
             "remote",

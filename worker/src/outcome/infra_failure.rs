@@ -93,13 +93,16 @@ fn summarize(error: &WorkerError, name: &str, try_name: &str, vcs: &str) -> Stri
         WorkerError::UnknownHost { peer, .. } => {
             format!("No host key of {} is known here.", called(peer))
         }
-        WorkerError::OtherHostKey { peer, .. } => other_host_key(called(peer)),
+        WorkerError::OtherHostKey { peer, .. } => {
+            format!(
+                "The host key of {} is not the one that we know.",
+                called(peer)
+            )
+        }
         WorkerError::Remote {
             peer: Peer::Destination,
             ..
-        } => format!(
-            "The repository {try_name} could not be reached, or the connection to it broke off."
-        ),
+        } => format!("The connection to {try_name} could not be made, or broke off."),
         WorkerError::Remote {
             peer: Peer::Source, ..
         } => format!("The newest changesets of {name} could not be fetched."),
@@ -135,14 +138,10 @@ fn peers_words(error: &WorkerError) -> Option<&str> {
     }
 }
 
-fn other_host_key(peer: &str) -> String {
-    format!("The host key of {peer} is not the one that we know.")
-}
-
 /// The summary for a peer that does not admit us.
 fn barred(barrier: Barrier, peer: &str, vcs: &str) -> String {
     match barrier {
-        Barrier::HostKey => other_host_key(peer),
+        Barrier::HostKey => format!("The host key of {peer} was not accepted here."),
         Barrier::Certificate => {
             format!("The certificate of {peer} is not one that we accept.")
         }
@@ -158,6 +157,9 @@ fn barred(barrier: Barrier, peer: &str, vcs: &str) -> String {
         Barrier::Protected => format!("The branch of this build is protected at {peer}."),
         Barrier::Quota => {
             format!("The push is too large for {peer}, or our quota there is used up.")
+        }
+        Barrier::RefConflict => {
+            format!("The branch of this build cannot be made at {peer}: another one is in its way.")
         }
     }
 }
@@ -278,6 +280,12 @@ mod tests {
                 "push to try",
                 Barrier::Quota,
                 "remote: fatal: pack exceeds maximum allowed size; unpacker error",
+            ),
+            forbidden(
+                "push to try",
+                Barrier::RefConflict,
+                "remote: error: cannot lock ref 'refs/heads/phabricator/D7/1007': 'refs/heads/phabricator' exists; cannot \
+                 create 'refs/heads/phabricator/D7/1007'; failed to update ref",
             ),
             WorkerError::Damaged {
                 repository: "central".to_owned(),

@@ -142,6 +142,36 @@ async fn protected_branch_and_quota_are_for_operators() {
     world.stop().await;
 }
 
+/// A file of refs cannot be a folder too.
+#[tokio::test]
+async fn ref_that_is_a_folder_of_the_head_s_ref_is_for_operators() {
+    let mut world = World::new();
+    // Also where hooks are for authors.
+    world.git_settings().hook_rejects_patches = true;
+    world.start_ready().await;
+    let in_the_way = "The branch of this build cannot be made at try: another one is in its way.";
+    let below = format!("{REF}/other");
+    for other in [
+        "refs/heads/phabricator",
+        "refs/heads/phabricator/D7",
+        &below,
+    ] {
+        let head = world.destination.strange_commit(other);
+        let (summary, words) = world.is_barred().await;
+        assert_eq!(summary, in_the_way, "{words}");
+        for part in [
+            format!("'{other}' exists; cannot create '{REF}'"),
+            "delete the ref that exists there, or configure another `ref`".to_owned(),
+        ] {
+            assert!(words.contains(&part), "{words}");
+        }
+        assert_eq!(world.destination.rev(other), head, "it stays as it is");
+        world.destination.git(&["update-ref", "-d", other]);
+    }
+    world.lands(&world.destination).await;
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn push_options_reach_the_hooks() {
     let mut world = World::new();
