@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::{Span, field::display};
 
-use super::Phid;
+use super::{Phid, VersionControl};
 
 /// A request of Harbormaster; travels in `build:load` until the revision is public.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ impl Message for BuildRequest {
 pub struct Build {
     /// The request of the build.
     pub request: BuildRequest,
+    /// The version control of its repository.
+    #[serde(default)]
+    pub vcs: VersionControl,
     /// The revision under review.
     pub revision: Revision,
     /// The diff to build.
@@ -46,7 +49,7 @@ pub struct Build {
     pub landed: Vec<u64>,
 }
 
-/// The longest base that is shown and recorded, in characters: the hash of a changeset has 40.
+/// The longest base that is shown and recorded, in characters: the hash of a commit has 40.
 const SHOWN_BASE: usize = 40;
 
 impl Build {
@@ -112,18 +115,18 @@ pub struct Diff {
     pub phid: Phid,
     /// The time of its creation, by Phabricator's clock.
     pub created_at: Timestamp,
-    /// The changeset that it was made on, as its author's client sent it. Hostile.
+    /// The commit that it was made on, as its author's client sent it. Hostile.
     pub base: Option<String>,
 }
 
-/// A patch of a stack, which becomes one changeset. The message holds no content: see [`crate::PatchSource`].
+/// A patch of a stack, which becomes one commit. The message holds no content: see [`crate::PatchSource`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
     /// The number of its revision, without the `D`.
     pub revision_id: u64,
     /// The diff that it is rendered from.
     pub diff: Diff,
-    /// The message of its changeset, set only when the diff has none: the message of a diff never changes.
+    /// The message of its commit, set only when the diff has none: the message of a diff never changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Whether its revision was abandoned when the stack was loaded.

@@ -4,7 +4,7 @@
 //! the push: hours may lie in between.
 //! The caller collects the [`Facts`]; [`Rules::decide`] decides.
 
-use std::{collections::BTreeSet, error::Error, time::Duration};
+use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::{
     Build, BuildRequest, BuildUpdate, InfraFailure, NotPublic, PatchFailure, Phid, SkipReason,
+    VersionControl,
 };
 
 /// The step at which eligibility is checked.
@@ -80,12 +81,12 @@ pub enum Ineligible {
 }
 
 impl Ineligible {
-    /// The update that ends the build.
-    pub fn update(&self) -> BuildUpdate {
+    /// The update that ends the build of a repository with this version control.
+    pub fn update(&self, vcs: VersionControl) -> BuildUpdate {
         let (reason, text) = match self {
             Self::Private(_) => return BuildUpdate::Private,
             Self::HiddenParent { revision, child } => {
-                return BuildUpdate::PatchFailed(hidden_parent(*revision, *child));
+                return BuildUpdate::PatchFailed(hidden_parent(vcs, *revision, *child));
             }
             Self::Contradiction(what) => {
                 return BuildUpdate::InfraFailed(InfraFailure {
@@ -146,8 +147,9 @@ impl Ineligible {
 }
 
 /// The answer to the author of `revision` when a parent of `child` is not public. It does not name the parent.
-fn hidden_parent(revision: u64, child: u64) -> PatchFailure {
+fn hidden_parent(vcs: VersionControl, revision: u64, child: u64) -> PatchFailure {
     PatchFailure {
+        vcs,
         summary: format!(
             "The stack of D{revision} cannot be loaded: a parent of D{child} was deleted or is not public."
         ),
@@ -166,7 +168,7 @@ pub struct Rules {
     /// The greatest age at which a diff is built.
     pub expiry: Duration,
     /// Repositories that are built.
-    pub repositories: BTreeSet<Phid>,
+    pub repositories: BTreeMap<Phid, VersionControl>,
 }
 
 /// The facts about a build whose revision is public.
@@ -202,6 +204,14 @@ pub struct DiffFacts {
 }
 
 impl Rules {
+    /// The version control of a repository. One that is not built has the default.
+    pub fn vcs(&self, repository: &Phid) -> VersionControl {
+        self.repositories
+            .get(repository)
+            .copied()
+            .unwrap_or_default()
+    }
+
     /// The reason against a build whose revision is public; `None` when it is to be built. The first reason counts.
     pub fn decide(&self, stage: Stage, facts: &Facts<'_>, now: Timestamp) -> Option<Ineligible> {
         let request = facts.request;
@@ -234,7 +244,7 @@ impl Rules {
         if facts.author_is_skipped {
             return Some(Ineligible::Author);
         }
-        if !self.repositories.contains(&request.repository) {
+        if !self.repositories.contains_key(&request.repository) {
             return Some(Ineligible::Repository(request.repository.clone()));
         }
         if facts.landed {
@@ -313,7 +323,9 @@ mod tests {
     fn rules() -> Rules {
         Rules {
             expiry: 24 * HOUR,
-            repositories: [phid("PHID-REPO-a"), phid("PHID-REPO-b")].into(),
+            repositories: [phid("PHID-REPO-a"), phid("PHID-REPO-b")]
+                .map(|phid| (phid, VersionControl::Mercurial))
+                .into(),
         }
     }
 
@@ -342,7 +354,7 @@ mod tests {
         let mut facts = good(&request);
         change(&mut facts);
         let found = rules().decide(stage, &facts, now())?;
-        Some((found.update().outcome()?, found))
+        Some((found.update(VersionControl::Mercurial).outcome()?, found))
     }
 
     type Case = (&'static str, fn(&mut Facts<'_>), BuildOutcome);
@@ -427,7 +439,7 @@ mod tests {
     fn age_is_compared_with_the_limit_to_the_second() {
         let at = |age: Duration| expired(3, now() - age, 24 * HOUR, now());
         assert_eq!(at(24 * HOUR), None);
-        let found = at(25 * HOUR).expect("expired").update();
+        let found = at(25 * HOUR).expect("expired").update(VersionControl::Git);
         let text = "Expired: diff 3 was made 25 hours ago, and diffs older than 24 hours are not built. \
                     Submit it again to have it built.";
         assert_eq!(found, BuildUpdate::skipped(SkipReason::Expired, text));

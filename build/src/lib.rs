@@ -15,6 +15,7 @@ mod revisions;
 mod state;
 mod test_result;
 mod update;
+mod vcs;
 
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
 pub use diff::NewDiff;
@@ -33,3 +34,4 @@ pub use update::{
     BaseChoice, BaseReason, BuildUpdate, BuildUpdateMessage, InfraFailure, PatchFailure, Pushed,
     Skip, SkipReason,
 };
+pub use vcs::VersionControl;

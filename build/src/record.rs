@@ -65,7 +65,7 @@ pub enum BuildEventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         blocker: Option<Blocker>,
     },
-    /// The changeset to build on was chosen.
+    /// The commit to build on was chosen.
     BaseChosen(BaseChoice),
     /// Its outcome was decided.
     Ended(BuildOutcome),
@@ -143,7 +143,7 @@ impl NotPublic {
 pub struct Answer {
     /// The effect: `work` leaves the target as it is, `pass` and `fail` end it, `link` puts a link on it.
     pub act: String,
-    /// The heading on Phabricator: a unit and its result, such as `mercurial: unsound`, or a link's name. `None` for a bare
+    /// The heading on Phabricator: a unit and its result, such as `git: unsound`, or a link's name. `None` for a bare
     /// message.
     pub heading: Option<String>,
     /// Remarkup, or the link's address. Empty for a bare message.
@@ -273,7 +273,7 @@ pub struct BuildRecord {
     pub now: Option<BuildLocation>,
     /// The base that was chosen for it.
     pub base: Option<BaseChoice>,
-    /// Whether its push has begun: its head may be on Try.
+    /// Whether its push has begun: its head may be at its destination.
     pub pushing: bool,
     /// Its final result, once that is decided.
     pub end: Option<FinalResult>,

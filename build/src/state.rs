@@ -16,7 +16,7 @@ pub enum BuildState {
     Loading,
     /// Its stack is known. A worker loads and applies its patches when its turn comes.
     Applying,
-    /// Its push has begun, and its head may be on Try.
+    /// Its push has begun, and its head may be at its destination.
     Pushing,
     /// Its jobs run.
     Testing,
@@ -66,7 +66,7 @@ pub enum BuildOutcome {
     Passed,
     /// Some of its jobs failed.
     Failed,
-    /// Its head is on Try.
+    /// Its head is at its destination.
     Pushed,
     /// Its patch cannot be built.
     PatchFailed,

@@ -4,7 +4,7 @@ use bus::Message;
 use serde::{Deserialize, Serialize};
 use tracing::{Span, field::display};
 
-use super::BuildRequest;
+use super::{BuildRequest, VersionControl};
 
 /// An update to be published on a build target; travels in `build:publish`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ impl Message for BuildUpdateMessage {
 pub enum BuildUpdate {
     /// The stack is loaded and the work goes on.
     Working,
-    /// The head is on Try.
+    /// The head is at its destination.
     Pushed(Box<Pushed>),
     /// The patch cannot be built, through a fault of it or of its parents.
     PatchFailed(PatchFailure),
@@ -91,6 +91,9 @@ impl BuildUpdate {
 /// A head at its destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pushed {
+    /// The version control of the repository.
+    #[serde(default)]
+    pub vcs: VersionControl,
     /// The head, 40 hex digits.
     pub revision: String,
     /// The ref that it was pushed to, with Git.
@@ -103,6 +106,9 @@ pub struct Pushed {
         skip_serializing_if = "Option::is_none"
     )]
     pub jobs_url: Option<String>,
+    /// Whether that page is one of Treeherder. Messages from before this field are of pushes to Try.
+    #[serde(default = "yes")]
+    pub on_treeherder: bool,
     /// The number of patches that were applied.
     pub patches: usize,
     /// The revisions of these patches, in the order in which they were applied.
@@ -111,27 +117,31 @@ pub struct Pushed {
     pub landed: Vec<u64>,
     /// Those of the applied revisions, below the one that was built, that their authors have abandoned.
     pub abandoned: Vec<u64>,
-    /// The changeset that they were applied on.
+    /// The commit that they were applied on.
     pub base: BaseChoice,
     /// Seconds from the delivery of the build to the end of its push.
     pub seconds: f64,
 }
 
-/// The changeset that a stack was applied on.
+fn yes() -> bool {
+    true
+}
+
+/// The commit that a stack was applied on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseChoice {
-    /// The changeset, 40 hex digits.
+    /// The commit, 40 hex digits.
     pub used: String,
     /// The base that the stack names, when it is another one. Hostile.
     pub instead_of: Option<String>,
     /// The rule that chose it.
     pub reason: BaseReason,
-    /// The changeset on which the stack did not apply before this one was used, 40 hex digits.
+    /// The commit on which the stack did not apply before this one was used, 40 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<String>,
 }
 
-/// The rule by which a changeset was chosen as a base.
+/// The rule by which a commit was chosen as a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BaseReason {
@@ -139,25 +149,28 @@ pub enum BaseReason {
     Named,
     /// The stack names it by its hash in another version control.
     Mapped,
-    /// The stack names a changeset that the repository does not have, even after a pull: a git commit, or one that was
-    /// never pushed. The newest one was used.
+    /// The stack names a commit that the repository does not have, even after a pull: one of another version control, or
+    /// one that was never pushed. The newest one was used.
     Unknown,
-    /// The stack names something other than the whole hash of a changeset. The newest one was used.
+    /// The stack names something other than the whole hash of a commit. The newest one was used.
     NotAHash,
     /// The stack names no base. The newest one was used.
     Unnamed,
     /// Patches of the stack name several bases, and this is the newest known one, which contains the other known ones.
     NewestNamed,
-    /// None of the bases that the stack names is known, or it names none. It is the newest changeset in the history of
+    /// None of the bases that the stack names is known, or it names none. It is the newest commit in the history of
     /// the default revision whose date is not after the creation of the diff.
     ByDate,
-    /// The repository is configured to build on its newest changeset, whatever a stack names.
+    /// The repository is configured to build on its newest commit, whatever a stack names.
     Latest,
 }
 
 /// The fault of a patch that cannot be built, in words for its author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PatchFailure {
+    /// The version control of the repository.
+    #[serde(default)]
+    pub vcs: VersionControl,
     /// A sentence that names the patch and its fault. Remarkup of our own words: no foreign text.
     pub summary: String,
     /// The fault in detail (file, hunk, the tool's own words), shown as code. May be empty.
@@ -183,4 +196,34 @@ pub struct InfraFailure {
     pub attempts: u32,
     /// The time that was spent on it, in seconds.
     pub seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn messages_from_before_the_version_control_was_in_them_are_of_mercurial_and_treeherder() {
+        let base = json!({"used": "1", "instead_of": null, "reason": "named"});
+        let pushed = json!({
+            "revision": "2", "treeherder_url": "https://treeherder.example/", "patches": 1, "revisions": [1],
+            "landed": [], "abandoned": [], "base": base, "seconds": 1.0,
+        });
+        let pushed: Pushed = serde_json::from_value(pushed).expect("a push");
+        assert_eq!(
+            (pushed.vcs, pushed.on_treeherder),
+            (VersionControl::Mercurial, true)
+        );
+        let failure = json!({
+            "summary": "", "details": "", "advice": "", "commands": "", "base": base, "seconds": 1.0,
+        });
+        let failure: PatchFailure = serde_json::from_value(failure).expect("a failure");
+        assert_eq!(failure.vcs, VersionControl::Mercurial);
+        assert_eq!(
+            serde_json::to_value(VersionControl::Git).expect("a name"),
+            "git"
+        );
+    }
 }

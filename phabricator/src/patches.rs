@@ -43,7 +43,8 @@ impl PatchSource for Conduit {
             .await
             .map_err(|failed| match failed {
                 Failed::Refused(reason) => {
-                    let failure: PatchFailure = reason.failure(build.request.revision_id, 0.0);
+                    let failure: PatchFailure =
+                        reason.failure(build.vcs, build.request.revision_id, 0.0);
                     PatchSourceError::Refused(Box::new(failure))
                 }
                 Failed::Conduit(ConduitError::Disk { source, .. }) => {

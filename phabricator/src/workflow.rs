@@ -92,6 +92,7 @@ impl Workflow {
         cx: &Context,
     ) -> Result<Evaluation, ConduitError> {
         let started = cx.clock().now();
+        let vcs = self.eligibility.rules().vcs(&request.repository);
         let found = self.eligibility.on_load(request, started).await?;
         if !matches!(found, Err(Ineligible::Private(_))) {
             info!(state = "loading", "D{} is public", request.revision_id);
@@ -99,12 +100,13 @@ impl Workflow {
         let Eligible { revision, diff } = match found {
             Ok(eligible) => eligible,
             Err(Ineligible::Private(hidden)) => return Ok(Evaluation::NotPublic(hidden)),
-            Err(ineligible) => return Ok(Evaluation::End(ineligible.update())),
+            Err(ineligible) => return Ok(Evaluation::End(ineligible.update(vcs))),
         };
         let privacy = self.eligibility.resolver().privacy();
         match stack::load(self.eligibility.conduit(), &privacy, &revision, &diff).await {
             Ok(stack) => Ok(Evaluation::Ready(Box::new(Build {
                 request: request.clone(),
+                vcs,
                 revision: revision_of(&revision),
                 diff: stack::diff_of(&diff),
                 stack: stack.patches,
@@ -117,11 +119,11 @@ impl Workflow {
             Err(StackError::HiddenParent(child)) => {
                 let revision = revision.id;
                 let hidden = Ineligible::HiddenParent { revision, child };
-                Ok(Evaluation::End(hidden.update()))
+                Ok(Evaluation::End(hidden.update(vcs)))
             }
             Err(StackError::Refused(reason)) => {
                 let seconds = cx.clock().now().duration_since(started).as_secs_f64();
-                Ok(Evaluation::End(reason.update(revision.id, seconds)))
+                Ok(Evaluation::End(reason.update(vcs, revision.id, seconds)))
             }
             Err(StackError::Conduit(error)) => Err(error),
         }

@@ -59,7 +59,7 @@ impl Handler<Build> for BuildHandler {
         cause: Cause<'_, WorkerError>,
         cx: &Context,
     ) -> Result<(), WorkerError> {
-        let request = build.request;
+        let request = &build.request;
         let record = self.log.read(cx, &request.target).await?;
         if record.end.is_some() {
             return Ok(());
@@ -69,7 +69,7 @@ impl Handler<Build> for BuildHandler {
         let failure = infra_failure::given_up(
             &cause,
             repository.map(Repository::settings),
-            repository.map_or("Version control", |it| it.vcs().name()),
+            build.vcs,
             cx.attempt(),
             seconds,
         );
@@ -78,7 +78,7 @@ impl Handler<Build> for BuildHandler {
             "the build failed on our side: {}", failure.summary
         );
         let update = BuildUpdate::InfraFailed(failure);
-        Ok(self.log.finish(cx, &request, &record, update)?)
+        Ok(self.log.finish(cx, request, &record, update)?)
     }
 
     async fn on_requeue(

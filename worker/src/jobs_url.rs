@@ -37,6 +37,12 @@ pub(crate) fn of(template: &str, build: &Build, commit: &str, reference: Option<
     fill(template, commit, &revision, &diff, reference)
 }
 
+/// Whether an address is one of the pages below `site`.
+pub(crate) fn is_below(url: &str, site: &str) -> bool {
+    url.strip_prefix(site.trim_end_matches('/'))
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
 fn fill(
     template: &str,
     commit: &str,
@@ -69,6 +75,29 @@ mod tests {
             filled("https://ci.example.com/{commit}?b={branch}&r={ref}&d={diff}&v={revision}"),
             "https://ci.example.com/c0ffee?b=a%23b/D7/9%26x&r=refs/heads/a%23b/D7/9%26x&d=9&v=7"
         );
+    }
+
+    #[test]
+    fn page_of_a_site_begins_with_its_address() {
+        let site = "https://treeherder.example.com/";
+        for (url, expected) in [
+            (
+                "https://treeherder.example.com/#/jobs?repo=try&revision=1",
+                true,
+            ),
+            (
+                "https://treeherder.example.com/jobs?repo=try&revision=1",
+                true,
+            ),
+            (
+                "https://treeherder.example.com.evil.org/#/jobs?repo=try",
+                false,
+            ),
+            ("https://ci.example.com/#/jobs?repo=try", false),
+        ] {
+            assert_eq!(is_below(url, site), expected, "{url}");
+            assert_eq!(is_below(url, site.trim_end_matches('/')), expected, "{url}");
+        }
     }
 
     #[test]

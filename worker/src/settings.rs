@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use build::{Build, Phid};
+use build::{Build, Phid, VersionControl};
 use secrecy::SecretString;
 use url::Url;
 
@@ -120,6 +120,14 @@ pub enum VcsSettings {
 }
 
 impl VcsSettings {
+    /// The version control.
+    pub fn kind(&self) -> VersionControl {
+        match self {
+            Self::Mercurial => VersionControl::Mercurial,
+            Self::Git(_) => VersionControl::Git,
+        }
+    }
+
     /// The name of the newest revision of the source: the newest changeset with Mercurial, the newest commit of the
     /// default branch with Git.
     pub fn default_revision(&self) -> &'static str {

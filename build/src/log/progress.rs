@@ -193,7 +193,7 @@ impl BuildLog {
     }
 
     /// Chooses the base of the build, unless one was chosen before. Returns the base that stands. It is written before the
-    /// first changeset is made on it, so a build that is delivered again gives the same changesets, on any machine.
+    /// first commit is made on it, so a build that is delivered again gives the same commits, on any machine.
     pub async fn choose_base(
         &self,
         cx: &Context,
@@ -236,7 +236,7 @@ impl BuildLog {
         Ok(stands.unwrap_or_else(|| choice.clone()))
     }
 
-    /// Records at once that the push begins: from here on the head may be on Try. Returns whether a push had begun
+    /// Records at once that the push begins: from here on the head may be at its destination. Returns whether a push had begun
     /// before, and was not refused. Of two deliveries at once, one alone gets `false`.
     pub async fn mark_pushing(&self, cx: &Context, target: &Phid) -> Result<bool, BusError> {
         // The field is missing before the first push, and `false` after a refused one.
@@ -251,7 +251,7 @@ impl BuildLog {
         Ok(true)
     }
 
-    /// Records that the push was refused: nothing is on Try.
+    /// Records that the push was refused: nothing is at the destination.
     pub fn clear_pushing(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
         cx.record(self.store.set(target.as_str(), field::PUSHING, &false)?);
         Ok(())

@@ -6,7 +6,9 @@ use std::{
     path::Path,
 };
 
-use build::{Build, BuildRequest, Diff, Patch, PatchContent, PatchFile, Phid, Revision};
+use build::{
+    Build, BuildRequest, Diff, Patch, PatchContent, PatchFile, Phid, Revision, VersionControl,
+};
 use parking_lot::Mutex;
 use runtime::{Clock, SystemClock};
 
@@ -146,6 +148,7 @@ impl Stack {
         };
         Build {
             request,
+            vcs: VersionControl::Mercurial,
             revision,
             diff,
             stack,

@@ -88,9 +88,13 @@ pub(super) fn install(
         ..BUILD_QUEUES
     };
     let log = BuildLog::new(config.build_retention, &environment::process(), queues);
+    let settings = worker_settings(&config.into(), &names.repositories)?;
+    let built = settings.repositories.iter();
     let rules = Rules {
         expiry: config.build_expiry,
-        repositories: names.repositories.values().cloned().collect(),
+        repositories: built
+            .map(|repository| (repository.phid.clone(), repository.vcs.kind()))
+            .collect(),
     };
     let eligibility = Eligibility::new(conduit.clone(), names.resolver.clone(), rules);
     let settings = worker_settings(&config.into(), &names.repositories)?;

@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use build::{
     Build, BuildLog, BuildRequest, BuildUpdateMessage, Diff, Patch, Phid, Revision, Source,
+    VersionControl,
 };
 use bus::{Bus, BusError, Consumer, Context, Handler, Outcome, Producer, RedisBus, Requeue};
 use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
@@ -67,6 +68,7 @@ fn build(request: BuildRequest) -> Build {
         diff: diff(number),
         stack: vec![patch(number + 1_000_000), patch(number)],
         landed: Vec::new(),
+        vcs: VersionControl::Mercurial,
         request,
     }
 }

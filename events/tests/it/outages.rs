@@ -2,11 +2,11 @@
 //!
 //! The queues are those of the program, with their attempts and waits; time is moved by hand.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use build::{
     BaseChoice, BaseReason, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState,
-    BuildUpdate, InfraFailure, Phid, Pushed, SkipReason, Source,
+    BuildUpdate, InfraFailure, Phid, Pushed, SkipReason, Source, VersionControl,
 };
 use bus::{Consumer, MemoryBus, Producer, QueueAdmin, QueueSpec};
 use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
@@ -57,7 +57,7 @@ impl Office {
             secure_projects: vec!["secure-revision".to_owned()],
         };
         let resolver = NameResolver::load(&conduit, names).await.unwrap();
-        let repositories = BTreeSet::from([repository.clone()]);
+        let repositories = BTreeMap::from([(repository.clone(), VersionControl::Mercurial)]);
         let rules = build::eligibility::Rules {
             expiry: Duration::from_secs(24 * 3600),
             repositories,
@@ -161,9 +161,11 @@ fn broken() -> BuildUpdate {
 
 fn pushed() -> BuildUpdate {
     BuildUpdate::Pushed(Box::new(Pushed {
+        vcs: VersionControl::Mercurial,
         revision: "a".repeat(40),
         reference: None,
         jobs_url: Some("https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned()),
+        on_treeherder: true,
         patches: 1,
         revisions: vec![1],
         landed: Vec::new(),

@@ -10,8 +10,6 @@ pub(crate) const PUSHED_KEY: &str = "treeherder";
 /// The names of that link on Phabricator.
 const PUSHED_NAME: &str = "CI Jobs";
 const TREEHERDER_NAME: &str = "CI (Treeherder) Jobs";
-/// A part of the addresses of Treeherder.
-const TREEHERDER: &str = "/#/jobs?repo=";
 /// The key of the link of a build that was not pushed.
 const WHY_KEY: &str = "code-review-why";
 /// The name of that link on Phabricator.
@@ -44,7 +42,7 @@ pub(super) fn calls_for<'a>(
             let link = pushed.jobs_url.as_deref().map(|url| {
                 PublishCall::Link(Link {
                     key: PUSHED_KEY,
-                    name: if url.contains(TREEHERDER) {
+                    name: if pushed.on_treeherder {
                         TREEHERDER_NAME
                     } else {
                         PUSHED_NAME

@@ -4,13 +4,10 @@ use std::borrow::Cow;
 
 use super::remarkup::{code_block, inline_code, paragraphs, sentence};
 use crate::api::{Unit, UnitResult};
-use build::{BaseChoice, BaseReason, InfraFailure, PatchFailure, Phid, Pushed};
+use build::{BaseChoice, BaseReason, InfraFailure, PatchFailure, Phid, Pushed, VersionControl};
 
 const NAMESPACE: &str = "code-review";
-/// The name of units about patches.
-const MERCURIAL: &str = "mercurial";
-const GIT: &str = "git";
-/// The name of all other units.
+/// The name of units that are not about patches.
 const GENERAL: &str = "general";
 
 /// The duration, in seconds, from which on the text holds it. Phorge shows a unit's duration in milliseconds, in a narrow
@@ -22,7 +19,9 @@ const MAX_NAMED: usize = 10;
 
 /// The patches of a push and their base: a `pass`, or `unsound` when the base is not the one that the stack names.
 pub(super) fn applied(pushed: &Pushed) -> Unit {
-    let Pushed { base, landed, .. } = pushed;
+    let Pushed {
+        vcs, base, landed, ..
+    } = pushed;
     let as_named = match base.reason {
         BaseReason::Mapped | BaseReason::NewestNamed => true,
         BaseReason::Named => base.instead_of.is_none(),
@@ -49,25 +48,23 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
             names(all)
         ),
     };
-    let (unit_name, commit) = match pushed.reference {
-        Some(_) => (GIT, "commit"),
-        None => (MERCURIAL, "changeset"),
-    };
     let place = pushed
         .reference
         .as_ref()
         .map_or_else(String::new, |reference| {
             format!(
-                "The result is commit {} at {}.",
+                "The result is {} {} at {}.",
+                vcs.commit(),
                 inline_code(&pushed.revision),
                 inline_code(reference)
             )
         });
     let parts = [
         format!(
-            "{applied} applied on {commit} {}. {}",
+            "{applied} applied on {} {}. {}",
+            vcs.commit(),
             inline_code(&base.used),
-            why(base)
+            why(base, *vcs)
         ),
         place,
         left_out,
@@ -84,7 +81,7 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
         UnitResult::Unsound
     };
     let parts: Vec<String> = parts.iter().map(|part| sentence(part)).collect();
-    unit(unit_name.into(), result, None, paragraphs(&parts))
+    unit(patch_unit(*vcs).into(), result, None, paragraphs(&parts))
 }
 
 /// A patch that cannot be built: a `fail`.
@@ -95,9 +92,10 @@ pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
         // The details may be long, so the remedy stands above them.
         Some(base) => {
             let tried_on = format!(
-                "It was tried on changeset {}. {}",
+                "It was tried on {} {}. {}",
+                failure.vcs.commit(),
                 inline_code(&base.used),
-                why(base)
+                why(base, failure.vcs)
             );
             let commands = code_block(&failure.commands);
             // Phorge joins two code blocks that only empty lines separate, and then shows the options of the second.
@@ -112,7 +110,7 @@ pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
     }
     parts.push(took(failure.seconds));
     unit(
-        MERCURIAL.into(),
+        patch_unit(failure.vcs).into(),
         UnitResult::Fail,
         Some(failure.seconds),
         paragraphs(&parts),
@@ -185,16 +183,31 @@ pub(super) fn unit(
     }
 }
 
-/// The sentences that explain a base.
-fn why(base: &BaseChoice) -> String {
-    let tried = base.tried.as_deref().map(inline_code);
-    let tried = tried.map_or_else(String::new, |tried| {
-        format!(" Before that it was tried on {tried}, the newest changeset from before the diff, and did not apply.")
-    });
-    reason(base) + &tried
+/// The name of units about patches.
+fn patch_unit(vcs: VersionControl) -> &'static str {
+    match vcs {
+        VersionControl::Mercurial => "mercurial",
+        VersionControl::Git => "git",
+    }
 }
 
-fn reason(base: &BaseChoice) -> String {
+/// The sentences that explain a base.
+fn why(base: &BaseChoice, vcs: VersionControl) -> String {
+    let tried = base.tried.as_deref().map(inline_code);
+    let tried = tried.map_or_else(String::new, |tried| {
+        format!(
+            " Before that it was tried on {tried}, the newest {} from before the diff, and did not apply.",
+            vcs.commit()
+        )
+    });
+    reason(base, vcs) + &tried
+}
+
+fn reason(base: &BaseChoice, vcs: VersionControl) -> String {
+    let (commit, perhaps) = match vcs {
+        VersionControl::Mercurial => ("changeset", "it may be a git commit, or not be pushed yet"),
+        VersionControl::Git => ("commit", "it may not be pushed yet"),
+    };
     let named = base.instead_of.as_deref().map(inline_code);
     match (base.reason, named) {
         (BaseReason::Named, _) => "The stack names it as its base.".to_owned(),
@@ -203,34 +216,35 @@ fn reason(base: &BaseChoice) -> String {
         ),
         (BaseReason::Mapped, None) => "The stack names it as its base.".to_owned(),
         (BaseReason::Unknown, Some(named)) => format!(
-            "The stack names {named} as its base, but the repository has no such changeset (it may be a git commit, \
-             or not be pushed yet), so the newest one was used instead."
+            "The stack names {named} as its base, but the repository has no such {commit} ({perhaps}), so the newest one was used instead."
         ),
         (BaseReason::NotAHash, Some(named)) => format!(
-            "The stack names {named} as its base, which is not the hash of a changeset, so the newest one was \
+            "The stack names {named} as its base, which is not the hash of a {commit}, so the newest one was \
              used instead."
         ),
-        (BaseReason::Unnamed, _) => "The stack does not name its base, so the newest changeset was used.".to_owned(),
+        (BaseReason::Unnamed, _) => {
+            format!("The stack does not name its base, so the newest {commit} was used.")
+        }
         (BaseReason::NewestNamed, Some(named)) => format!(
             "A patch of the stack names it as its base; it is the newest base that the repository has of those that the \
              stack names (the lowest patch names {named})."
         ),
         (BaseReason::NewestNamed, None) => "A patch of the stack names it as its base.".to_owned(),
         (BaseReason::ByDate, Some(named)) => format!(
-            "The stack names {named} as its base, which is no changeset of the repository (it may be a git commit, or \
-             not be pushed yet), so the newest changeset from before the diff was used instead."
+            "The stack names {named} as its base, which is no {commit} of the repository ({perhaps}), so the newest {commit} from before the diff was used instead."
         ),
         (BaseReason::ByDate, None) => {
-            "The stack does not name its base, so the newest changeset from before the diff was used.".to_owned()
+            format!(
+                "The stack does not name its base, so the newest {commit} from before the diff was used."
+            )
         }
         (BaseReason::Latest, Some(named)) => format!(
-            "Patches for this repository are always applied on its newest changeset; the stack names {named} as its \
+            "Patches for this repository are always applied on its newest {commit}; the stack names {named} as its \
              base."
         ),
-        (BaseReason::Latest, None) => {
-            "Patches for this repository are always applied on its newest changeset; the stack does not name its base."
-                .to_owned()
-        }
+        (BaseReason::Latest, None) => format!(
+            "Patches for this repository are always applied on its newest {commit}; the stack does not name its base."
+        ),
         (BaseReason::Unknown | BaseReason::NotAHash, None) => String::new(),
     }
 }
@@ -332,6 +346,7 @@ mod tests {
     fn long_duration_is_in_the_text_and_not_beside_the_name() {
         let text = || "x".to_owned();
         let failure = PatchFailure {
+            vcs: VersionControl::Git,
             summary: text(),
             details: text(),
             advice: text(),
@@ -365,6 +380,7 @@ mod tests {
             tried: None,
         };
         let failure = PatchFailure {
+            vcs: VersionControl::Git,
             summary: "summary".to_owned(),
             details: "details".to_owned(),
             advice: "advice".to_owned(),

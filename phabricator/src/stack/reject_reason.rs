@@ -1,6 +1,6 @@
 //! The faults of stacks that cannot be built, with their texts for authors.
 
-use build::{BuildUpdate, PatchFailure};
+use build::{BuildUpdate, PatchFailure, VersionControl};
 
 use super::{MAX_BYTES, MAX_PATCHES};
 
@@ -23,15 +23,26 @@ pub(crate) enum RejectReason {
 
 impl RejectReason {
     /// The final update for the build of `revision_id`, on which `seconds` were spent.
-    pub(crate) fn update(&self, revision_id: u64, seconds: f64) -> BuildUpdate {
-        BuildUpdate::PatchFailed(self.failure(revision_id, seconds))
+    pub(crate) fn update(
+        &self,
+        vcs: VersionControl,
+        revision_id: u64,
+        seconds: f64,
+    ) -> BuildUpdate {
+        BuildUpdate::PatchFailed(self.failure(vcs, revision_id, seconds))
     }
 
     /// The answer to the author of `revision_id`, on whose build `seconds` were spent.
-    pub(crate) fn failure(&self, revision_id: u64, seconds: f64) -> PatchFailure {
+    pub(crate) fn failure(
+        &self,
+        vcs: VersionControl,
+        revision_id: u64,
+        seconds: f64,
+    ) -> PatchFailure {
         let (summary, advice) = self.summary_and_advice(revision_id);
         let (details, commands, advice) = (String::new(), String::new(), advice.to_owned());
         PatchFailure {
+            vcs,
             summary,
             details,
             advice,

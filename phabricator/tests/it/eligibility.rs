@@ -1,6 +1,6 @@
 //! Whether a build is (still) to be built.
 
-use build::{Build, BuildOutcome, BuildUpdate, Ineligible, Phid, PushGuard, SkipReason};
+use build::{Build, BuildOutcome, BuildUpdate, Phid, PushGuard, SkipReason};
 use testkit::phabricator::{EVERY_METHOD, Fault, NewDiff, RevisionStatus};
 
 use runtime::Clock;
@@ -28,7 +28,7 @@ fn skipped(reason: SkipReason) -> Option<BuildOutcome> {
 /// How a build ends by what the gate finds before its push.
 async fn ask(world: &World, build: &Build) -> Result<Option<BuildUpdate>, build::PushGuardError> {
     let found = world.eligibility().check(build, world.clock.now()).await?;
-    Ok(found.as_ref().map(Ineligible::update))
+    Ok(found.map(|found| found.update(build.vcs)))
 }
 
 /// How the build ends that `change` came between.

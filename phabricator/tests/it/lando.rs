@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::get,
 };
-use build::{BuildUpdate, InfraFailure, PatchFailure, SkipReason};
+use build::{BuildUpdate, InfraFailure, PatchFailure, SkipReason, VersionControl};
 use bus::{Backoff, Bus, Consumer, Depth, MemoryBus, Policy, Producer, Queue};
 use phabricator::{Lando, LandoWarning, warning_for};
 use runtime::ManualClock;
@@ -241,6 +241,7 @@ fn shape(value: &Value) -> Value {
 #[test]
 fn each_update_has_its_warning() {
     let failure = PatchFailure {
+        vcs: VersionControl::Mercurial,
         summary: String::new(),
         details: String::new(),
         advice: String::new(),

@@ -5,7 +5,7 @@ mod repeats;
 
 use build::{
     BaseChoice, BaseReason, BuildEventKind, BuildUpdate, InfraFailure, PatchFailure, Pushed,
-    SkipReason,
+    SkipReason, VersionControl,
 };
 use runtime::Clock;
 use serde_json::json;
@@ -15,9 +15,11 @@ use crate::world::{World, capture_logs, conduit};
 
 fn pushed(instead_of: Option<&str>) -> BuildUpdate {
     BuildUpdate::Pushed(Box::new(Pushed {
+        vcs: VersionControl::Mercurial,
         revision: "a".repeat(40),
         reference: None,
         jobs_url: Some("https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned()),
+        on_treeherder: true,
         patches: 3,
         revisions: vec![7, 8, 9],
         landed: Vec::new(),
@@ -38,6 +40,7 @@ fn pushed(instead_of: Option<&str>) -> BuildUpdate {
 
 fn patch_failed() -> BuildUpdate {
     BuildUpdate::PatchFailed(PatchFailure {
+        vcs: VersionControl::Mercurial,
         summary: "The patch of D1 does not apply.".to_owned(),
         details: "Hunk #1 FAILED".to_owned(),
         advice: "Rebase it.".to_owned(),

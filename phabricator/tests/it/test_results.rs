@@ -2,6 +2,7 @@
 
 use build::{
     BaseChoice, BaseReason, BuildRequest, BuildUpdate, Pushed, SkipReason, TestOutcome, TestResult,
+    VersionControl,
 };
 use bus::{Consumer, Depth, Policy, Queue};
 use phabricator::TestResultPublisher;
@@ -67,9 +68,11 @@ impl Stage {
 
 fn pushed() -> BuildUpdate {
     BuildUpdate::Pushed(Box::new(Pushed {
+        vcs: VersionControl::Mercurial,
         revision: "a".repeat(40),
         reference: None,
         jobs_url: Some("https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned()),
+        on_treeherder: true,
         patches: 1,
         revisions: vec![1],
         landed: Vec::new(),

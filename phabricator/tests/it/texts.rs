@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use build::{
     BaseChoice, BaseReason, BuildRequest, BuildUpdate, PatchSource, PatchSourceError, Phid, Pushed,
+    VersionControl, eligibility::Rules,
 };
 use phabricator::answer;
 use testkit::phabricator::{Fault, NewDiff, RevisionStatus};
@@ -23,7 +24,10 @@ fn golden(cases: &[(&str, BuildUpdate)]) -> String {
 
 /// The end of the build that is asked for in a world of its own.
 async fn end(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> BuildUpdate {
-    let world = World::new().await;
+    end_in(World::new().await, prepare).await
+}
+
+async fn end_in(world: World, prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> BuildUpdate {
     let request = prepare(&world).await;
     world.accept(&request).await;
     // The checks of a private revision, or the second attempt.
@@ -37,8 +41,10 @@ async fn end(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> BuildUpdate {
 }
 
 /// What an author reads when the patches of a stack cannot be loaded.
-async fn not_loaded(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> BuildUpdate {
-    let world = World::new().await;
+async fn not_loaded(
+    world: World,
+    prepare: impl AsyncFnOnce(&World) -> BuildRequest,
+) -> BuildUpdate {
     let request = prepare(&world).await;
     world.accept(&request).await;
     world.work().await;
@@ -50,11 +56,28 @@ async fn not_loaded(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> BuildU
     }
 }
 
-fn pushed(base: BaseChoice, revisions: Vec<u64>, landed: Vec<u64>) -> BuildUpdate {
+fn pushed(
+    vcs: VersionControl,
+    base: BaseChoice,
+    revisions: Vec<u64>,
+    landed: Vec<u64>,
+) -> BuildUpdate {
+    let (reference, jobs_url) = match vcs {
+        VersionControl::Mercurial => (
+            None,
+            "https://treeherder.example/#/jobs?repo=try&revision=aaaa",
+        ),
+        VersionControl::Git => (
+            Some("refs/heads/phabricator/D8/21"),
+            "https://git.example.com/-/pipelines?ref=phabricator/D8/21",
+        ),
+    };
     BuildUpdate::Pushed(Box::new(Pushed {
+        vcs,
         revision: "a".repeat(40),
-        reference: None,
-        jobs_url: Some("https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned()),
+        reference: reference.map(str::to_owned),
+        jobs_url: Some(jobs_url.to_owned()),
+        on_treeherder: vcs == VersionControl::Mercurial,
         patches: revisions.len(),
         revisions,
         landed,
@@ -66,13 +89,24 @@ fn pushed(base: BaseChoice, revisions: Vec<u64>, landed: Vec<u64>) -> BuildUpdat
 
 #[test]
 fn applied_patches_and_their_base() {
+    insta::assert_snapshot!(applied(VersionControl::Mercurial));
+}
+
+#[test]
+fn applied_patches_and_their_base_in_git() {
+    insta::assert_snapshot!(applied(VersionControl::Git));
+}
+
+/// The answers of pushes.
+fn applied(vcs: VersionControl) -> String {
+    let pushed = |base, revisions, landed| pushed(vcs, base, revisions, landed);
     let base = |reason, instead_of: Option<&str>| BaseChoice {
         used: "b".repeat(40),
         instead_of: instead_of.map(str::to_owned),
         reason,
         tried: None,
     };
-    let git = "1234567890".repeat(4);
+    let unknown = "1234567890".repeat(4);
     let named = || base(BaseReason::Named, None);
     let on_abandoned = |abandoned: Vec<u64>| {
         let BuildUpdate::Pushed(pushed) = pushed(named(), vec![7, 8, 9], vec![]) else {
@@ -83,24 +117,13 @@ fn applied_patches_and_their_base() {
             ..*pushed
         }))
     };
-    let in_git = || {
-        let BuildUpdate::Pushed(pushed) = pushed(named(), vec![7, 8], vec![]) else {
-            unreachable!()
-        };
-        BuildUpdate::Pushed(Box::new(Pushed {
-            reference: Some("refs/heads/phabricator/D8/21".to_owned()),
-            jobs_url: Some("https://git.example.com/-/pipelines?ref=phabricator/D8/21".to_owned()),
-            ..*pushed
-        }))
-    };
-    let texts = golden(&[
+    golden(&[
         ("the work has begun", BuildUpdate::Working),
         (
             "the base that the stack names",
             pushed(named(), vec![7], vec![]),
         ),
         ("a stack", pushed(named(), vec![7, 8, 9], vec![])),
-        ("a stack in a repository of Git", in_git()),
         ("a long stack", pushed(named(), (1..=100).collect(), vec![])),
         ("on a landed revision", pushed(named(), vec![7], vec![5])),
         ("on landed revisions", pushed(named(), vec![7], vec![4, 5])),
@@ -108,11 +131,11 @@ fn applied_patches_and_their_base() {
         ("on abandoned revisions", on_abandoned(vec![7, 8])),
         (
             "a base that is named in another version control",
-            pushed(base(BaseReason::Mapped, Some(&git)), vec![7], vec![]),
+            pushed(base(BaseReason::Mapped, Some(&unknown)), vec![7], vec![]),
         ),
         (
             "an unknown base",
-            pushed(base(BaseReason::Unknown, Some(&git)), vec![7], vec![5]),
+            pushed(base(BaseReason::Unknown, Some(&unknown)), vec![7], vec![5]),
         ),
         (
             "a base that is no hash",
@@ -133,14 +156,14 @@ fn applied_patches_and_their_base() {
         (
             "a base of an upper patch",
             pushed(
-                base(BaseReason::NewestNamed, Some(&git)),
+                base(BaseReason::NewestNamed, Some(&unknown)),
                 vec![7, 8],
                 vec![],
             ),
         ),
         (
             "an unknown base, by date",
-            pushed(base(BaseReason::ByDate, Some(&git)), vec![7], vec![]),
+            pushed(base(BaseReason::ByDate, Some(&unknown)), vec![7], vec![]),
         ),
         (
             "no base, by date",
@@ -151,7 +174,7 @@ fn applied_patches_and_their_base() {
             pushed(
                 BaseChoice {
                     tried: Some("c".repeat(40)),
-                    ..base(BaseReason::Unknown, Some(&git))
+                    ..base(BaseReason::Unknown, Some(&unknown))
                 },
                 vec![7],
                 vec![],
@@ -163,14 +186,13 @@ fn applied_patches_and_their_base() {
         ),
         (
             "always the latest",
-            pushed(base(BaseReason::Latest, Some(&git)), vec![7], vec![]),
+            pushed(base(BaseReason::Latest, Some(&unknown)), vec![7], vec![]),
         ),
         (
             "always the latest, no base",
             pushed(base(BaseReason::Latest, None), vec![7], vec![]),
         ),
-    ]);
-    insta::assert_snapshot!(texts);
+    ])
 }
 
 #[tokio::test]
@@ -253,27 +275,68 @@ async fn builds_that_end_before_their_stack_is_loaded() {
     insta::assert_snapshot!(texts);
 }
 
+async fn on_a_private_parent(world: &World) -> BuildRequest {
+    let parent = world.create("private");
+    let child = world
+        .fake
+        .create_revision(world.revision("child").parent(&parent.phid));
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&child.phid));
+    world.fake.set_visible(parent.id, false);
+    world.request(top.diff.id)
+}
+
+async fn on_a_cycle(world: &World) -> BuildRequest {
+    let bottom = world.create("bottom");
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&bottom.phid));
+    world.fake.add_parent(&bottom.phid, &top.phid);
+    world.request(top.diff.id)
+}
+
+async fn without_a_patch(world: &World) -> BuildRequest {
+    let bottom = world.create("bottom");
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&bottom.phid));
+    world.fake.fail_next(
+        "differential.getrawdiff",
+        1,
+        &Fault::Refuse("ERR_NOT_FOUND"),
+    );
+    world.request(top.diff.id)
+}
+
+#[tokio::test]
+async fn stacks_that_are_refused_in_git() {
+    let git = async || {
+        let of_git = |rules: &mut Rules| {
+            for vcs in rules.repositories.values_mut() {
+                *vcs = VersionControl::Git;
+            }
+        };
+        World::with(|settings| of_git(&mut settings.rules), true).await
+    };
+    let texts = golden(&[
+        (
+            "a parent that is not public",
+            end_in(git().await, on_a_private_parent).await,
+        ),
+        ("a cycle", end_in(git().await, on_a_cycle).await),
+        (
+            "a patch that is not there",
+            not_loaded(git().await, without_a_patch).await,
+        ),
+    ]);
+    insta::assert_snapshot!(texts);
+}
+
 #[tokio::test]
 async fn stacks_that_are_refused() {
-    let hidden = end(async |world| {
-        let parent = world.create("private");
-        let child = world
-            .fake
-            .create_revision(world.revision("child").parent(&parent.phid));
-        let top = world
-            .fake
-            .create_revision(world.revision("top").parent(&child.phid));
-        world.fake.set_visible(parent.id, false);
-        world.request(top.diff.id)
-    });
-    let cycle = end(async |world| {
-        let bottom = world.create("bottom");
-        let top = world
-            .fake
-            .create_revision(world.revision("top").parent(&bottom.phid));
-        world.fake.add_parent(&bottom.phid, &top.phid);
-        world.request(top.diff.id)
-    });
+    let hidden = end(on_a_private_parent);
+    let cycle = end(on_a_cycle);
     let fork = end(async |world| {
         let (left, right) = (world.create("left"), world.create("right"));
         let top = world
@@ -290,19 +353,8 @@ async fn stacks_that_are_refused() {
         }
         world.request(last.diff.id)
     });
-    let no_patch = not_loaded(async |world| {
-        let bottom = world.create("bottom");
-        let top = world
-            .fake
-            .create_revision(world.revision("top").parent(&bottom.phid));
-        world.fake.fail_next(
-            "differential.getrawdiff",
-            1,
-            &Fault::Refuse("ERR_NOT_FOUND"),
-        );
-        world.request(top.diff.id)
-    });
-    let too_large = not_loaded(async |world| {
+    let no_patch = not_loaded(World::new().await, without_a_patch);
+    let too_large = not_loaded(World::new().await, async |world| {
         let half = || NewDiff::new("x".repeat(33 << 20));
         let bottom = world
             .fake

@@ -1,10 +1,10 @@
 //! A Phabricator with a user and a repository, a bus, and the crate's handlers on it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use build::{
     Build, BuildLog, BuildQueues, BuildRecord, BuildRequest, BuildUpdate, BuildUpdateMessage, OPEN,
-    PatchContent, PatchSource, Phid, Source, eligibility::Rules,
+    PatchContent, PatchSource, Phid, Source, VersionControl, eligibility::Rules,
 };
 use bus::{Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue};
 use http_client::{HttpError, Limits, Response};
@@ -143,7 +143,7 @@ impl World {
             workflow: WorkflowSettings::default(),
             rules: Rules {
                 expiry: Duration::from_secs(24 * 3600),
-                repositories: BTreeSet::from([repository.clone()]),
+                repositories: BTreeMap::from([(repository.clone(), VersionControl::Mercurial)]),
             },
         };
         adjust(&mut settings);

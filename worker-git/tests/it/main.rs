@@ -16,4 +16,5 @@ mod partial;
 mod peers;
 mod probes;
 mod refs;
+mod texts;
 mod world;

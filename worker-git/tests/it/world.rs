@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use worker::{Backend, GitSettings, RepositorySettings, Settings, TryMode, VcsSettings, Worker};
 use worker_git::Git;
 
-pub use builds::{add, change};
+pub use builds::{TestPatch, add, change};
 pub use fakes::{Answers, Contents, KnownPatch};
 pub use refs::Closed;
 pub use repo::Repo;

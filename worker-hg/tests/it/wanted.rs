@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use build::{Build, BuildEventKind, BuildOutcome, BuildUpdate, Ineligible, NotPublic, SkipReason};
+use build::{
+    Build, BuildEventKind, BuildOutcome, BuildUpdate, Ineligible, NotPublic, SkipReason,
+    VersionControl,
+};
 
 use crate::world::{Answer, World, add, phid};
 
@@ -23,7 +26,7 @@ async fn superseded_and_private_builds_are_not_pushed() {
     world.pushed(&world.simple_build(9)).await;
     let heads = world.try_repo.heads();
     for (number, over) in [(1, superseded()), (2, private())] {
-        let end = over.update();
+        let end = over.update(VersionControl::Mercurial);
         world.phabricator.say(Answer::Over(over));
         let build = world.simple_build(number);
         assert_eq!(world.build(&build).await, end);
@@ -147,7 +150,10 @@ async fn superseded_build_ends_while_the_default_revision_is_missing() {
     world.send(&world.build_of(vec![patch])).await;
     world.handle_all().await;
     let message = world.update().await.expect("the build has ended");
-    assert_eq!(message.update, superseded().update());
+    assert_eq!(
+        message.update,
+        superseded().update(VersionControl::Mercurial)
+    );
     assert_eq!(world.waiting().await, 0);
     world.stop().await;
 }
@@ -215,7 +221,10 @@ async fn push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_buil
     let record = world.failed_once(&build).await;
     assert!(!record.pushing, "{record:?}");
     world.phabricator.say(Answer::Over(superseded()));
-    assert_eq!(world.next_update().await.update, superseded().update());
+    assert_eq!(
+        world.next_update().await.update,
+        superseded().update(VersionControl::Mercurial)
+    );
     world.stop().await;
 }
 

@@ -1,22 +1,25 @@
 //! The texts for authors about failures of ours.
 
-use build::{Blocker, InfraFailure};
+use build::{Blocker, InfraFailure, VersionControl};
 use bus::Cause;
 
 use crate::{Barrier, Peer, RepositorySettings, WorkerError, text};
 
 /// A build that is given up after `attempts`, `seconds` after it was accepted. `repository` is `None` when its
-/// repository is not configured any more. `vcs` is the name of its version control.
+/// repository is not configured any more. `vcs` is its version control.
 pub(crate) fn given_up(
     cause: &Cause<'_, WorkerError>,
     repository: Option<&RepositorySettings>,
-    vcs: &str,
+    vcs: VersionControl,
     attempts: u32,
     seconds: f64,
 ) -> InfraFailure {
-    let (name, try_name) = repository.map_or(("the repository", "Try"), |it| {
-        (it.name.as_str(), it.try_name.as_str())
-    });
+    let unknown = match vcs {
+        VersionControl::Mercurial => ("the repository", "Try"),
+        VersionControl::Git => ("the repository", "the destination"),
+    };
+    let (name, try_name) =
+        repository.map_or(unknown, |it| (it.name.as_str(), it.try_name.as_str()));
     let summary = match cause {
         Cause::Failed(error)
         | Cause::AttemptsExhausted {
@@ -80,7 +83,7 @@ pub(crate) fn waited(
 
 const UNKNOWN: &str = "Something went wrong on our server.";
 
-fn summarize(error: &WorkerError, name: &str, try_name: &str, vcs: &str) -> String {
+fn summarize(error: &WorkerError, name: &str, try_name: &str, vcs: VersionControl) -> String {
     let called = |peer: &Peer| match peer {
         Peer::Source => name,
         Peer::Destination => try_name,
@@ -105,13 +108,17 @@ fn summarize(error: &WorkerError, name: &str, try_name: &str, vcs: &str) -> Stri
         } => format!("The connection to {try_name} could not be made, or broke off."),
         WorkerError::Remote {
             peer: Peer::Source, ..
-        } => format!("The newest changesets of {name} could not be fetched."),
+        } => format!(
+            "The newest {}s of {name} could not be fetched.",
+            vcs.commit()
+        ),
         WorkerError::DiskFull { .. } => "Our disk is full.".to_owned(),
         WorkerError::NoDefaultRevision { .. } => {
             format!("The revision on which we build patches for {name} is not there any more.")
         }
         WorkerError::UnknownBase { .. } => format!(
-            "Our clone of {name} does not have the changeset on which an earlier attempt was made."
+            "Our clone of {name} does not have the {} on which an earlier attempt was made.",
+            vcs.commit()
         ),
         WorkerError::Damaged { .. } => {
             format!("Our clone of {name} was damaged; a new one is being made.")
@@ -120,7 +127,10 @@ fn summarize(error: &WorkerError, name: &str, try_name: &str, vcs: &str) -> Stri
             format!("The push to {try_name} did not end in time and was stopped.")
         }
         WorkerError::Deadline { .. } => {
-            format!("{vcs} did not end in time on our server and was stopped.")
+            format!(
+                "{} did not end in time on our server and was stopped.",
+                vcs.name()
+            )
         }
         _ => UNKNOWN.to_owned(),
     }
@@ -139,7 +149,7 @@ fn peers_words(error: &WorkerError) -> Option<&str> {
 }
 
 /// The summary for a peer that does not admit us.
-fn barred(barrier: Barrier, peer: &str, vcs: &str) -> String {
+fn barred(barrier: Barrier, peer: &str, vcs: VersionControl) -> String {
     match barrier {
         Barrier::HostKey => format!("The host key of {peer} was not accepted here."),
         Barrier::Certificate => {
@@ -149,7 +159,7 @@ fn barred(barrier: Barrier, peer: &str, vcs: &str) -> String {
             format!("The address that we have for {peer} leads to no repository.")
         }
         Barrier::ReadOnly => format!("{peer} takes no pushes from us."),
-        Barrier::NoProgram => format!("There is no {vcs} on the server of {peer}."),
+        Barrier::NoProgram => format!("There is no {} on the server of {peer}.", vcs.name()),
         Barrier::Credentials => format!("Our credentials were not accepted by {peer}."),
         Barrier::Taken => {
             format!("The branch of this build at {peer} has commits of somebody else.")
@@ -198,9 +208,9 @@ mod tests {
         }
     }
 
-    fn deadline(command: &str) -> WorkerError {
+    fn deadline(program: &str, command: &str) -> WorkerError {
         WorkerError::Deadline {
-            command: format!("hg {command}"),
+            command: format!("{program} {command}"),
             is_push: command == "push",
             seconds: 900,
         }
@@ -291,8 +301,8 @@ mod tests {
                 repository: "central".to_owned(),
                 reason: "integrity check failed".to_owned(),
             },
-            deadline("push"),
-            deadline("import"),
+            deadline("hg", "push"),
+            deadline("hg", "import"),
             WorkerError::Server {
                 what: "the hg command server failed during `hg log`".to_owned(),
                 source: "its greeting is not one of a command server that runs commands".into(),
@@ -318,8 +328,37 @@ mod tests {
     fn each_cause_has_its_text() {
         let phid = Phid::parse("PHID-REPO-central").expect("a PHID");
         let repository = RepositorySettings::new(phid, "central", "source", "try");
+        let vcs = VersionControl::Mercurial;
+        insta::assert_snapshot!(texts(&errors(), Some(&repository), vcs));
+    }
+
+    /// Those of a repository that is not configured any more. The others are as with Mercurial.
+    #[test]
+    fn causes_have_the_words_of_git() {
+        let errors = [
+            remote("push x"),
+            remote("fetch x"),
+            WorkerError::UnknownBase {
+                repository: "x".to_owned(),
+                base: "1".repeat(40),
+            },
+            deadline("git", "fetch"),
+            forbidden(
+                "push x",
+                Barrier::NoProgram,
+                "bash: git-receive-pack: not found",
+            ),
+        ];
+        insta::assert_snapshot!(texts(&errors, None, VersionControl::Git));
+    }
+
+    /// The answers for each error, and for causes without one.
+    fn texts(
+        errors: &[WorkerError],
+        repository: Option<&RepositorySettings>,
+        vcs: VersionControl,
+    ) -> String {
         let target = Phid::parse("PHID-HMBT-00000000000000000001").expect("a PHID");
-        let errors = errors();
         let causes = errors.iter().map(|error| match error.retry() {
             Retry::Never => (Cause::Failed(error), 1),
             _ => (
@@ -343,17 +382,12 @@ mod tests {
         ];
         let mut texts = String::new();
         for (cause, attempts) in causes.chain(without_error) {
-            let update = BuildUpdate::InfraFailed(given_up(
-                &cause,
-                Some(&repository),
-                "Mercurial",
-                attempts,
-                1570.0,
-            ));
+            let update =
+                BuildUpdate::InfraFailed(given_up(&cause, repository, vcs, attempts, 1570.0));
             let answers = answer(&target, &update);
             let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
             texts.push_str(&format!("======== {cause}\n\n{}\n\n", answers.join("\n\n")));
         }
-        insta::assert_snapshot!(texts);
+        texts
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{BaseChoice, BaseReason, Build, Patch, PatchFailure};
+use build::{BaseChoice, BaseReason, Build, Patch, PatchFailure, VersionControl};
 
 use crate::{
     Limits, Size,
@@ -44,6 +44,7 @@ fn unfit(build: &Build, patch: &Patch, details: String, advice: &str) -> PatchFa
         String::new()
     };
     PatchFailure {
+        vcs: build.vcs,
         summary: format!("{} is refused.", subject(build, patch.revision_id)),
         details,
         advice: format!("{abandoned}{advice}"),
@@ -56,6 +57,7 @@ fn unfit(build: &Build, patch: &Patch, details: String, advice: &str) -> PatchFa
 /// The stack is longer than `allowed`.
 pub(crate) fn too_long(build: &Build, allowed: usize) -> PatchFailure {
     PatchFailure {
+        vcs: build.vcs,
         summary: format!(
             "The stack of D{} has {} patches that have not landed, and only {allowed} are allowed.",
             build.request.revision_id,
@@ -120,7 +122,7 @@ fn does_not_apply(
     } = report;
     let mut advice = vec![];
     if unexplained {
-        advice.push(format!("{REBASE}{}", if_there(base)));
+        advice.push(format!("{}{}", rebase(build.vcs), if_there(base)));
     }
     advice.extend(
         causes
@@ -128,6 +130,7 @@ fn does_not_apply(
             .map(|cause| advice_on(cause, unexplained)),
     );
     PatchFailure {
+        vcs: build.vcs,
         summary: format!("{} does not apply.", subject(build, revision_id)),
         details,
         advice: format!("{}{}", abandoned_below(build), advice.join(" ")),
@@ -164,12 +167,16 @@ fn changes_nothing(
     commands: String,
 ) -> PatchFailure {
     PatchFailure {
+        vcs: build.vcs,
         summary: format!(
             "{} changes nothing: the files are already as it would make them.",
             subject(build, revision_id)
         ),
         details: String::new(),
-        advice: format!("If it has landed, close D{}. If not: {REBASE}", revision_id),
+        advice: format!(
+            "If it has landed, close D{revision_id}. If not: {}",
+            rebase(build.vcs)
+        ),
         commands,
         base: Some(base.clone()),
         seconds: 0.0,
@@ -185,6 +192,7 @@ pub(crate) fn refused_by(
 ) -> PatchFailure {
     let top = build.request.revision_id;
     PatchFailure {
+        vcs: build.vcs,
         summary: format!("The stack of D{top} is refused by {name}."),
         details: text::separate_lines(words),
         advice: format!("Change the patch as the message below says, and submit D{top} again."),
@@ -216,6 +224,7 @@ pub(crate) fn makes_too_much(build: &Build, too_large: &TooLarge) -> PatchFailur
         ),
     };
     PatchFailure {
+        vcs: build.vcs,
         summary: format!(
             "The stack of D{} is refused: the files that it makes are too large.",
             build.request.revision_id
@@ -255,6 +264,7 @@ fn takes_too_much(build: &Build, revision_id: u64, allowed: u64) -> PatchFailure
 
 fn too_costly(build: &Build, summary: String) -> PatchFailure {
     PatchFailure {
+        vcs: build.vcs,
         summary,
         details: String::new(),
         advice: format!(
@@ -294,7 +304,12 @@ fn abandoned_below(build: &Build) -> String {
     )
 }
 
-const REBASE: &str = "Rebase the stack on that changeset or a newer one, resolve the conflicts, and submit it again.";
+fn rebase(vcs: VersionControl) -> String {
+    format!(
+        "Rebase the stack on that {} or a newer one, resolve the conflicts, and submit it again.",
+        vcs.commit()
+    )
+}
 
 /// The advice on a cause that a rebase does not remove. `partly` is set when there are other causes.
 fn advice_on(cause: Cause, partly: bool) -> String {

@@ -18,7 +18,7 @@ pub(super) async fn cancel(options: OneBuild, deployment: &Deployment) -> anyhow
         );
     }
     if record.pushing {
-        bail!("cannot cancel {target}: its push has begun, and its head may be on Try");
+        bail!("cannot cancel {target}: its push has begun, and its head may be at its destination");
     }
     let update = BuildUpdate::skipped(SkipReason::Cancelled, "Cancelled by an operator.");
     let (log, producer) = (&archive.log, archive.producer());

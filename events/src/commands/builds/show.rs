@@ -310,7 +310,7 @@ fn next(record: &BuildRecord, publish: bool) -> Option<&'static str> {
             "its revision is checked; when it is public, its stack is loaded"
         }
         Some(queue) if queue == BUILD_PUSH.spec().name => {
-            "its stack is applied on a clone and pushed to Try"
+            "its stack is applied on a clone and pushed to its destination"
         }
         _ => ends,
     })

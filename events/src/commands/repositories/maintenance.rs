@@ -3,6 +3,7 @@
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
+use build::VersionControl;
 use futures::StreamExt;
 use runtime::{Clock, SystemClock};
 use serde_json::json;
@@ -29,17 +30,18 @@ pub(super) async fn maintain(
     task: Task,
     json: bool,
 ) -> anyhow::Result<()> {
-    let known: Vec<&str> = settings
-        .repositories
-        .iter()
-        .map(|repository| repository.name.as_str())
-        .collect();
-    if !known.contains(&name) {
+    let repositories = &settings.repositories;
+    let Some(repository) = repositories.iter().find(|known| known.name == name) else {
+        let known: Vec<&str> = repositories
+            .iter()
+            .map(|known| known.name.as_str())
+            .collect();
         bail!(
             "the configuration has no repository {name:?}; it has {}",
             known.join(", ")
         );
-    }
+    };
+    let vcs = repository.vcs.kind();
     if !std::io::stderr().is_terminal() {
         tracing_subscriber::registry()
             .with(crate::log_layer("info")?)
@@ -57,7 +59,7 @@ pub(super) async fn maintain(
         Err(WorkerError::InUse { .. }) => by_worker(&settings, name, task, &mut signals).await?,
         here => here?,
     };
-    show(name, task, &outcome, json)
+    show(name, vcs, task, &outcome, json)
 }
 
 /// Submits a request to the worker, and waits for its outcome.
@@ -127,7 +129,13 @@ fn state(reports: &[CloneReport]) -> String {
     }
 }
 
-fn show(name: &str, task: Task, outcome: &Outcome, json: bool) -> anyhow::Result<()> {
+fn show(
+    name: &str,
+    vcs: VersionControl,
+    task: Task,
+    outcome: &Outcome,
+    json: bool,
+) -> anyhow::Result<()> {
     if json {
         print_json(
             &json!({"repository": name, "task": task.name(), "done": outcome.done, "error": outcome.error}),
@@ -137,7 +145,7 @@ fn show(name: &str, task: Task, outcome: &Outcome, json: bool) -> anyhow::Result
             let what = match one.new_changesets {
                 None => "recloned".to_owned(),
                 Some(0) => "nothing new".to_owned(),
-                Some(new) => counted(usize::try_from(new)?, "new changeset"),
+                Some(new) => counted(usize::try_from(new)?, &format!("new {}", vcs.commit())),
             };
             crate::print(&format!("{}: {what}, at {}", one.clone, one.tip))?;
         }

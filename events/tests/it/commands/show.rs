@@ -170,7 +170,7 @@ async fn waiting_builds_are_shown_cancelled_and_retried() {
         "{history}"
     );
     assert!(
-        history.contains("next: its stack is applied on a clone and pushed to Try"),
+        history.contains("next: its stack is applied on a clone and pushed to its destination"),
         "{history}"
     );
     // Neighbouring diffs share a tag.

@@ -1,7 +1,7 @@
 //! The first step: a push whose tests are to be selected.
 
 use async_trait::async_trait;
-use build::{BuildUpdate, BuildUpdateMessage};
+use build::{BuildUpdate, BuildUpdateMessage, VersionControl};
 use bus::{Context, Handler, Outcome, Queue};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -83,7 +83,8 @@ impl Handler<BuildUpdateMessage> for SelectionStart {
             return Ok(Outcome::Done);
         }
         // Only a push to Try has a decision task, and its jobs on Treeherder.
-        let (None, Some(jobs_url)) = (pushed.reference, pushed.jobs_url) else {
+        let is_try = pushed.vcs == VersionControl::Mercurial && pushed.on_treeherder;
+        let Some(jobs_url) = pushed.jobs_url.filter(|_| is_try) else {
             info!(
                 diff = diff_id,
                 "no tests are selected for the push: its jobs are not on Treeherder"

@@ -7,7 +7,7 @@ mod world;
 
 use std::time::Duration;
 
-use build::{BuildUpdate, BuildUpdateMessage, InfraFailure};
+use build::{BuildUpdate, BuildUpdateMessage, InfraFailure, Pushed, VersionControl};
 use bus::Depth;
 use serde_json::{Value, json};
 use testkit::taskcluster::Fault;
@@ -192,6 +192,33 @@ async fn tests_are_selected_for_configured_share_of_pushes() {
     assert!(world.waiting(&COMMUNITY_HOOKS).await.is_empty());
     let world = World::with_share(0.0).await;
     world.push(&world.build(HEAD).await).await;
+    assert!(world.waiting(&COMMUNITY_HOOKS).await.is_empty());
+}
+
+#[tokio::test]
+async fn tests_are_selected_only_for_pushes_with_jobs_on_treeherder() {
+    let world = World::new().await;
+    let build = world.build(HEAD).await;
+    let BuildUpdate::Pushed(pushed) = &build.update else {
+        panic!("it was pushed")
+    };
+    let of_git = Pushed {
+        vcs: VersionControl::Git,
+        ..Pushed::clone(pushed)
+    };
+    let elsewhere = Pushed {
+        jobs_url: Some("https://ci.example.com/#/jobs?repo=try".to_owned()),
+        on_treeherder: false,
+        ..Pushed::clone(pushed)
+    };
+    for pushed in [of_git, elsewhere] {
+        world
+            .push(&BuildUpdateMessage {
+                update: BuildUpdate::Pushed(Box::new(pushed)),
+                ..build.clone()
+            })
+            .await;
+    }
     assert!(world.waiting(&COMMUNITY_HOOKS).await.is_empty());
 }
 

@@ -61,6 +61,7 @@ impl World {
                 revision_id: top.revision_id,
                 accepted_at: Timestamp::UNIX_EPOCH,
             },
+            vcs: self.settings.repositories[0].vcs.kind(),
             revision: Revision {
                 id: top.revision_id,
                 phid: phid(&format!("PHID-DREV-{}", top.revision_id)),

@@ -115,6 +115,7 @@ impl PatchSource for Contents {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let refused = || {
             PatchSourceError::Refused(Box::new(PatchFailure {
+                vcs: build.vcs,
                 summary: "A patch cannot be read.".to_owned(),
                 details: String::new(),
                 advice: String::new(),

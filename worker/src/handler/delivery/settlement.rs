@@ -11,6 +11,7 @@ use super::{Delivery, PushedHead};
 use crate::{
     WorkerError,
     handler::seconds_since,
+    jobs_url,
     outcome::{NotPushed, infra_failure},
     revision::Revision,
     text,
@@ -57,7 +58,7 @@ impl Delivery<'_> {
                     Retry::Backoff | Retry::After(_) | Retry::Never => {}
                 }
                 match self.worker.guard.check(self.build, clock.now()).await {
-                    Ok(Some(private @ Ineligible::Private(_))) => private.update(),
+                    Ok(Some(private @ Ineligible::Private(_))) => private.update(self.build.vcs),
                     _ => return Err(error),
                 }
             }
@@ -102,9 +103,14 @@ impl Delivery<'_> {
             jobs_url,
             base,
         } = pushed;
+        let treeherder = &self.worker.settings.treeherder_url;
         BuildUpdate::Pushed(Box::new(Pushed {
+            vcs: self.build.vcs,
             revision: head,
             reference,
+            on_treeherder: jobs_url
+                .as_deref()
+                .is_some_and(|url| jobs_url::is_below(url, treeherder)),
             jobs_url,
             patches: self.build.stack.len(),
             revisions: self.build.revisions(),
@@ -121,7 +127,7 @@ impl Delivery<'_> {
         let (Ineligible::Expired { allowed, .. }, Some(repository)) =
             (over, self.worker.repositories.get(&request.repository))
         else {
-            return over.update();
+            return over.update(self.build.vcs);
         };
         let hours = allowed.as_secs() / 3600;
         let seconds = seconds_since(request.accepted_at, self.cx.clock().as_ref());
@@ -141,7 +147,7 @@ impl Delivery<'_> {
             let failure = infra_failure::never_ready(repository.settings(), hours, seconds);
             return BuildUpdate::InfraFailed(failure);
         }
-        let mut update = over.update();
+        let mut update = over.update(self.build.vcs);
         if let BuildUpdate::Skipped(Skip { text, .. }) = &mut update
             && let TreeState::Closed(reason) = repository.tree_state().await
         {

@@ -1,6 +1,6 @@
 //! Builds and new diffs that trigger hooks.
 
-use build::{Build, BuildRequest, Diff, NewDiff, Phid, Revision};
+use build::{Build, BuildRequest, Diff, NewDiff, Phid, Revision, VersionControl};
 use bus::Queue;
 use runtime::Clock;
 use serde_json::json;
@@ -67,6 +67,7 @@ fn build(world: &World, diff_id: u64, author: &str, reviewers: &[&str]) -> Build
             revision_id: 5,
             accepted_at: world.clock.now(),
         },
+        vcs: VersionControl::Mercurial,
         revision: Revision {
             id: 5,
             phid: phid("PHID-DREV-00000000000000000005"),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use build::{
     BaseChoice, BaseReason, BuildLog, BuildQueues, BuildRecord, BuildRequest, BuildUpdate,
-    BuildUpdateMessage, Phid, Pushed, Source, TestResult,
+    BuildUpdateMessage, Phid, Pushed, Source, TestResult, VersionControl,
 };
 use bus::{Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve};
 use phabricator::{Conduit, TestResultPublisher};
@@ -152,11 +152,13 @@ impl World {
             accepted_at: self.clock.now(),
         };
         let update = BuildUpdate::Pushed(Box::new(Pushed {
+            vcs: VersionControl::Mercurial,
             revision: head.to_owned(),
             reference: None,
             jobs_url: Some(format!(
                 "https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}"
             )),
+            on_treeherder: true,
             patches: 1,
             revisions: vec![request.revision_id],
             landed: Vec::new(),
