@@ -92,7 +92,9 @@ async fn authorize(
     refusals.record(client, route.map_or(ROOT, MatchedPath::as_str));
     let fault = Fault(
         StatusCode::UNAUTHORIZED,
-        "the token is missing or wrong; send it as a Bearer token".to_owned(),
+        "the token is missing or wrong; send that of the configuration key api_token in the header \
+         `Authorization: Bearer TOKEN`"
+            .to_owned(),
     );
     ([(header::WWW_AUTHENTICATE, "Bearer")], fault).into_response()
 }

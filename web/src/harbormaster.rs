@@ -72,7 +72,8 @@ pub(crate) async fn accept(
         let refusal = (
             StatusCode::UNAUTHORIZED,
             challenge,
-            "the shared secret is missing, repeated or wrong\n",
+            "the shared secret is missing, repeated or wrong; send that of the configuration key webhook_secret once: as the \
+             password of the header `Authorization: Basic`, or as the parameter `token`\n",
         );
         return refusal.into_response();
     }

@@ -103,6 +103,9 @@ async fn wrong_secret_is_refused() {
             .await;
         assert_eq!(status, 401, "{token} {form} {headers}");
         assert!(!text.contains("s3cr3t"), "{text}");
+        for remedy in ["webhook_secret", "Authorization: Basic", "`token`"] {
+            assert!(text.contains(remedy), "{text}");
+        }
         assert!(world.stored().await.is_empty());
     }
 }
