@@ -11,7 +11,7 @@ const REMOTE: &str = "remote: ";
 const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 
 /// Output of our own `git`, in lower case, for failures that only an operator can mend, with the reasons.
-const DENIALS: [(&str, Barrier); 17] = [
+const DENIALS: [(&str, Barrier); 19] = [
     ("git-upload-pack: command not found", Barrier::NoProgram),
     ("git-upload-pack: not found", Barrier::NoProgram),
     ("git-receive-pack: command not found", Barrier::NoProgram),
@@ -37,6 +37,15 @@ const DENIALS: [(&str, Barrier); 17] = [
     ),
     (
         "the requested url returned error: 404",
+        Barrier::NoRepository,
+    ),
+    // It has moved permanently; we follow no redirection.
+    (
+        "the requested url returned error: 301",
+        Barrier::NoRepository,
+    ),
+    (
+        "the requested url returned error: 308",
         Barrier::NoRepository,
     ),
     (
@@ -124,6 +133,10 @@ mod tests {
             ),
             (
                 "remote: Repository not found.\nfatal: repository 'https://git.example.org/nss/' not found\n".to_owned(),
+                Some(Barrier::NoRepository),
+            ),
+            (
+                "fatal: unable to access 'https://git.example.org/nss/': The requested URL returned error: 308\n".to_owned(),
                 Some(Barrier::NoRepository),
             ),
             (

@@ -5,6 +5,7 @@ mod gitolite;
 mod http;
 mod path;
 mod ssh;
+mod tls;
 
 pub use ssh::over_ssh;
 

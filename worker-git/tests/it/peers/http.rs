@@ -14,9 +14,10 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, Method, Request, Response, StatusCode, header},
+    http::{Method, Request, Response, StatusCode, header},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use parking_lot::Mutex;
 use testkit::capture_logs;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,34 +29,57 @@ use tokio::{
 use super::{REF, assert_barred};
 use crate::world::World;
 
-const TOKEN: &str = "s3cret-t0ken";
+pub(super) const TOKEN: &str = "s3cret-t0ken";
 
 /// A server for the repositories below a directory. It lets in who has the token.
-struct Server {
-    port: u16,
+pub(super) struct Server {
+    pub(super) port: u16,
     /// A status to answer each push with, in place of the result; 0 for none.
     status: Arc<AtomicU16>,
+    /// The credentials of each request; empty where there were none.
+    pub(super) seen: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
 #[derive(Clone)]
 struct Served {
     root: PathBuf,
+    conduct: Conduct,
     status: Arc<AtomicU16>,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+/// What a server does with requests.
+#[derive(Clone, PartialEq)]
+pub(super) enum Conduct {
+    /// It lets in who has the token.
+    Closed,
+    /// It lets in everybody.
+    Open,
+    /// It sends everybody to another server, with this beginning of an address.
+    Redirects(String),
 }
 
 impl Server {
-    async fn start(root: &Path) -> Self {
+    pub(super) async fn start(root: &Path, conduct: Conduct) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let status = Arc::<AtomicU16>::default();
+        let seen = Arc::<Mutex<Vec<String>>>::default();
         let served = Served {
             root: root.to_owned(),
+            conduct,
             status: Arc::clone(&status),
+            seen: Arc::clone(&seen),
         };
         let routes = Router::new().fallback(serve).with_state(served);
         let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { port, status, task }
+        Self {
+            port,
+            status,
+            seen,
+            task,
+        }
     }
 
     fn url(&self, token: &str, name: &str) -> String {
@@ -77,7 +101,16 @@ fn only(status: StatusCode) -> Response<Body> {
 
 async fn serve(State(served): State<Served>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    if !is_let_in(&parts.headers) {
+    let credentials = parts.headers.get(header::AUTHORIZATION);
+    let credentials = credentials.map_or("", |value| value.to_str().unwrap());
+    served.seen.lock().push(credentials.to_owned());
+    if let Conduct::Redirects(there) = &served.conduct {
+        let mut response = only(StatusCode::PERMANENT_REDIRECT);
+        let location = format!("{there}{}", parts.uri).parse().unwrap();
+        response.headers_mut().insert(header::LOCATION, location);
+        return response;
+    }
+    if served.conduct == Conduct::Closed && credentials != basic(TOKEN) {
         let mut response = only(StatusCode::UNAUTHORIZED);
         let realm = "Basic realm=\"git\"".parse().unwrap();
         response
@@ -123,11 +156,9 @@ async fn serve(State(served): State<Served>, request: Request<Body>) -> Response
     cgi(&answer)
 }
 
-fn is_let_in(headers: &HeaderMap) -> bool {
-    let expected = format!("Basic {}", BASE64_STANDARD.encode(format!("bot:{TOKEN}")));
-    headers
-        .get(header::AUTHORIZATION)
-        .is_some_and(|value| value.as_bytes() == expected.as_bytes())
+/// The credentials of the bot with this token.
+pub(super) fn basic(token: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(format!("bot:{token}")))
 }
 
 /// The response that a program of CGI has written.
@@ -153,7 +184,7 @@ fn cgi(answer: &[u8]) -> Response<Body> {
 /// A world whose destination is behind HTTP.
 async fn over_http(token: &str) -> (World, Server) {
     let mut world = World::new();
-    let server = Server::start(world.home.path()).await;
+    let server = Server::start(world.home.path(), Conduct::Closed).await;
     world
         .destination
         .git(&["config", "http.receivepack", "true"]);
