@@ -7,9 +7,12 @@
 //! * No file may lie below another one, or below a symbolic link. Git does not see that a symbolic link goes if the patch
 //!   does not name its mode.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
-use gix::{ObjectId, Repository, objs::tree::EntryKind};
+use gix::{
+    ObjectId, Repository,
+    objs::{Write as _, tree::EntryKind},
+};
 use worker::{
     WorkerError,
     patch::{self, FileChange, Kind, Mode, ParsedPatch, Rules},
@@ -331,30 +334,31 @@ impl Maker<'_, '_, '_> {
         if let Some(old) = old.filter(|_| keeps && !deletes) {
             return Ok(Some(old.id));
         }
-        let new = self.new_content(file, old)?;
+        let old = old.map(|old| self.base.content(old)).transpose()?;
+        let new = self.new_content(file, old.as_deref())?;
         if deletes {
-            return match new.as_slice() {
-                [] => Ok(None),
-                _ => Err(Misfit::Remains.into()),
+            return match new.is_empty() {
+                true => Ok(None),
+                false => Err(Misfit::Remains.into()),
             };
         }
         if kind == EntryKind::Commit {
-            let commit = submodule_commit(&new).ok_or(Misfit::NoCommit)?;
+            let commit = submodule_commit(&new.bytes()).ok_or(Misfit::NoCommit)?;
             return Ok(Some(commit));
         }
         // The reader of the patch has seen the lines of the hunks alone.
-        if patch::is_gitmodules(&file.path) && patch::check_gitmodules(&new).is_err() {
+        if patch::is_gitmodules(&file.path) && patch::check_gitmodules(&new.bytes()).is_err() {
             return Err(Misfit::Modules.into());
         }
-        let id = self
-            .repository
-            .write_blob(&new)
-            .map_err(fault::write("write a file"))?;
-        Ok(Some(id.detach()))
+        let written = new.write(self.repository);
+        Ok(Some(written.map_err(fault::write("write a file"))?))
     }
 
-    fn new_content(&self, file: &FileChange, old: Option<Entry>) -> Result<Vec<u8>, Failure> {
-        let old = old.map(|old| self.base.content(old)).transpose()?;
+    fn new_content<'c>(
+        &'c self,
+        file: &FileChange,
+        old: Option<&'c [u8]>,
+    ) -> Result<Content<'c>, Failure> {
         if file.binary.is_some() {
             let data = patch::binary_data(self.content, file).ok_or(BinaryFault::Corrupt)?;
             let name = |content: &[u8]| {
@@ -363,14 +367,50 @@ impl Maker<'_, '_, '_> {
                 Some(name.to_string().into_bytes())
             };
             let names = file.index.as_ref();
-            return Ok(binary::apply(old.as_deref(), data, names, name)?);
+            let new = binary::apply(old, data, names, name)?;
+            return Ok(Content::Whole(new.into()));
         }
         let old = old.unwrap_or_default();
         if file.hunks.is_none() {
-            return Ok(old);
+            return Ok(Content::Whole(old.into()));
         }
         let hunks = patch::hunks(self.content, file);
-        Ok(text::apply(&old, hunks, self.time)?)
+        Ok(Content::Patched(text::apply(old, hunks, self.time)?))
+    }
+}
+
+/// The content that a change makes.
+enum Content<'c> {
+    Whole(Cow<'c, [u8]>),
+    Patched(text::Image<'c, 'c>),
+}
+
+impl Content<'_> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Patched(image) => image.size() == 0,
+        }
+    }
+
+    fn bytes(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Whole(bytes) => Cow::Borrowed(bytes),
+            Self::Patched(image) => Cow::Owned(image.content()),
+        }
+    }
+
+    /// Writes it as a blob.
+    fn write(&self, repository: &Repository) -> gix::Result<ObjectId> {
+        match self {
+            Self::Whole(bytes) => repository.write_blob(bytes).map(gix::Id::detach),
+            Self::Patched(image) => {
+                let (size, mut reader) = (image.size() as u64, image.reader());
+                repository
+                    .objects
+                    .write_stream(gix::objs::Kind::Blob, size, &mut reader)
+            }
+        }
     }
 }
 

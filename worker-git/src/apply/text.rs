@@ -11,7 +11,7 @@
 //!
 //! The file is not indexed: a table of its lines can take more memory than the file. Lines are counted where a search
 //! passes them, and a search finds its bytes with the two-way algorithm, in time linear in the file. What hunks did to
-//! the file is kept as a list of pieces, from which the result is written once.
+//! the file is kept as a list of pieces, from which the result is read once.
 
 mod image;
 mod search;
@@ -19,7 +19,7 @@ mod search;
 use worker::patch::{Hunk, HunkLine};
 
 use super::time::{Over, Time};
-use image::Image;
+pub(super) use image::Image;
 
 /// The failure to apply hunks.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,13 +36,13 @@ impl From<Over> for TextFault {
     }
 }
 
-/// The content that `hunks` make of a file with the content `old`. Each hunk that matches nowhere is reported; those
-/// after it are searched for as if it were not there.
-pub(super) fn apply<'a>(
-    old: &[u8],
-    hunks: impl Iterator<Item = Hunk<'a>>,
+/// The file that `hunks` make of one with the content `old`. Each hunk that matches nowhere is reported; those after it
+/// are searched for as if it were not there.
+pub(super) fn apply<'o, 'h>(
+    old: &'o [u8],
+    hunks: impl Iterator<Item = Hunk<'h>>,
     time: &Time,
-) -> Result<Vec<u8>, TextFault> {
+) -> Result<Image<'o, 'h>, TextFault> {
     let mut image = Image::new(old);
     let mut misfits = Vec::new();
     let mut buffer = Vec::new();
@@ -59,7 +59,7 @@ pub(super) fn apply<'a>(
         }
     }
     if misfits.is_empty() {
-        Ok(image.content())
+        Ok(image)
     } else {
         Err(TextFault::Misfits(misfits))
     }
@@ -72,8 +72,6 @@ struct Shape {
     old_lines: usize,
     /// The number of lines after the change.
     new_lines: usize,
-    /// The number of bytes after the change.
-    new_bytes: usize,
     /// Whether the last line is context.
     trailing_context: bool,
     /// Whether the last line before the change has no line break.
@@ -102,7 +100,6 @@ impl Shape {
             }
             if is_new {
                 shape.new_lines += 1;
-                shape.new_bytes += text.len();
                 shape.broken |= new_cut || text.is_empty();
                 new_cut = cut;
             }

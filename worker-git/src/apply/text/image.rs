@@ -1,18 +1,19 @@
 //! A file while hunks are applied to it.
 
+use std::io::{self, Read};
+
 use worker::patch::Hunk;
 
 use super::{Shape, new_lines};
 
 /// The file: its old content in pieces, and the hunks between them.
 #[derive(Debug)]
-pub(super) struct Image<'o, 'h> {
+pub(in crate::apply) struct Image<'o, 'h> {
     pub(super) old: &'o [u8],
     /// The pieces, in the order of the file. None is empty.
     pub(super) pieces: Vec<Piece<'h>>,
     /// The number of lines of all pieces.
     pub(super) lines: usize,
-    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -72,14 +73,12 @@ impl<'o, 'h> Image<'o, 'h> {
                 .into_iter()
                 .collect(),
             lines,
-            bytes: old.len(),
         }
     }
 
     /// Puts a hunk at its place.
     pub(super) fn replace(&mut self, place: &Place, hunk: Hunk<'h>, shape: &Shape) {
         self.lines = self.lines - shape.old_lines + shape.new_lines;
-        self.bytes += shape.new_bytes;
         // A hunk that leaves no lines has no context, so it is at the end: it joins no pieces.
         let made = (shape.new_lines > 0).then_some(Piece::Made(hunk, shape.new_lines));
         let (piece, before, start, end) = match *place {
@@ -91,7 +90,6 @@ impl<'o, 'h> Image<'o, 'h> {
                 end,
             } => (piece, before, start, end),
         };
-        self.bytes -= end - start;
         let Some(Piece::Kept(kept)) = self.pieces.get(piece) else {
             return;
         };
@@ -112,18 +110,62 @@ impl<'o, 'h> Image<'o, 'h> {
             .splice(piece..=piece, first.into_iter().chain(made).chain(last));
     }
 
+    /// The whole file, in parts.
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().flat_map(|piece| {
+            let (kept, made) = match piece {
+                Piece::Kept(kept) => (Some(&self.old[kept.start..kept.end]), None),
+                Piece::Made(hunk, _) => (None, Some(new_lines(hunk))),
+            };
+            kept.into_iter().chain(made.into_iter().flatten())
+        })
+    }
+
     /// The whole file.
-    pub(super) fn content(&self) -> Vec<u8> {
-        let mut content = Vec::with_capacity(self.bytes);
-        for piece in &self.pieces {
-            match piece {
-                Piece::Kept(kept) => content.extend_from_slice(&self.old[kept.start..kept.end]),
-                Piece::Made(hunk, _) => {
-                    new_lines(hunk).for_each(|line| content.extend_from_slice(line));
-                }
-            }
-        }
+    pub(in crate::apply) fn content(&self) -> Vec<u8> {
+        let mut content = Vec::with_capacity(self.size());
+        self.parts()
+            .for_each(|part| content.extend_from_slice(part));
         content
+    }
+
+    /// The size of the whole file.
+    pub(in crate::apply) fn size(&self) -> usize {
+        self.parts().map(<[u8]>::len).sum()
+    }
+
+    /// A reader of the whole file: a second copy of a large one would take as much memory.
+    pub(in crate::apply) fn reader(&self) -> impl Read {
+        Reader {
+            parts: self.parts(),
+            rest: &[],
+        }
+    }
+}
+
+struct Reader<'i, I> {
+    parts: I,
+    /// What is left of the part that is being read.
+    rest: &'i [u8],
+}
+
+impl<'i, I: Iterator<Item = &'i [u8]>> Read for Reader<'i, I> {
+    /// Fills the buffer, unless the end is reached: parts can be short, and the caller compresses each buffer.
+    fn read(&mut self, mut buffer: &mut [u8]) -> io::Result<usize> {
+        let size = buffer.len();
+        while !buffer.is_empty() {
+            if self.rest.is_empty() {
+                let Some(part) = self.parts.next() else {
+                    break;
+                };
+                self.rest = part;
+            }
+            let count = self.rest.len().min(buffer.len());
+            let (part, rest) = self.rest.split_at(count);
+            buffer[..count].copy_from_slice(part);
+            (self.rest, buffer) = (rest, &mut buffer[count..]);
+        }
+        Ok(size - buffer.len())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Places that `git apply` chooses, one by one. `tests/differential.rs` compares random ones with Git itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Read, sync::Arc, time::Duration};
 
 use worker::{
     Limits,
@@ -15,7 +15,11 @@ fn applied(old: &str, hunks: &str, time: &Time) -> Result<String, TextFault> {
     let rules = Rules::Git { submodules: false };
     let parsed = patch::scan(patch.as_bytes(), &Limits::default(), rules).expect("a good patch");
     let hunks = patch::hunks(patch.as_bytes(), &parsed.files[0]);
-    apply(old.as_bytes(), hunks, time).map(|new| String::from_utf8(new).expect("text"))
+    let image = apply(old.as_bytes(), hunks, time)?;
+    let mut read = Vec::new();
+    image.reader().read_to_end(&mut read).expect("read");
+    assert_eq!((read.len(), &read), (image.size(), &image.content()));
+    Ok(String::from_utf8(read).expect("text"))
 }
 
 #[test]
