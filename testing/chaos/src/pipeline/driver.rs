@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// How often the queues are polled.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a fault waits for work that it can strike. Then it strikes whatever is there.
-const CHANCE: Duration = Duration::from_secs(5);
+const CHANCE: Duration = Duration::from_secs(10);
 /// The least time between two faults.
 const APART: Duration = Duration::from_millis(500);
 /// How often, after the last fault, builds that wait for another attempt are tried at once: nothing is to be learnt
@@ -390,7 +390,9 @@ impl Driver {
         let happened = self.world.inject_fault(fault).await?
             || match fault {
                 // Nothing of it is there: another process takes its place.
-                Fault::Program(number) | Fault::Ssh(number) | Fault::Try(number) if no_chance => {
+                Fault::Program(number, _) | Fault::Ssh(number) | Fault::Try(number, _)
+                    if no_chance =>
+                {
                     self.world.inject_fault(Fault::Worker(number)).await?
                 }
                 _ => false,

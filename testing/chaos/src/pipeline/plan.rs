@@ -99,12 +99,12 @@ pub enum Fault {
     Web,
     /// SIGKILL to a worker. Its children are left to themselves.
     Worker(usize),
-    /// SIGKILL to each `hg` or `git` of a worker.
-    Program(usize),
+    /// SIGKILL to each `hg` or `git` of a worker, this long after one is seen. So it meets each step of their work.
+    Program(usize, Duration),
     /// SIGKILL to each `ssh` of a worker.
     Ssh(usize),
-    /// SIGKILL to each `hg` or `git` behind ssh that takes a push to the Try of a repository.
-    Try(usize),
+    /// SIGKILL to each `hg` or `git` behind ssh that takes a push to the Try of a repository, this long after one is seen.
+    Try(usize, Duration),
     /// SIGTERM to the web server.
     StopWeb,
     /// SIGTERM to a worker.
@@ -226,29 +226,35 @@ fn build(rng: &mut fastrand::Rng, kind: Kind, until: f64) -> Build {
     }
 }
 
+/// Within the time of a push.
+fn moment(rng: &mut fastrand::Rng) -> Duration {
+    Duration::from_millis(rng.u64(..150))
+}
+
 fn faults(rng: &mut fastrand::Rng, kills: u32) -> Vec<(f64, Fault)> {
-    let mut kinds: Vec<fn(usize) -> Fault> = Vec::new();
+    let mut kinds: Vec<fn(usize, Duration) -> Fault> = Vec::new();
     let mut faults = Vec::new();
     for n in 0..kills {
         let at = (f64::from(n) + rng.f64()) / f64::from(kills);
         if kinds.is_empty() {
             // All of them, before any comes again.
             kinds = vec![
-                |_| Fault::Web,
-                Fault::Worker,
-                Fault::Worker,
+                |_, _| Fault::Web,
+                |number, _| Fault::Worker(number),
+                |number, _| Fault::Worker(number),
                 Fault::Program,
-                Fault::Ssh,
+                |number, _| Fault::Ssh(number),
                 Fault::Try,
                 Fault::Try,
-                |_| Fault::StopWeb,
-                Fault::StopWorker,
+                |_, _| Fault::StopWeb,
+                |number, _| Fault::StopWorker(number),
             ];
             rng.shuffle(&mut kinds);
         }
         // Workers are as many as repositories.
         if let Some(kind) = kinds.pop() {
-            faults.push((at, kind(rng.usize(..WORKERS))));
+            let number = rng.usize(..WORKERS);
+            faults.push((at, kind(number, moment(rng))));
         }
     }
     for _ in 0..kills.div_ceil(10) {

@@ -68,9 +68,9 @@ impl Faults {
         *match fault {
             Fault::Web => &mut self.web,
             Fault::Worker(_) => &mut self.worker,
-            Fault::Program(_) => &mut self.program,
+            Fault::Program(..) => &mut self.program,
             Fault::Ssh(_) => &mut self.ssh,
-            Fault::Try(_) => &mut self.try_program,
+            Fault::Try(..) => &mut self.try_program,
             Fault::StopWeb | Fault::StopWorker(_) => &mut self.sigterm,
             Fault::Redis(_) => &mut self.redis_restarts,
         } += 1;

@@ -4,13 +4,15 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
 use build::{Build, BuildRequest, BuildUpdateMessage, Phid};
 use bus::{DeadLetterPayload, Depth, Message, MessageSelector, QueueAdmin, RedisBus, RedisOptions};
 use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH};
-use runtime::SystemClock;
+use nix::unistd::Pid;
+use runtime::{Clock, SystemClock};
 
 use super::{
     child_processes,
@@ -87,20 +89,19 @@ impl World {
             Fault::Worker(number) => self.processes.kill(Role::Worker(number))?,
             Fault::StopWeb => self.processes.terminate(Role::Web)?,
             Fault::StopWorker(number) => self.processes.terminate(Role::Worker(number))?,
-            Fault::Program(worker) => child_processes::kill_all(&child_processes::of_worker(
-                &clones(&self.directory, worker),
-                vcs.program(),
-            )),
+            Fault::Program(worker, after) => {
+                let clones = clones(&self.directory, worker);
+                let find = || child_processes::of_worker(&clones, vcs.program());
+                kill_later(find, after).await
+            }
             Fault::Ssh(worker) => child_processes::kill_all(&child_processes::of_worker(
                 &clones(&self.directory, worker),
                 "ssh",
             )),
-            Fault::Try(number) => {
+            Fault::Try(number, after) => {
                 let repository = &self.stage.repositories[number];
-                let struck = child_processes::kill_all(&child_processes::servers_of(
-                    vcs,
-                    repository.try_repository(),
-                ));
+                let find = || child_processes::servers_of(vcs, repository.try_repository());
+                let struck = kill_later(find, after).await;
                 if struck {
                     repository.recover_try().await?;
                 }
@@ -191,6 +192,15 @@ impl World {
             }
         }
     }
+}
+
+/// Kills the processes that are there a while after one was seen; `false` when that reached nobody.
+async fn kill_later(find: impl Fn() -> Vec<Pid>, after: Duration) -> bool {
+    if find().is_empty() {
+        return false;
+    }
+    SystemClock.sleep(after).await;
+    child_processes::kill_all(&find())
 }
 
 /// How full the queues are.

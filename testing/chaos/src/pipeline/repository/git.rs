@@ -37,8 +37,10 @@ const FILE: &str = "ci/build.txt";
 /// The directory with the logs of deleted refs at Try.
 const DELETED: &str = "deleted";
 
-/// The hook `reference-transaction`, which keeps them. It runs in the repository, while the refs are locked.
-const KEEP_LOGS: &str = r#"#!/bin/sh
+/// The hook `reference-transaction`, which keeps them. It runs in the repository, while refs are locked (`prepared`), and
+/// before a push is answered (`committed`). It takes a moment, so that a kill at Try often comes between these steps.
+const HOOK: &str = r#"#!/bin/sh
+sleep 0.03
 [ "$1" = prepared ] || exit 0
 while read -r _ new ref; do
     case $new in *[!0]*) continue ;; esac
@@ -69,7 +71,7 @@ impl Git {
         run_git(at_try, &["config", "core.logAllRefUpdates", "always"]).await?;
         let hook = at_try.join("hooks/reference-transaction");
         fs::create_dir_all(at_try.join("hooks"))
-            .and_then(|()| fs::write(&hook, KEEP_LOGS))
+            .and_then(|()| fs::write(&hook, HOOK))
             .and_then(|()| fs::set_permissions(&hook, PermissionsExt::from_mode(0o755)))
             .with_context(|| format!("cannot write {}", hook.display()))?;
         for (name, commit) in [
