@@ -1,6 +1,6 @@
 //! The last commit of a build, which configures CI: the decision task on Try, or whatever reads the file of a repository.
 
-use build::Build;
+use build::{Build, VersionControl};
 use minijinja::{Environment, UndefinedBehavior, value::Serde};
 use runtime::error_chain;
 use serde::Serialize;
@@ -189,8 +189,13 @@ fn message(mode: &TryMode, build: &Build) -> String {
     match mode {
         TryMode::Json => {
             let what = if url.is_empty() { "code-review" } else { url };
+            // Git takes all lines before an empty one for the subject. Those who read Try's Mercurial know the message without it.
+            let end = match build.vcs {
+                VersionControl::Mercurial => "\n",
+                VersionControl::Git => "\n\n",
+            };
             format!(
-                "try_task_config for {what}\nDifferential Diff: {}",
+                "try_task_config for {what}{end}Differential Diff: {}",
                 build.diff.phid
             )
         }
@@ -240,6 +245,23 @@ mod tests {
         TryMode::File {
             path: "ci.json".to_owned(),
             template: template.to_owned(),
+        }
+    }
+
+    #[test]
+    fn subject_of_a_commit_of_git_is_its_first_line() {
+        let mut build = build();
+        for (vcs, end) in [
+            (VersionControl::Mercurial, "\n"),
+            (VersionControl::Git, "\n\n"),
+        ] {
+            build.vcs = vcs;
+            assert_eq!(
+                message(&TryMode::Json, &build),
+                format!(
+                    "try_task_config for https://phabricator.example.org/D7{end}Differential Diff: PHID-DIFF-9"
+                )
+            );
         }
     }
 
