@@ -16,7 +16,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 use secrecy::SecretString;
 
 use crate::{
-    Channel, Parts, Registration, Settings, SettingsError, TemplateError, Templates, text::one_line,
+    Channel, Parts, Registration, Settings, SettingsError, TemplateError, Templates,
+    registration::Opened, text::one_line,
 };
 
 /// The channels by their names.
@@ -44,7 +45,8 @@ pub struct Channels(BTreeMap<&'static str, Box<dyn Channel>>);
 
 impl Channels {
     /// Opens the channels `names`. `file` holds their sections of the configuration file; `environment` returns the values of
-    /// environment variables, which override the file. Overridden keys are logged.
+    /// environment variables, which override the file. Overridden keys are logged. An error names every channel that cannot
+    /// be opened.
     pub fn open(
         names: &[String],
         file: &BTreeMap<String, BTreeMap<String, SecretString>>,
@@ -52,26 +54,18 @@ impl Channels {
         parts: &Parts<'_>,
     ) -> Result<Self, SettingsError> {
         let (mut channels, nothing) = (Vec::new(), BTreeMap::new());
+        let mut faults = Vec::new();
         for name in names {
-            let registration = CHANNELS
-                .iter()
-                .find(|known| known.name == name)
-                .ok_or_else(|| {
-                    let known = CHANNELS
-                        .iter()
-                        .map(|known| known.name)
-                        .collect::<Vec<_>>()
-                        .join(", ");
-                    SettingsError::UnknownChannel {
-                        name: one_line(name, 60),
-                        known,
-                    }
-                })?;
-            let section = file.get(name).unwrap_or(&nothing);
-            let settings =
-                Settings::layered(registration.name, registration.keys, section, environment)?;
-            settings.log_overridden();
-            channels.push((registration.open)(&settings, parts)?);
+            match open(name, file.get(name).unwrap_or(&nothing), environment, parts) {
+                Ok(channel) => channels.push(channel),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if faults.len() > 1 {
+            return Err(SettingsError::Several(faults));
+        }
+        if let Some(fault) = faults.pop() {
+            return Err(fault);
         }
         Ok(Self::new(channels))
     }
@@ -95,6 +89,27 @@ impl Channels {
     pub fn iter(&self) -> impl Iterator<Item = &dyn Channel> {
         self.0.values().map(AsRef::as_ref)
     }
+}
+
+fn open(
+    name: &str,
+    section: &BTreeMap<String, SecretString>,
+    environment: &dyn Fn(&str) -> Option<String>,
+    parts: &Parts<'_>,
+) -> Opened {
+    let registration = CHANNELS
+        .iter()
+        .find(|known| known.name == name)
+        .ok_or_else(|| {
+            let known: Vec<&str> = CHANNELS.iter().map(|known| known.name).collect();
+            SettingsError::UnknownChannel {
+                name: one_line(name, 60),
+                known: known.join(", "),
+            }
+        })?;
+    let settings = Settings::layered(registration.name, registration.keys, section, environment)?;
+    settings.log_overridden();
+    (registration.open)(&settings, parts)
 }
 
 /// Whether `host` is this machine: then a connection without TLS exposes no secret.

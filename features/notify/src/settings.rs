@@ -77,6 +77,9 @@ pub enum SettingsError {
         /// The known channels.
         known: String,
     },
+    /// More than one channel cannot be opened.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<SettingsError>),
     /// The channel requires a setting outside of its section.
     #[error("{channel} cannot be used: {problem}")]
     Needs {

@@ -25,6 +25,11 @@ async fn environment_overrides_the_file_and_is_logged_at_start() {
             "unknown channel webhok: the channels are ",
         ),
         (
+            "PN_SERVICES",
+            "smtp:webhok:sns",
+            "set notify.smtp.email (or SMTP_EMAIL in the environment); unknown channel webhok: the channels are ",
+        ),
+        (
             "PULSE_QUEUE",
             "queue/other/mine",
             "queues of pulseuser begin with queue/pulseuser/",
