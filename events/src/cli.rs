@@ -50,7 +50,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the web server, a worker, or both; or the notifier, or commit telemetry
     Run(Run),
-    /// Check a configuration
+    /// Check a configuration, show it with its defaults, or print the schema of its keys
     Config(Config),
     /// List, show, retry, cancel, restart and audit builds
     Builds(Builds),

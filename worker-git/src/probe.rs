@@ -126,8 +126,8 @@ impl Peers<'_> {
 
     /// A push of nothing: the server checks the right to push as it does for each push, and its hooks do not run.
     async fn destination(&self) -> Probe {
-        let RepositorySettings { name, try_name, .. } = self.repository;
-        let doing = format!("reach {try_name}");
+        let what = probe::destination(self.repository);
+        let doing = format!("reach {what}");
         let arguments = [
             "push",
             "--porcelain",
@@ -149,7 +149,7 @@ impl Peers<'_> {
                 }
             });
         Probe::of(
-            format!("{try_name}, to which {name} is pushed"),
+            what,
             "`git push --dry-run` connected to it, as a push does; rules about the ref were not tried",
             result,
         )

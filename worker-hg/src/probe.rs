@@ -102,9 +102,9 @@ impl Peer<'_> {
 
     async fn target(&self, root: Option<&str>) -> Probe {
         let RepositorySettings { name, try_name, .. } = self.repository;
-        let what = format!("{try_name}, to which {name} is pushed");
+        let what = probe::destination(self.repository);
         let how = "`hg identify` connected to it, as a push does; the right to push was not tried";
-        let doing = format!("reach {try_name}");
+        let doing = format!("reach {what}");
         let url = address::plain(&self.repository.try_url);
         let tip = match self.identify(&url, &doing, "tip").await {
             Ok(tip) => tip.unwrap_or_default(),

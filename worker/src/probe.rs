@@ -45,6 +45,16 @@ pub async fn begin(
     (found, Some(ssh))
 }
 
+/// What the check of a destination is called.
+pub fn destination(repository: &RepositorySettings) -> String {
+    let RepositorySettings { name, try_name, .. } = repository;
+    if try_name == name {
+        format!("the destination of {name}")
+    } else {
+        format!("{try_name}, to which {name} is pushed")
+    }
+}
+
 /// The failed check of the files beside the ssh key.
 pub fn files_of_ssh(error: WorkerError) -> Probe {
     Probe::of(

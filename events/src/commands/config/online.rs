@@ -1,6 +1,6 @@
 //! Checks the services that a role needs, one after the other, and continues after a failure.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use bus::{Bus, RedisBus};
@@ -194,6 +194,8 @@ async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
 /// Checks the source, the Try, the key and the known hosts of each repository, and the directory of the clones.
 async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
     let settings = repositories_settings(&config.into())?;
+    // Repositories share files, such as the directory of clones.
+    let mut checked = BTreeSet::new();
     for repository in &settings.repositories {
         for Probe {
             what,
@@ -205,6 +207,9 @@ async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> 
             .probe(&settings, repository)
             .await
         {
+            if !checked.insert(what.clone()) {
+                continue;
+            }
             match result {
                 Ok(found) => lines.ok(&what, &format!("{found} ({how})"))?,
                 Err(error) => lines.failed(&what, &format!("{} ({how})", error_chain(&error)))?,
