@@ -10,7 +10,7 @@ RUN cargo build --release --locked --package events --bin events
 
 FROM debian:bookworm-slim
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates mercurial openssh-client \
+ && apt-get install -y --no-install-recommends ca-certificates git mercurial openssh-client \
  && rm -rf /var/lib/apt/lists/*
 # Nothing below / is written but /app/clones, by a worker: run it with a read-only root and without capabilities.
 RUN groupadd --system --gid 10001 app \

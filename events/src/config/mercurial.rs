@@ -95,7 +95,7 @@ pub(super) struct MercurialKeys {
     /// The most bytes of files that [the patches of a stack](../use/patches.md#limits) may make, all together.
     #[schemars(extend("default" = "256MB"))]
     max_stack_size: Option<Written<Size>>,
-    /// The most processor time of Mercurial for applying the patches of a build.
+    /// The most processor time for applying the patches of a build.
     #[schemars(extend("default" = "60s"))]
     max_apply_time: Option<Written<Duration>>,
     /// The most processor time for the builds of [one author](../use/patches.md#time-of-an-author) in ten minutes; further
