@@ -69,6 +69,11 @@ pub enum Ineligible {
         /// The number of the newer one.
         newer: u64,
     },
+    /// A newer build of its diff was pushed to the same ref.
+    Overtaken {
+        /// The number of the diff.
+        diff: u64,
+    },
     /// Its diff is too old.
     Expired {
         /// The number of the diff.
@@ -131,6 +136,10 @@ impl Ineligible {
                 format!(
                     "Superseded: diff {diff} was replaced by the newer diff {newer}, and only the newest is built."
                 ),
+            ),
+            Self::Overtaken { diff } => (
+                SkipReason::Superseded,
+                format!("Superseded: a newer build of diff {diff} was pushed, and its head stays."),
             ),
             Self::Expired { diff, age, allowed } => (
                 SkipReason::Expired,

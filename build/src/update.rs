@@ -55,7 +55,7 @@ pub struct Skip {
 pub enum SkipReason {
     /// The diff is too old.
     Expired,
-    /// There is a newer diff of the revision.
+    /// There is a newer diff of the revision, or a newer build of the diff was pushed to the same ref.
     Superseded,
     /// Revisions of the author are not built.
     Author,

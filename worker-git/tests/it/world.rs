@@ -26,7 +26,7 @@ use worker::{Backend, GitSettings, RepositorySettings, Settings, TryMode, VcsSet
 use worker_git::Git;
 
 pub use builds::{TestPatch, add, change};
-pub use fakes::{Answers, Contents, KnownPatch};
+pub use fakes::{Answer, Answers, Contents, KnownPatch};
 pub use refs::Closed;
 pub use repo::Repo;
 
@@ -56,7 +56,7 @@ pub struct World {
     /// The program of Git.
     pub git: PathBuf,
     pub clock: Arc<ManualClock>,
-    phabricator: Arc<Answers>,
+    pub phabricator: Arc<Answers>,
     contents: Arc<Contents>,
     bus: Arc<dyn Bus>,
     running: Option<Running>,

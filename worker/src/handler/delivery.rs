@@ -406,6 +406,18 @@ impl Delivery<'_> {
 
     // ---- push
 
+    /// The end of a build whose ref has got the head of a newer build of the same diff. The gate lets it pass, since its
+    /// own head may have been there. Usually it was restarted, and nothing can be published on its target.
+    async fn overtaken(&self) -> NotPushed {
+        let now = self.cx.clock().now();
+        match self.worker.guard.check(self.build, now).await {
+            Ok(over) => NotPushed::Ineligible(over.unwrap_or(Ineligible::Overtaken {
+                diff: self.build.diff.id,
+            })),
+            Err(error) => WorkerError::from(error).into(),
+        }
+    }
+
     async fn push(
         &self,
         repository: &Repository,
@@ -418,7 +430,10 @@ impl Delivery<'_> {
         let name = &repository.settings().try_name;
         let replaces = match repository.settings().vcs.git() {
             Some(git) => refs::begin(self.cx, repository.settings(), git, build, head).await?,
-            None => Vec::new(),
+            None => Some(Vec::new()),
+        };
+        let Some(replaces) = replaces else {
+            return Err(self.overtaken().await);
         };
         let begun_before = log
             .mark_pushing(self.cx, target)

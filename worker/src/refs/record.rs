@@ -94,21 +94,27 @@ pub(super) struct PushedRef {
     state: RefState,
 }
 
-/// Records that `head` is about to be pushed to `reference`. Returns the heads that were pushed there before, each once,
-/// the newest first. `head` itself may be one of them.
+/// Records that `head` is about to be pushed to the ref of a build. Returns the heads that were pushed there before, each
+/// once, the newest first. `head` itself may be one of them.
+///
+/// Returns `None`, and records nothing, when a newer build has begun to push another head since this one did: its head
+/// stays. So does that of a restarted build when the first one is delivered again, because its worker died.
 pub(crate) async fn begin(
     cx: &Context,
     repository: &RepositorySettings,
     git: &GitSettings,
     build: &Build,
     head: &Revision,
-) -> Result<Vec<Revision>, NotPushed> {
+) -> Result<Option<Vec<Revision>>, NotPushed> {
     let (store, reference) = (store(git), git.reference(build));
     let id = id(repository, &reference);
     let target = &build.request.target;
     for _ in 0..RACES {
         let record = cx.recorded(&store, &id).await.map_err(WorkerError::from)?;
         let before = heads_of(&id, &record)?;
+        if is_overtaken(&before, target, head) {
+            return Ok(None);
+        }
         let state = state_of(&id, &record)?;
         let now = cx.clock().now();
         if state.as_ref().is_some_and(|state| state.is_claimed(now)) {
@@ -147,13 +153,21 @@ pub(crate) async fn begin(
             .await
             .map_err(WorkerError::from)?
         {
-            return Ok(newest(before));
+            return Ok(Some(newest(before)));
         }
     }
     Err(NotPushed::Defer {
         after: DELETED_SOON,
         reason: format!("others push to {reference}"),
     })
+}
+
+/// Whether another build has begun to push another head after this build began to push.
+fn is_overtaken(before: &[PushedHead], target: &Phid, head: &Revision) -> bool {
+    before
+        .last()
+        .is_some_and(|last| last.target != *target && last.head != head.id)
+        && before.iter().any(|pushed| pushed.target == *target)
 }
 
 /// The records of a repository's refs, on a bus.

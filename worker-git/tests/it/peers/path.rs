@@ -1,9 +1,9 @@
 //! A destination on this machine: what is the same for all servers.
 
-use build::BuildUpdate;
+use build::{BuildUpdate, Ineligible, VersionControl};
 
 use super::{REF, assert_barred};
-use crate::world::{Repo, World, add, phid};
+use crate::world::{Answer, Repo, World, add, phid};
 
 #[tokio::test]
 async fn repeated_push_finds_its_head() {
@@ -60,6 +60,41 @@ async fn restarted_build_replaces_its_head_alone() {
         &other,
     );
     assert_eq!(world.destination.rev(REF), other);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn repeated_build_leaves_the_head_of_a_newer_one() {
+    let mut world = World::new();
+    world.repository().use_latest_revision = true;
+    world.start_ready().await;
+    let first = world.simple_build(7);
+    let old = world.pushed(&first).await.revision;
+    world.die_before_the_end_is_recorded(&first).await;
+    // It is restarted meanwhile, on a newer base.
+    world.source.write("later.txt", b"later");
+    world.source.commit("later");
+    let mut second = first.clone();
+    second.request.target = phid("PHID-HMBT-8");
+    let new = world.pushed(&second).await.revision;
+    assert_ne!(old, new);
+    for over in [None, Some(Ineligible::Restarted)] {
+        let end = over.clone().unwrap_or(Ineligible::Overtaken { diff: 1007 });
+        world
+            .phabricator
+            .say(over.map_or(Answer::Wanted, Answer::Over));
+        assert_eq!(world.build(&first).await, end.update(VersionControl::Git));
+        assert_eq!(world.destination.rev(REF), new);
+        world.die_before_the_end_is_recorded(&first).await;
+    }
+    // The newer one can be repeated, and so can one with the same head.
+    world.phabricator.say(Answer::Wanted);
+    for target in ["PHID-HMBT-8", "PHID-HMBT-9", "PHID-HMBT-8"] {
+        second.request.target = phid(target);
+        world.die_before_the_end_is_recorded(&second).await;
+        assert_eq!(world.pushed(&second).await.revision, new);
+    }
+    assert_eq!(world.destination.rev(REF), new);
     world.stop().await;
 }
 
