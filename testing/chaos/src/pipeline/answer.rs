@@ -111,10 +111,7 @@ impl Said {
             ("pass" | "unsound", None, Some(link)) if name == vcs.unit() => {
                 Ok(End::Pushed(link.clone()))
             }
-            // The publisher does not name this unit after Git yet.
-            ("fail", Some("fail"), None) if name == vcs.unit() || name == "mercurial" => {
-                Ok(End::PatchFailed(text))
-            }
+            ("fail", Some("fail"), None) if name == vcs.unit() => Ok(End::PatchFailed(text)),
             ("broken", Some("fail"), None) if name == "general" => Ok(End::Broken(text)),
             ("skip", Some("pass"), None) if name == "general" => Ok(End::Neutral(text)),
             _ => Err(Amiss::Half),
