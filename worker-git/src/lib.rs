@@ -8,6 +8,8 @@ mod apply;
 mod clone;
 mod commit;
 mod fault;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod git;
 mod locks;
 mod old_refs;
