@@ -47,6 +47,7 @@ pub fn message(revision_id: u64) -> String {
 pub struct Stack {
     /// Tells stacks apart.
     pub number: u64,
+    vcs: VersionControl,
     /// Each one changes a file and adds one.
     pub patches: Vec<String>,
     /// The commit they are made on.
@@ -75,6 +76,7 @@ impl Stack {
         Self {
             number,
             patches: (0..length).map(patch).collect(),
+            vcs: stage.vcs.kind(),
             base: stage.tip.clone(),
         }
     }
@@ -83,6 +85,7 @@ impl Stack {
         Self {
             number,
             patches,
+            vcs: stage.vcs.kind(),
             base: stage.tip.clone(),
         }
     }
@@ -103,6 +106,7 @@ impl Stack {
         Self {
             number,
             patches: vec![patch],
+            vcs: stage.vcs.kind(),
             base: stage.tip.clone(),
         }
     }
@@ -148,7 +152,7 @@ impl Stack {
         };
         Build {
             request,
-            vcs: VersionControl::Mercurial,
+            vcs: self.vcs,
             revision,
             diff,
             stack,

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use build::VersionControl;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use testkit::repositories;
@@ -47,6 +48,13 @@ impl Vcs {
         match self {
             Self::Hg => Backend::new(Arc::new(Mercurial::new())),
             Self::Git => Backend::new(Arc::new(Git::new())),
+        }
+    }
+
+    pub fn kind(self) -> VersionControl {
+        match self {
+            Self::Hg => VersionControl::Mercurial,
+            Self::Git => VersionControl::Git,
         }
     }
 
