@@ -20,6 +20,7 @@ const LAYERS: &[&str] = &[
     TESTKIT,
     "phabricator",
     "worker",
+    "worlds",
     "worker-hg",
     "worker-git",
     "triggers",
@@ -37,7 +38,7 @@ const LAYERS: &[&str] = &[
 const TESTKIT: &str = "testkit";
 
 /// The crates that are in no deployed program: only these may import each other, and what is [`FOR_TESTS`].
-const TESTING: &[&str] = &[TESTKIT, "demo", "chaos", "conventions"];
+const TESTING: &[&str] = &[TESTKIT, "worlds", "demo", "chaos", "conventions"];
 
 /// Libraries for tests alone.
 const FOR_TESTS: &[&str] = &["insta", "proptest"];

@@ -26,4 +26,5 @@ mod sentry;
 mod stage;
 mod telemetry;
 mod triggers;
+mod version_controls;
 mod world;

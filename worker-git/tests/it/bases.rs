@@ -51,26 +51,6 @@ async fn names_of_other_objects_are_no_bases() {
 }
 
 #[tokio::test]
-async fn newest_of_several_named_bases_holds_the_others() {
-    let mut world = World::new();
-    let first = world.source.tip();
-    // All on the same second: only the history tells which is newer.
-    let second = world.source.commit("second");
-    let third = world.source.commit("third");
-    world.start_ready().await;
-    let mut stack = Vec::new();
-    for (number, base) in (1..).zip([&second, &third, &first]) {
-        let mut patch = world.patch(number, add(&format!("f{number}"), "x"));
-        patch.diff.base = Some(base.clone());
-        stack.push(patch);
-    }
-    let build = world.build_of(stack);
-    world.pushed(&build).await;
-    assert_eq!(world.record(&build).await.base.expect("a base").used, third);
-    world.stop().await;
-}
-
-#[tokio::test]
 async fn base_by_date_is_on_the_main_line() {
     let mut world = World::new();
     let old = world.source.commit_at("old", "2026-11-21T10:00:00Z");

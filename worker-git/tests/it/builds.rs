@@ -1,8 +1,5 @@
 //! Builds from end to end.
 
-use build::BaseReason;
-use worker::TryMode;
-
 use crate::world::{World, add, change};
 
 const REF: &str = "phabricator/D";
@@ -34,7 +31,7 @@ async fn one_patch_is_one_commit_on_its_base() {
     assert!(content.contains("line 4\nline five\nline 6"), "{content}");
     world.destination.git(&["fsck", "--strict"]);
     assert!(
-        !world.clone().has(&pushed.revision),
+        !world.own_clone().has(&pushed.revision),
         "the clone never has a commit of a build"
     );
     world.stop().await;
@@ -92,27 +89,6 @@ fn world_text(changed: u32) -> String {
 }
 
 #[tokio::test]
-async fn last_commit_has_the_file_of_the_configuration() {
-    let mut world = World::new();
-    world.repository().mode = TryMode::File {
-        path: "ci/try.json".to_owned(),
-        template: "{\"diff\": {{ diff.id }}}\n".to_owned(),
-    };
-    world.start_ready().await;
-    let base = world.source.tip();
-    let pushed = world.pushed(&world.simple_build(4)).await;
-    let show = |name: &str| world.destination.git(&["show", name]);
-    assert_eq!(
-        show(&format!("{}:ci/try.json", pushed.revision)),
-        "{\"diff\": 1004}"
-    );
-    assert_eq!(show(&format!("{}^:new.txt", pushed.revision)), "hello");
-    let authors = world.destination.log(&base, &pushed.revision, "%an");
-    assert_eq!(authors, "Bot\nAda");
-    world.stop().await;
-}
-
-#[tokio::test]
 async fn patch_that_does_not_fit_is_its_authors_matter() {
     let mut world = World::new();
     world.start_ready().await;
@@ -128,22 +104,5 @@ async fn patch_that_does_not_fit_is_its_authors_matter() {
         "{failure:?}"
     );
     assert_eq!(world.destination.branches(), [""; 0]);
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn unknown_base_is_replaced_by_the_default_revision() {
-    let mut world = World::new();
-    world.start_ready().await;
-    let mut patch = world.patch(3, add("a", "a"));
-    patch.diff.base = Some("0123456789".repeat(4));
-    let build = world.build_of(vec![patch]);
-    let pushed = world.pushed(&build).await;
-    assert_eq!(
-        world.destination.rev(&format!("{}^", pushed.revision)),
-        world.source.tip()
-    );
-    let base = world.record(&build).await.base.expect("a base");
-    assert_eq!(base.reason, BaseReason::Unknown);
     world.stop().await;
 }

@@ -1,37 +1,8 @@
 //! Clones, and what comes into them.
 
-use std::{fs, sync::Arc};
-
-use runtime::SystemClock;
-use worker::{Backend, Task};
-use worker_git::Git;
+use std::fs;
 
 use crate::world::{World, add};
-
-#[tokio::test]
-async fn pull_counts_the_commits_that_came() {
-    let world = World::new();
-    for (commits, expected) in [(0, 0), (2, 2), (0, 0), (1, 1)] {
-        for number in 0..commits {
-            world
-                .source
-                .commit(&format!("commit {number} of {commits}"));
-        }
-        let backend = |_: &_| Backend::new(Arc::new(Git::new()));
-        let clock = Arc::new(SystemClock);
-        let pulled = worker::maintain(
-            world.settings.clone(),
-            backend,
-            "central",
-            Task::Pull,
-            clock,
-        );
-        let outcome = pulled.await.unwrap();
-        assert_eq!(outcome.error, None);
-        assert_eq!(outcome.done[0].new_changesets, Some(expected));
-        assert_eq!(outcome.done[0].tip, world.source.tip()[..12]);
-    }
-}
 
 #[tokio::test]
 async fn clone_follows_the_branches_of_its_source() {
@@ -41,7 +12,7 @@ async fn clone_follows_the_branches_of_its_source() {
     source.git(&["branch", "folder"]);
     source.git(&["tag", "v1"]);
     world.start_ready().await;
-    let clone = world.clone();
+    let clone = world.own_clone();
     assert_eq!(clone.branches(), ["folder", "kept", "main"]);
     assert_eq!(clone.git(&["tag"]), "", "tags are not fetched");
     let tip = || fs::read_to_string(clone.path.join("source-tip")).unwrap();
@@ -77,7 +48,7 @@ async fn clone_is_private_and_reads_no_setting_of_the_machine() {
     let touched = world.path("touched");
     // Hooks of the clone would run on each fetch.
     world.start_ready().await;
-    let clone = world.clone();
+    let clone = world.own_clone();
     let hook = clone.path.join(".git/hooks/reference-transaction");
     fs::create_dir_all(hook.parent().unwrap()).unwrap();
     fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", touched.display())).unwrap();
@@ -94,7 +65,7 @@ async fn clone_is_private_and_reads_no_setting_of_the_machine() {
 async fn many_packs_become_few() {
     let mut world = World::new();
     world.start_ready().await;
-    let packs = world.clone().path.join(".git/objects/pack");
+    let packs = world.own_clone().path.join(".git/objects/pack");
     let count = || {
         let names = fs::read_dir(&packs).unwrap().flatten();
         names

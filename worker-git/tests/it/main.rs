@@ -10,6 +10,7 @@
 mod bases;
 mod builds;
 mod clones;
+mod contract;
 mod crashes;
 mod hostile;
 mod partial;

@@ -11,7 +11,7 @@ async fn partial_clone_fetches_the_files_of_a_stack() {
         .source
         .git(&["push", "--quiet", &world.destination.url(), "main"]);
     world.start_ready().await;
-    let clone = world.clone();
+    let clone = world.own_clone();
     let (touched, other) = (
         world.source.rev("HEAD:hello.txt"),
         world.source.rev("HEAD:script.sh"),

@@ -8,7 +8,7 @@ use crate::{peers::over_ssh, world::World};
 
 /// The subject and the result of each probe.
 async fn probed(world: &World) -> Vec<(String, Result<String, String>)> {
-    let found = Git::with_program(&world.git)
+    let found = Git::with_program(&world.side.program)
         .probe(&world.settings, &world.settings.repositories[0])
         .await;
     found
@@ -80,7 +80,7 @@ async fn probe_names_each_thing_that_builds_would_fail_of() {
         );
     }
 
-    world.git = world.path("no-git");
+    world.side.program = world.path("no-git");
     let found = probed(&world).await;
     let (what, result) = found.last().unwrap();
     assert_eq!(what, "the program git");

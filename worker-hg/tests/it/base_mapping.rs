@@ -18,6 +18,8 @@ async fn world() -> (World, FakeLando, String) {
     let first = world.source.tip();
     world.source.write("later", b"x");
     world.source.commit("second");
+    // Time must not pass while the clone is made.
+    world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start_ready().await;
     (world, lando, first)
 }

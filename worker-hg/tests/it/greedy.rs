@@ -49,12 +49,14 @@ async fn refused_and_the_next_one_pushed(world: &World, greedy: &Build) -> Patch
     for patch in &greedy.stack {
         let of_patch = format!("desc('re:^Bug {} -')", patch.revision_id);
         assert_eq!(
-            world.try_repo.log(&of_patch, "{node}\n"),
+            world.destination.log(&of_patch, "{node}\n"),
             "",
             "it is on Try"
         );
     }
-    world.until_tidy(&world.clone(), &world.source.tip()).await;
+    world
+        .until_tidy(&world.own_clone(), &world.source.tip())
+        .await;
     let grown = world.disk_usage().saturating_sub(before);
     assert!(grown < 20_000_000, "{grown} bytes are left on the disk");
     failure.expect("its patch's fault")
@@ -102,7 +104,7 @@ fn peak_of_servers(clones: &Path) -> u64 {
 impl World {
     /// What the clones, with what Mercurial unpacks there, and Try take on the disk.
     fn disk_usage(&self) -> u64 {
-        let directories = [&self.settings.clones_dir, &self.try_repo.path];
+        let directories = [&self.settings.clones_dir, &self.destination.path];
         let output = Command::new("du")
             .args(["--summarize", "--bytes"])
             .args(directories)
@@ -123,7 +125,7 @@ impl World {
         assert_eq!(big.len(), 13_000_000);
         world.source.write("big", big.as_bytes());
         world.source.commit("a big file");
-        world.try_repo.hg(&["pull", "--quiet"]);
+        world.destination.hg(&["pull", "--quiet"]);
         world.start_ready().await;
         world
     }
@@ -282,7 +284,7 @@ async fn stack_that_makes_as_much_as_is_allowed_is_pushed() {
     world.source.write("big", big.as_bytes());
     world.source.write("caf\u{e9} path:x", b"x\n");
     world.source.commit("a big file");
-    world.try_repo.hg(&["pull", "--quiet"]);
+    world.destination.hg(&["pull", "--quiet"]);
     world.start_ready().await;
     let stack = |number, more: &str| {
         let copies = copy("a", "b") + &copy("a", "c") + more;
@@ -300,7 +302,7 @@ async fn stack_that_makes_as_much_as_is_allowed_is_pushed() {
         too_much.details
     );
     let pushed = world.pushed(&stack(3, "")).await;
-    assert!(world.try_repo.cat(&pushed.revision, "c") == big.as_bytes());
+    assert!(world.destination.cat(&pushed.revision, "c") == big.as_bytes());
     world.stop().await;
 }
 
@@ -355,7 +357,7 @@ async fn temporary_files_that_a_killed_mercurial_left_are_removed_with_the_next_
     let mut world = World::new();
     world.start_ready().await;
     world.pushed(&world.simple_build(1)).await;
-    let scratch = world.clone().path.join(".hg/scratch");
+    let scratch = world.own_clone().path.join(".hg/scratch");
     let here = format!("TMPDIR={}\0", scratch.display());
     let environments = servers(&world.settings.clones_dir)
         .into_iter()

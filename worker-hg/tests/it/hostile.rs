@@ -276,7 +276,7 @@ async fn hostile_patches_are_refused_by_name_though_mercurial_would_commit_them(
     world.source.write("dir/file", b"x");
     std::os::unix::fs::symlink("/tmp", world.source.path.join("baselink")).unwrap();
     let base = world.source.commit("a link and a directory");
-    world.try_repo.hg(&["pull", "--quiet"]);
+    world.destination.hg(&["pull", "--quiet"]);
     world.start();
     let unguarded = world.path("unguarded");
     world
@@ -308,8 +308,8 @@ async fn hostile_patches_are_refused_by_name_though_mercurial_would_commit_them(
             failure.details
         );
     }
-    assert_eq!(world.try_repo.tip(), base, "nothing was pushed");
-    world.until_tidy(&world.clone(), &base).await;
+    assert_eq!(world.destination.tip(), base, "nothing was pushed");
+    world.until_tidy(&world.own_clone(), &base).await;
     world.stop().await;
 }
 

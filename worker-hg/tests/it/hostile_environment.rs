@@ -63,14 +63,14 @@ async fn nothing_of_our_environment_reaches_mercurial() {
     }
     let mut world = World::new();
     let (program, seen) = recorder(&world);
-    world.hg = program;
+    world.side.program = program;
     world.start();
     let mut patch = world.patch(7, add("a", "a"));
     patch.author = Some("Ж <ж@example.org>".to_owned());
     let pushed = world.pushed(&world.build_of(vec![patch])).await;
     assert_eq!(
         world
-            .try_repo
+            .destination
             .log(&format!("p1({})", pushed.revision), "{author}"),
         "Ж <ж@example.org>"
     );

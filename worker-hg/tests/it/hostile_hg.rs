@@ -17,7 +17,7 @@ fn mad_world() -> (World, PathBuf) {
     let program = world.path("mad-hg");
     fs::write(&program, fixture("hostile-hg.py")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    world.hg = program;
+    world.side.program = program;
     let behaviour = world.path("behaviour");
     (world, behaviour)
 }
@@ -66,7 +66,7 @@ async fn outlives(import: Duration, behaviours: &[&str]) {
             panic!("{behaviour}: {:?}", applied.update)
         };
         let files = world
-            .try_repo
+            .destination
             .log(&format!("{}~1", pushed.revision), "{files}");
         assert_eq!(files, "new.txt", "{behaviour}: the patch arrived");
         assert!(!note.exists(), "{behaviour}: was not seen");

@@ -8,30 +8,19 @@
 )]
 
 mod base_mapping;
-mod bases;
-mod crashes;
-mod destination;
+mod contract;
 mod docs;
-mod full_disk;
 mod greedy;
 mod hostile;
 mod hostile_environment;
 mod hostile_hg;
-mod inventory;
+mod leftovers;
 mod outcomes;
-mod patch_files;
-mod patches;
 mod probes;
-mod pushes;
 mod real_patches;
+mod rebase;
 mod reports;
 mod secrets;
 mod sessions;
-mod slots;
-mod stacks;
 mod texts;
-mod tree_service;
-mod trees;
-mod upper_base;
-mod wanted;
 mod world;

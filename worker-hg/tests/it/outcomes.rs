@@ -12,20 +12,11 @@ use testkit::{HgWeb, Sshd};
 use crate::world::World;
 
 #[tokio::test]
-async fn build_is_pushed_over_ssh() {
-    let (mut world, _sshd) = over_ssh().await;
-    world.start();
-    let pushed = world.pushed(&world.simple_build(7)).await;
-    assert_eq!(world.try_repo.tip(), pushed.revision);
-    world.stop().await;
-}
-
-#[tokio::test]
 async fn build_is_pushed_over_http() {
     let (mut world, _web) = over_http().await;
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
-    assert_eq!(world.try_repo.tip(), pushed.revision);
+    assert_eq!(world.destination.tip(), pushed.revision);
     world.stop().await;
 }
 
@@ -34,7 +25,7 @@ pub async fn over_ssh() -> (World, Sshd) {
     let mut world = World::new();
     let sshd = Sshd::start(world.path("ssh")).await.unwrap();
     world.settings.known_hosts = Some(sshd.known_hosts());
-    let url = sshd.url(&world.try_repo.path);
+    let url = sshd.url(&world.destination.path);
     let repository = world.repository();
     repository.try_url = url;
     repository.ssh_user = Some(sshd.user().to_owned());
@@ -45,7 +36,7 @@ pub async fn over_ssh() -> (World, Sshd) {
 /// A world whose Try is behind a web server.
 async fn over_http() -> (World, HgWeb) {
     let mut world = World::new();
-    let web = HgWeb::start(&world.try_repo.path, world.path("web"))
+    let web = HgWeb::start(&world.destination.path, world.path("web"))
         .await
         .unwrap();
     world.repository().try_url = web.url();
@@ -63,15 +54,15 @@ impl World {
 
     /// Try has this head, and no other.
     fn has_landed(&self, revision: &str) {
-        assert_eq!(self.try_repo.tip(), revision);
-        assert_eq!(self.try_repo.heads(), 1);
-        let count = self.try_repo.log("all()", "x").len();
+        assert_eq!(self.destination.tip(), revision);
+        assert_eq!(self.destination.heads(), 1);
+        let count = self.destination.log("all()", "x").len();
         assert_eq!(count, 3, "the beginning, the patch, the config");
     }
 
     /// Try has what it had at the beginning.
     pub fn nothing_has_landed(&self) {
-        assert_eq!(self.try_repo.tip(), self.source.tip());
+        assert_eq!(self.destination.tip(), self.source.tip());
     }
 
     /// Stops the worker, and starts it with other settings.

@@ -10,7 +10,7 @@ use crate::{
 
 /// The subject and the result of each probe.
 async fn probed(world: &World) -> Vec<(String, Result<String, String>)> {
-    let found = Mercurial::with_program(&world.hg)
+    let found = Mercurial::with_program(&world.side.program)
         .probe(&world.settings, &world.settings.repositories[0])
         .await;
     found
@@ -118,7 +118,7 @@ async fn probe_warns_of_several_lines_of_development_without_a_default_revision(
     world.source.write("later", b"x");
     world.source.commit("on the default branch");
     let warnings = async |world: &World| {
-        let found = Mercurial::with_program(&world.hg)
+        let found = Mercurial::with_program(&world.side.program)
             .probe(&world.settings, &world.settings.repositories[0])
             .await;
         found

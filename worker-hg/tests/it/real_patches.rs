@@ -142,7 +142,7 @@ async fn each_is_applied_byte_by_byte() {
         let pushed = world.pushed(&world.build_of(patches)).await;
         assert_eq!(pushed.patches, names.len());
         let kinds = world
-            .try_repo
+            .destination
             .hg(&["manifest", "--debug", "--rev", &pushed.revision]);
         for (path, expected) in files {
             let line = kinds.lines().find(|line| line.get(47..) == Some(path));
@@ -152,7 +152,7 @@ async fn each_is_applied_byte_by_byte() {
                 "644 @ " => "l",
                 other => panic!("{names:?}, {path}: {other:?}"),
             });
-            let found = flags.map(|flags| (world.try_repo.cat(&pushed.revision, path), flags));
+            let found = flags.map(|flags| (world.destination.cat(&pushed.revision, path), flags));
             assert_eq!(found, expected, "{names:?}, {path}");
         }
     }
@@ -187,7 +187,7 @@ async fn renames_and_copies_are_known_as_such() {
     };
     let parent = format!("p1({})", pushed.revision);
     let copies = world
-        .try_repo
+        .destination
         .log(&parent, "{file_copies % '{source} > {name}\n'}");
     let mut copies: Vec<&str> = copies.lines().collect();
     copies.sort_unstable();

@@ -40,7 +40,7 @@ fn base(world: &World) -> String {
     world.source.write("latin1.txt", b"caf\xe9\nplain\n");
     world.source.write("empty.txt", b"");
     let base = world.source.commit("the files of the reports");
-    world.try_repo.hg(&["pull", "--quiet"]);
+    world.destination.hg(&["pull", "--quiet"]);
     base
 }
 
@@ -84,11 +84,11 @@ async fn check(cases: Vec<(&str, Vec<u8>, End, bool)>) {
             .await;
         match (update, expected) {
             (BuildUpdate::Pushed(pushed), Pushed(files)) => {
-                let made = world.try_repo.node(&format!("p1({})", pushed.revision));
-                let changes = world.try_repo.hg(&["status", "--change", &made]);
+                let made = world.destination.node(&format!("p1({})", pushed.revision));
+                let changes = world.destination.hg(&["status", "--change", &made]);
                 assert_eq!(changes.lines().collect::<Vec<_>>(), files, "{case}");
                 let diff = world
-                    .try_repo
+                    .destination
                     .hg(&["diff", "--git", "--rev", &base, "--rev", &made]);
                 if let Some(imported) = imported {
                     assert_eq!(diff, imported, "{case}");

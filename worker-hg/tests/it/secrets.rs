@@ -52,7 +52,7 @@ async fn clones_and_patches_are_for_our_user_alone() {
         world.home.path().display()
     );
     world
-        .clone()
+        .own_clone()
         .configure(&format!("[hooks]\npretxncommit.look = {hook}\n"));
     until("the other slot", || {
         world
@@ -68,12 +68,14 @@ async fn clones_and_patches_are_for_our_user_alone() {
     world
         .pushed(&world.build_of(vec![world.patch(7, add("a", "a"))]))
         .await;
-    world.until_tidy(&world.clone(), &world.source.tip()).await;
+    world
+        .until_tidy(&world.own_clone(), &world.source.tip())
+        .await;
     for seen in seen {
         let mode = fs::metadata(&seen).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{}", seen.display());
     }
-    assert!(!world.clone().path.join(".hg/incoming.patch").exists());
+    assert!(!world.own_clone().path.join(".hg/incoming.patch").exists());
     assert_eq!(
         open_to_others(&world.settings.clones_dir),
         Vec::<String>::new()
@@ -81,7 +83,7 @@ async fn clones_and_patches_are_for_our_user_alone() {
     world.stop().await;
 
     // Others get the right to read it.
-    fs::set_permissions(&world.clone().path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&world.own_clone().path, fs::Permissions::from_mode(0o755)).unwrap();
     world.start();
     world.pushed(&world.simple_build(8)).await;
     assert_eq!(
@@ -127,7 +129,7 @@ async fn password_of_an_address_reaches_the_server_and_no_command_line() {
     );
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    world.hg = program;
+    world.side.program = program;
     world.repository().url = format!("http://bob:s%40cret@127.0.0.1:{port}/nss");
     world.start();
     // `bob:s@cret`

@@ -16,7 +16,7 @@ fn hold(world: &World) {
     let hook = format!(
         "[hooks]\npretxnchangegroup.hold = touch {home}/arrived; until test -e {home}/go; do sleep 0.05; done\n"
     );
-    world.try_repo.configure(&hook);
+    world.destination.configure(&hook);
 }
 
 /// The command lines of the programs called `ssh` that run where this world's clones are.
@@ -87,7 +87,7 @@ async fn worker_that_must_end_within_a_push_over_ssh_leaves_no_process_and_the_n
     world.start();
     let update = world.next_update().await.update;
     assert!(matches!(update, BuildUpdate::Pushed(_)), "{update:?}");
-    assert_eq!(world.try_repo.heads(), 1);
+    assert_eq!(world.destination.heads(), 1);
     world.stop().await;
 }
 
@@ -117,6 +117,6 @@ async fn connection_that_has_died_is_replaced() {
     sshd.stop().await.unwrap();
     sshd.restart().await.unwrap();
     world.pushed(&world.simple_build(8)).await;
-    assert_eq!(world.try_repo.heads(), 2);
+    assert_eq!(world.destination.heads(), 2);
     world.stop().await;
 }

@@ -12,10 +12,7 @@ use build::{Build, BuildUpdate};
 use phabricator::answer;
 use runtime::Clock;
 
-use crate::{
-    tree_service::TreeService,
-    world::{TestPatch, World, add, add_mode, change, hanging_hook, phid},
-};
+use crate::world::{TestPatch, TreeService, World, add, add_mode, change, hanging_hook, phid};
 
 /// The answers of updates under their names.
 #[derive(Default)]
@@ -96,7 +93,7 @@ async fn patches_that_do_not_apply() {
     let latin1 = "diff --git a/latin1.bin b/latin1.bin\n--- a/latin1.bin\n+++ b/latin1.bin\n@@ -1,2 +1,2 @@\n-café\n+tea\n plain\n";
     world.source.write("latin1.bin", b"caf\xe9\nplain\n");
     world.source.commit("a file that is not UTF-8");
-    world.try_repo.hg(&["pull", "--quiet"]);
+    world.destination.hg(&["pull", "--quiet"]);
     let cases = vec![
         ("one hunk", one(&context)),
         ("two hunks", one(&two_hunks)),
@@ -332,7 +329,7 @@ async fn failures_of_ours() {
     let mut golden = Golden::default();
 
     let mut world = World::new();
-    world.try_repo.configure(
+    world.destination.configure(
         "[hooks]\npretxnchangegroup.size = echo 'Bug 1: this push is too large for @try'; false\n",
     );
     world.start_ready().await;
@@ -362,7 +359,7 @@ async fn failures_of_ours() {
         ),
     ] {
         let mut world = World::new();
-        world.hg = hg_with_ssh_that_says(world.home.path(), words);
+        world.side.program = hg_with_ssh_that_says(world.home.path(), words);
         world.repository().try_url = "ssh://try.example.org/try".to_owned();
         world.start_ready().await;
         broken(&mut golden, case, &world).await;
@@ -372,7 +369,7 @@ async fn failures_of_ours() {
     let mut world = World::new();
     world.start_ready().await;
     world.stop().await;
-    world.clone().configure(&format!(
+    world.own_clone().configure(&format!(
         "[hooks]\npreoutgoing.hang = {}\n",
         hanging_hook(&world.path("hanging"))
     ));

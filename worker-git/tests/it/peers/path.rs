@@ -2,17 +2,10 @@
 
 use build::{BuildUpdate, Ineligible, VersionControl};
 
-use super::{REF, assert_barred};
-use crate::world::{Answer, Repo, World, add, phid};
+use worlds::Answer;
 
-#[tokio::test]
-async fn repeated_push_finds_its_head() {
-    let mut world = World::new();
-    world.start_ready().await;
-    world.lands(&world.destination).await;
-    world.lands(&world.destination).await;
-    world.stop().await;
-}
+use super::{REF, assert_barred};
+use crate::world::{World, phid};
 
 #[tokio::test]
 async fn head_of_somebody_else_is_not_replaced() {
@@ -236,55 +229,5 @@ async fn push_options_reach_the_hooks() {
     world.lands(&world.destination).await;
     let options = std::fs::read_to_string(seen).unwrap();
     assert_eq!(options, "2|ci.variable=A=b c|--not-an-option\n");
-    world.stop().await;
-}
-
-/// The hook is that of the repository on whose side the push is.
-#[tokio::test]
-async fn killed_server_is_tried_again() {
-    let mut world = World::new();
-    world.start_ready().await;
-    let counter = world.path("killed");
-    let script = format!(
-        "test -e {0} && exit 0; touch {0}; kill -9 $PPID; sleep 600",
-        counter.display()
-    );
-    world.destination.hook("pre-receive", &script);
-    // The worker pushes once more by itself.
-    world.lands(&world.destination).await;
-    assert!(counter.exists());
-    world.destination.hook("pre-receive", "kill -9 $PPID");
-    let again = world.build_of(vec![world.patch(8, add("b", "b"))]);
-    let words = world.failed(&again).await;
-    assert!(words.starts_with("3: cannot push to try: "), "{words}");
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn push_that_does_not_end_is_killed() {
-    let mut world = World::new();
-    world.start_ready().await;
-    world.stop().await;
-    world.settings.limits.transfer = std::time::Duration::from_secs(2);
-    world.start_ready().await;
-    world.destination.hook("pre-receive", "sleep 600");
-    let words = world.fails(3).await;
-    assert_eq!(words, "`git push` was killed after 2 s without an end");
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn missing_repository_is_for_operators() {
-    let mut world = World::new();
-    let nowhere = Repo {
-        path: world.path("nowhere"),
-    };
-    world.repository().try_url = nowhere.url();
-    world.start_ready().await;
-    assert_barred(
-        world.is_barred().await,
-        "The address that we have for try leads to no repository.",
-        "does not appear to be a git repository",
-    );
     world.stop().await;
 }

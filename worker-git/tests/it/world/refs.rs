@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use build::{Build, ClosedRevisions, RevisionsError, Source};
 use bus::{Field, Producer};
 use parking_lot::Mutex;
-use worker::{Backend, PruneOptions, Pruned, RefAction, RefPruner, RefReport};
-use worker_git::Git;
+use worker::{PruneOptions, Pruned, RefAction, RefPruner, RefReport};
+use worlds::{Side as _, build_log};
 
-use super::{World, build_log};
+use super::World;
 
 /// The closed revisions.
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl World {
     pub fn pruner(&self, closed: &Arc<Closed>) -> RefPruner {
         RefPruner::new(
             self.settings.clone(),
-            |_| Backend::new(Arc::new(Git::with_program(&self.git))),
+            |_| self.side.backend(),
             build_log(),
             Arc::clone(closed) as _,
             self.bus.clone(),

@@ -12,21 +12,17 @@ pub struct Repo {
 }
 
 impl Repo {
-    /// An empty repository with a working tree.
-    pub fn init(path: PathBuf) -> Self {
-        fs::create_dir(&path).unwrap();
-        let repo = Self { path };
-        repo.git(&["init", "--quiet", "--initial-branch=main"]);
-        repo.git(&["config", "uploadpack.allowFilter", "true"]);
-        repo
+    /// Makes an empty repository with a working tree.
+    pub fn init(&self) {
+        fs::create_dir(&self.path).unwrap();
+        self.git(&["init", "--quiet", "--initial-branch=main"]);
+        self.git(&["config", "uploadpack.allowFilter", "true"]);
     }
 
-    /// An empty repository without a working tree.
-    pub fn init_bare(path: PathBuf) -> Self {
-        fs::create_dir(&path).unwrap();
-        let repo = Self { path };
-        repo.git(&["init", "--quiet", "--bare", "--initial-branch=main"]);
-        repo
+    /// Makes an empty repository without a working tree.
+    pub fn init_bare(&self) {
+        fs::create_dir(&self.path).unwrap();
+        self.git(&["init", "--quiet", "--bare", "--initial-branch=main"]);
     }
 
     /// Its address.
@@ -56,18 +52,21 @@ impl Repo {
         self.tip()
     }
 
-    /// The output of a command that must succeed.
+    /// The output of a command that must succeed, as text.
     pub fn git(&self, arguments: &[&str]) -> String {
+        let output = String::from_utf8(self.output(arguments)).unwrap();
+        output.trim_end().to_owned()
+    }
+
+    /// The output of a command that must succeed.
+    pub fn output(&self, arguments: &[&str]) -> Vec<u8> {
         let output = run(&self.path, arguments, &[]);
         assert!(
             output.status.success(),
             "git {arguments:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .trim_end()
-            .to_owned()
+        output.stdout
     }
 
     /// The commit at its `HEAD`.

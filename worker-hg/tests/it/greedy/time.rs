@@ -144,7 +144,7 @@ async fn many_hunks_that_fit_where_they_say_are_pushed_without_time_to_search() 
     let pushed = world
         .pushed(&world.build_of(vec![world.patch(1, many_hunks(20, 0))]))
         .await;
-    let content = world.try_repo.cat(&pushed.revision, "large");
+    let content = world.destination.cat(&pushed.revision, "large");
     let content = String::from_utf8(content).unwrap();
     assert_eq!(content.matches("\nnew line ").count(), 5000);
     world.stop().await;
@@ -159,7 +159,7 @@ async fn hunks_that_are_a_few_lines_off_in_a_large_file_are_pushed() {
     let pushed = world
         .pushed(&world.build_of(vec![world.patch(1, many_hunks(5000, 3))]))
         .await;
-    let content = world.try_repo.cat(&pushed.revision, "large");
+    let content = world.destination.cat(&pushed.revision, "large");
     let content = String::from_utf8(content).unwrap();
     assert_eq!(content.matches("\nnew line ").count(), 20);
     world.stop().await;

@@ -19,7 +19,7 @@ async fn remote_hg_that_is_ended_within_the_transaction_is_tried_again_and_lands
         died.display()
     );
     world
-        .try_repo
+        .destination
         .configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
     world.start();
     world.lands(7).await;
@@ -36,14 +36,14 @@ async fn abandoned_transaction_on_try_is_named_and_the_build_is_pushed_after_rec
         died.display()
     );
     world
-        .try_repo
+        .destination
         .configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
     world.start();
     let expected = "3: cannot push to try: remote: abort: abandoned transaction found; \
                     remote: (run 'hg recover' to clean up transaction); \
                     abort: stream ended unexpectedly (got 0 bytes, expected 4)";
     assert_eq!(world.failed(&world.simple_build(7)).await, expected);
-    world.try_repo.hg(&["recover"]);
+    world.destination.hg(&["recover"]);
     world.lands(7).await;
     world.stop().await;
 }
@@ -57,7 +57,7 @@ async fn web_server_that_dies_within_the_transaction_is_tried_again() {
         died.display()
     );
     world
-        .try_repo
+        .destination
         .configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
     world.start();
     let answer = world.failed(&world.simple_build(7)).await;
@@ -68,7 +68,7 @@ async fn web_server_that_dies_within_the_transaction_is_tried_again() {
     assert!(died.exists());
     // Until it is reaped, it is as good as alive for the lock that it left.
     web.stop().await.unwrap();
-    world.try_repo.hg(&["recover"]);
+    world.destination.hg(&["recover"]);
     web.restart().await.unwrap();
     world.lands(7).await;
     world.stop().await;
@@ -80,7 +80,7 @@ async fn push_over_ssh_that_landed_without_a_response_is_a_success() {
         let (mut world, _sshd) = over_ssh().await;
         let died = world.path("died");
         let hook = format!("{hook}.die = echo >> {}; kill -9 $PPID", died.display());
-        world.try_repo.configure(&format!("[hooks]\n{hook}\n"));
+        world.destination.configure(&format!("[hooks]\n{hook}\n"));
         world.start();
         world.lands(7).await;
         assert_eq!(
@@ -96,7 +96,7 @@ async fn push_over_ssh_that_landed_without_a_response_is_a_success() {
 async fn push_over_http_that_landed_without_a_response_is_a_success() {
     let (mut world, mut web) = over_http().await;
     world
-        .try_repo
+        .destination
         .configure("[hooks]\nchangegroup.die = kill -9 $PPID\n");
     world.start();
     let answer = world.failed(&world.simple_build(7)).await;
@@ -119,7 +119,7 @@ async fn connection_that_breaks_while_the_remote_receives_is_tried_again_and_lan
     let known = known.replace(&sshd.port().to_string(), &cutting.port().to_string());
     fs::write(sshd.known_hosts(), known).unwrap();
     let url = sshd
-        .url(&world.try_repo.path)
+        .url(&world.destination.path)
         .replace(&sshd.port().to_string(), &cutting.port().to_string());
     world.repository().try_url = url;
     world.start();
@@ -147,25 +147,6 @@ async fn web_connection_that_breaks_while_the_remote_receives_is_tried_again_and
     let pushed = world.pushed(&large_build(&world)).await;
     world.has_landed(&pushed.revision);
     assert_eq!(cuts.load(Ordering::SeqCst), 3);
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn ssh_server_whose_sessions_are_killed_makes_one_head_and_one_answer() {
-    let (mut world, sshd) = over_ssh().await;
-    let (held, go) = hold_the_transaction(&world);
-    world.start();
-    world.send(&world.simple_build(7)).await;
-    let breaking = async {
-        until("the transaction", || held.exists()).await;
-        sshd.cut_sessions().await.unwrap();
-        fs::write(&go, "").unwrap();
-    };
-    let (applied, ()) = tokio::join!(world.next_update(), breaking);
-    let BuildUpdate::Pushed(pushed) = applied.update else {
-        panic!("{applied:?}")
-    };
-    world.has_landed(&pushed.revision);
     world.stop().await;
 }
 
@@ -217,7 +198,7 @@ fn hold_the_transaction(world: &World) -> (std::path::PathBuf, std::path::PathBu
         go.display()
     );
     world
-        .try_repo
+        .destination
         .configure(&format!("[hooks]\npretxnchangegroup.hold = {hook}\n"));
     (held, go)
 }

@@ -12,80 +12,9 @@ use crate::outcomes::{listener::Listener, over_http, over_ssh};
 const FINAL: &str = "1: cannot push to try, and trying again will not help; check the address, keys and permissions: ";
 
 #[tokio::test]
-async fn key_that_ssh_does_not_take_ends_the_build() {
-    let (mut world, sshd) = over_ssh().await;
-    let user = sshd.user();
-    let denied = format!(
-        "remote: {user}@127.0.0.1: Permission denied (publickey).; abort: no suitable response from remote hg"
-    );
-    world.repository().ssh_key = Some(sshd.wrong_key().unwrap().into());
-    world.start();
-    assert_eq!(
-        world.failed(&world.simple_build(7)).await,
-        format!("{FINAL}{denied}")
-    );
-
-    world
-        .restart_with(|world| world.repository().ssh_key = Some("no key at all".into()))
-        .await;
-    let unusable = world.failed(&world.simple_build(7)).await;
-    // What is wrong with it depends on how ssh was built.
-    assert!(
-        unusable.starts_with(&format!("{FINAL}remote: Load key \"***\": ")),
-        "{unusable}"
-    );
-    assert!(unusable.ends_with(&denied), "{unusable}");
-
-    let key = sshd.private_key().unwrap();
-    world
-        .restart_with(|world| world.repository().ssh_key = Some(key.into()))
-        .await;
-    world.lands(7).await;
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn host_that_is_not_known_or_not_the_known_one_ends_the_build() {
-    let (mut world, mut sshd) = over_ssh().await;
-    let known = sshd.known_hosts();
-    let nobody = world.path("nobody");
-    std::fs::write(&nobody, "").unwrap();
-    world.settings.known_hosts = Some(nobody);
-    world.start();
-    let unknown = "remote: No ED25519 host key is known for [127.0.0.1]:PORT and you have requested strict checking.; \
-                   remote: Host key verification failed.; abort: no suitable response from remote hg";
-    let remedy = "1: cannot push to try, and trying again will not help; no host key is known for [127.0.0.1]:PORT: add \
-                  its line to `known_hosts` (`ssh-keyscan` prints it; compare it with what its operators publish): ";
-    assert_eq!(
-        world.failed(&world.simple_build(7)).await,
-        format!("{remedy}{unknown}")
-    );
-
-    world
-        .restart_with(|world| world.settings.known_hosts = Some(known))
-        .await;
-    sshd.change_host_key().await.unwrap();
-    let changed = world.failed(&world.simple_build(7)).await;
-    let remedy = "1: cannot push to try, and trying again will not help; [127.0.0.1]:PORT has another host key than the \
-                  one in `known_hosts`: ask its operators, and replace the line if they changed it: ";
-    let words = changed
-        .strip_prefix(remedy)
-        .unwrap_or_else(|| panic!("{changed}"));
-    assert!(
-        words.starts_with("remote: @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @; "),
-        "{words}"
-    );
-    let end = "remote: Host key for [127.0.0.1]:PORT has changed and you have requested strict checking.; \
-               remote: Host key verification failed.; abort: no suitable response from remote hg";
-    assert!(words.ends_with(end), "{words}");
-    world.nothing_has_landed();
-    world.stop().await;
-}
-
-#[tokio::test]
 async fn repository_that_is_not_there_ends_the_build() {
     let (mut world, sshd) = over_ssh().await;
-    let web = HgWeb::start(&world.try_repo.path, world.path("web"))
+    let web = HgWeb::start(&world.destination.path, world.path("web"))
         .await
         .unwrap();
     let nowhere = world.path("nowhere");
@@ -127,7 +56,7 @@ async fn repository_that_is_not_there_ends_the_build() {
 #[tokio::test]
 async fn web_server_that_does_not_let_us_push_ends_the_build() {
     let (mut world, _web) = over_http().await;
-    world.try_repo.configure("[web]\ndeny_push = *\n");
+    world.destination.configure("[web]\ndeny_push = *\n");
     world.start();
     // Mercurial's own server says 401.
     let unauthorized = "abort: authorization failed";
@@ -137,7 +66,7 @@ async fn web_server_that_does_not_let_us_push_ends_the_build() {
     );
 
     world
-        .try_repo
+        .destination
         .configure("[web]\ndeny_push =\ndeny_read = *\n");
     assert_eq!(
         world.failed(&world.simple_build(7)).await,

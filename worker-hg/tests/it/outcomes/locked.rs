@@ -14,8 +14,8 @@ use crate::{
 async fn over_ssh_a_lock_is_waited_for_and_named() {
     let (mut world, _sshd) = over_ssh().await;
     let answer = locked_then_free(&mut world).await;
-    let expected = "3: cannot push to try: remote: waiting for lock on repository HOME/try held by process 'PID' on host \
-                    'HOST'; remote: abort: repository HOME/try: timed out waiting for lock held by 'HOST:PID'; \
+    let expected = "3: cannot push to try: remote: waiting for lock on repository HOME/destination held by process 'PID' on host \
+                    'HOST'; remote: abort: repository HOME/destination: timed out waiting for lock held by 'HOST:PID'; \
                     abort: stream ended unexpectedly (got 0 bytes, expected 4)";
     assert_eq!(answer, expected);
 }
@@ -40,8 +40,8 @@ async fn on_a_path_a_lock_is_waited_for_and_named() {
 }
 
 async fn locked_then_free(world: &mut World) -> String {
-    world.try_repo.configure("[ui]\ntimeout = 1\n");
-    let lock = Lock::take(&world.try_repo).await;
+    world.destination.configure("[ui]\ntimeout = 1\n");
+    let lock = Lock::take(&world.destination).await;
     world.start();
     let answer = world.failed(&world.simple_build(7)).await;
     world.nothing_has_landed();

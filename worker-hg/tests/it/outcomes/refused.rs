@@ -24,17 +24,10 @@ async fn over_http_it_is_tried_again_and_its_text_is_shown() {
     refuses_then_lets_in(&mut world, REFUSED).await;
 }
 
-#[tokio::test]
-async fn on_a_path_it_is_tried_again_and_its_text_is_shown() {
-    let expected = "3: push to try was refused by a hook there: CLOSED TREE; abort: authorization failed; \
-                    abort: pretxnchangegroup.tree hook exited with status 1";
-    refuses_then_lets_in(&mut World::new(), expected).await;
-}
-
 async fn refuses_then_lets_in(world: &mut World, expected: &str) {
-    let configuration = world.try_repo.path.join(".hg/hgrc");
+    let configuration = world.destination.path.join(".hg/hgrc");
     let without_hook = std::fs::read(&configuration).unwrap();
-    world.try_repo.configure(HOOK);
+    world.destination.configure(HOOK);
     world.start();
     assert_eq!(world.failed(&world.simple_build(7)).await, expected);
     world.nothing_has_landed();

@@ -10,22 +10,6 @@ use crate::{
 const RETRIED: &str = "3: cannot push to try: ";
 
 #[tokio::test]
-async fn ssh_server_that_is_down_is_tried_again() {
-    let (mut world, mut sshd) = over_ssh().await;
-    world.start();
-    sshd.stop().await.unwrap();
-    let refused = "remote: ssh: connect to host 127.0.0.1 port PORT: Connection refused; \
-                   abort: no suitable response from remote hg";
-    assert_eq!(
-        world.failed(&world.simple_build(7)).await,
-        format!("{RETRIED}{refused}")
-    );
-    sshd.restart().await.unwrap();
-    world.lands(7).await;
-    world.stop().await;
-}
-
-#[tokio::test]
 async fn web_server_that_is_down_is_tried_again() {
     let (mut world, mut web) = over_http().await;
     world.start();
@@ -102,20 +86,11 @@ async fn server_that_hangs_up_at_once_is_tried_again() {
 }
 
 #[tokio::test]
-async fn ssh_server_that_says_nothing_is_given_up_at_the_deadline() {
-    says_nothing("ssh").await;
-}
-
-#[tokio::test]
 async fn web_server_that_says_nothing_is_given_up_at_the_deadline() {
-    says_nothing("http").await;
-}
-
-async fn says_nothing(scheme: &str) {
     let mut world = World::new();
     world.settings.limits.transfer = Duration::from_millis(300);
     let silent = Listener::silent().await;
-    world.repository().try_url = format!("{scheme}://127.0.0.1:{}/try", silent.port());
+    world.repository().try_url = format!("http://127.0.0.1:{}/try", silent.port());
     world.start();
     let answer = world.failed(&world.simple_build(7)).await;
     assert_eq!(answer, "3: `hg push` was killed after 0 s without an end");

@@ -13,14 +13,14 @@ use nix::{
 };
 use worker::{CloneState, Inventory};
 
-use crate::world::{Answer, World, add, change, hanging_hook, until};
+use crate::{Answer, Moment, Repository, Side, World, add, change, hanging_hook, until};
 
 /// The lock of a clone slot, held as by another process. A process that another test starts has a copy of the open file
 /// until it runs its program, so to close the file would not unlock it.
 struct HeldLock(File);
 
 impl HeldLock {
-    fn of(world: &World, clone: &str) -> Self {
+    fn of<S: Side>(world: &World<S>, clone: &str) -> Self {
         let file = world.settings.clones_dir.join(format!(".{clone}.lock"));
         let held = Self(File::create(file).unwrap());
         held.set(libc::F_WRLCK).unwrap();
@@ -46,7 +46,7 @@ impl Drop for HeldLock {
     }
 }
 
-impl World {
+impl<S: Side> World<S> {
     /// The directory of the patches of a build on the clone with this name.
     fn patches(&self, clone: &str) -> PathBuf {
         self.settings.clones_dir.join(format!(".{clone}.patches"))
@@ -61,16 +61,15 @@ impl World {
     }
 }
 
-#[tokio::test]
-async fn patch_files_are_removed_with_each_outcome() {
-    let mut world = World::new();
+pub async fn patch_files_are_removed_with_each_outcome<S: Side>() {
+    let mut world = World::<S>::new();
     world.start_ready().await;
     let patches = world.patches("central");
     let pushed = world.build(&world.simple_build(1)).await;
     assert!(matches!(pushed, BuildUpdate::Pushed(_)), "{pushed:?}");
     assert!(!patches.exists(), "pushed");
     for (number, patch) in [
-        (2, add(".hg/hgrc", "refused")),
+        (2, add(&format!("{}/hooks", S::OWN_DIRECTORY), "refused")),
         (3, change("not there", "x")),
     ] {
         let build = world.build_of(vec![
@@ -96,23 +95,17 @@ async fn patch_files_are_removed_with_each_outcome() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn patches_are_for_the_worker_alone_and_gone_when_it_must_end() {
-    let mut world = World::new();
+pub async fn patches_are_for_the_worker_alone_and_gone_when_it_must_end<S: Side>() {
+    let mut world = World::<S>::new();
     world.start_ready().await;
-    world.stop().await;
-    let note = world.path("hanging");
-    let hook = hanging_hook(&note);
-    world
-        .clone()
-        .configure(&format!("[hooks]\npretxncommit.hang = {hook}\n"));
     let patches = world.patches("central");
-    world.start();
+    world.phabricator.say(Answer::Held);
     world.send(&world.simple_build(7)).await;
+    let guard = world.phabricator.clone();
     let inventory = Inventory::new(&world.settings);
     world
         .stop_in_flight(|| {
-            if !note.exists() {
+            if guard.held() == 0 {
                 return false;
             }
             let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -130,14 +123,12 @@ async fn patches_are_for_the_worker_alone_and_gone_when_it_must_end() {
     assert!(!patches.exists());
 }
 
-#[tokio::test]
-async fn patches_are_gone_before_the_push() {
-    let mut world = World::new();
+pub async fn patches_are_gone_before_the_push<S: Side>() {
+    let mut world = World::<S>::new();
     let note = world.path("hanging");
-    let hook = hanging_hook(&note);
     world
-        .try_repo
-        .configure(&format!("[hooks]\npretxnchangegroup.hang = {hook}\n"));
+        .destination
+        .hook(Moment::BeforePush, &hanging_hook(&note));
     let patches = world.patches("central");
     world.start();
     world.send(&world.simple_build(7)).await;
@@ -150,9 +141,8 @@ async fn patches_are_gone_before_the_push() {
         .await;
 }
 
-#[tokio::test]
-async fn patches_of_a_worker_that_was_killed_are_gone_after_the_next_start() {
-    let mut world = World::new();
+pub async fn patches_of_a_worker_that_was_killed_are_gone_after_the_next_start<S: Side>() {
+    let mut world = World::<S>::new();
     let [own, unconfigured, busy] =
         ["central", "central@2", "other"].map(|clone| world.leave_patches(clone));
     // Another process of the same directory works on this clone.
@@ -171,9 +161,8 @@ async fn patches_of_a_worker_that_was_killed_are_gone_after_the_next_start() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn patches_that_were_left_are_listed_and_pruned() {
-    let world = World::new();
+pub async fn patches_that_were_left_are_listed_and_pruned<S: Side>() {
+    let world = World::<S>::new();
     let left = world.leave_patches("old");
     let inventory = Inventory::new(&world.settings);
     let removable = inventory.removable().unwrap();

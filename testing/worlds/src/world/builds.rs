@@ -4,6 +4,7 @@ use build::{Build, BuildRequest, Diff, Patch, Revision};
 use jiff::Timestamp;
 
 use super::{KnownPatch, World, phid};
+use crate::{Repository, Side};
 
 /// A patch of a stack, with what it holds.
 #[derive(Clone)]
@@ -16,7 +17,7 @@ pub struct TestPatch {
     pub abandoned: bool,
 }
 
-impl World {
+impl<S: Side> World<S> {
     /// A patch for revision `D<number>`, made on the source's newest changeset.
     pub fn patch(&self, number: u64, content: impl Into<Vec<u8>>) -> TestPatch {
         TestPatch {
@@ -25,7 +26,7 @@ impl World {
                 id: number + 1000,
                 phid: phid(&format!("PHID-DIFF-{number}")),
                 created_at: "2026-11-21T11:00:00Z".parse().unwrap(),
-                base: Some(self.source.tip()),
+                base: Some(self.source.newest()),
             },
             author: Some("Ada <ada@example.org>".to_owned()),
             message: format!("Bug {number} - Do it"),

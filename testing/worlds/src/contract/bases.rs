@@ -1,19 +1,18 @@
 //! The base of a stack, and what its author reads about it.
 
-mod substitute;
-
 use build::{BaseChoice, BaseReason, Build, BuildUpdate, Pushed};
 use phabricator::answer;
 
-use crate::world::{World, add, change, phid};
+use super::stacks::commits;
+use crate::{Repository, Side, World, add, change, phid};
 
-fn based_on(world: &World, number: u64, base: Option<&str>) -> Build {
+pub(super) fn based_on<S: Side>(world: &World<S>, number: u64, base: Option<&str>) -> Build {
     let mut patch = world.patch(number, add("new.txt", "x"));
     patch.diff.base = base.map(str::to_owned);
     world.build_of(vec![patch])
 }
 
-fn named(used: &str) -> BaseChoice {
+pub(super) fn named(used: &str) -> BaseChoice {
     BaseChoice {
         used: used.to_owned(),
         instead_of: None,
@@ -23,7 +22,7 @@ fn named(used: &str) -> BaseChoice {
 }
 
 /// The unit that the author of a pushed build finds, with its result in front.
-fn unit(pushed: &Pushed) -> String {
+pub(super) fn unit(pushed: &Pushed) -> String {
     let update = BuildUpdate::Pushed(Box::new(pushed.clone()));
     let answers = answer(&phid("PHID-HMBT-00000000000000000001"), &update);
     let unit = answers
@@ -37,31 +36,26 @@ fn unit(pushed: &Pushed) -> String {
     )
 }
 
-#[tokio::test]
-async fn named_base_is_used_when_it_is_known_or_can_be_pulled() {
-    let mut world = World::new();
-    let first = world.source.tip();
-    world.source.write("later", b"x");
-    let second = world.source.commit("second");
+pub async fn named_base_is_used_when_it_is_known_or_can_be_pulled<S: Side>() {
+    let mut world = World::<S>::new();
+    let first = world.source.newest();
+    world.source.put("later", b"x");
+    let second = world.source.commit_all("second");
     world.start_ready().await;
     let pushed = world.pushed(&based_on(&world, 1, Some(&first))).await;
     assert_eq!(pushed.base, named(&first));
-    assert_eq!(
-        unit(&pushed),
-        format!(
-            "mercurial: pass 1 patch (D1) was applied on changeset `{first}`. The stack names it as its base."
-        )
+    let said = unit(&pushed);
+    assert!(
+        said.contains(": pass 1 patch (D1) was applied on "),
+        "{said}"
     );
-    world.source.write("later", b"y");
-    let third = world.source.commit("third");
+    let base = format!("`{first}`. The stack names it as its base.");
+    assert!(said.contains(&base), "{said}");
+    world.source.put("later", b"y");
+    let third = world.source.commit_all("third");
     let pushed = world.pushed(&based_on(&world, 2, Some(&third))).await;
     assert_eq!(pushed.base, named(&third), "it was pulled");
-    assert_eq!(
-        world
-            .try_repo
-            .log(&format!("{}~2", pushed.revision), "{node}"),
-        third
-    );
+    assert_eq!(commits(&world, &pushed)[0].parent, third);
 
     // The lowest patch decides, and what the others were made on does not matter.
     let mut stack = vec![world.patch(3, add("a", "a")), world.patch(4, add("b", "b"))];
@@ -76,20 +70,19 @@ async fn named_base_is_used_when_it_is_known_or_can_be_pulled() {
     );
     let said = unit(&pushed);
     assert!(
-        said.starts_with("mercurial: pass 2 patches (D3 and D4) were applied on"),
+        said.contains(": pass 2 patches (D3 and D4) were applied on "),
         "{said}"
     );
     assert!(
-        said.ends_with("D1 and D2 have landed and were left out."),
+        said.contains("D1 and D2 have landed and were left out."),
         "{said}"
     );
     world.stop().await;
 }
 
 /// D2 and D3 stand on D1, D4 on both; D2 and D3 change the same file in different places.
-#[tokio::test]
-async fn diamond_becomes_one_line_of_changesets() {
-    let mut world = World::new();
+pub async fn diamond_becomes_one_line_of_commits<S: Side>() {
+    let mut world = World::<S>::new();
     world.start();
     let last = "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -19,2 +19,2 @@\n line 19\n-line 20\n+line XX\n";
     let stack = vec![
@@ -100,7 +93,7 @@ async fn diamond_becomes_one_line_of_changesets() {
     ];
     let pushed = world.pushed(&world.build_of(stack)).await;
     assert_eq!(pushed.revisions, [1, 2, 3, 4]);
-    let content = String::from_utf8(world.try_repo.cat(&pushed.revision, "hello.txt")).unwrap();
+    let content = world.text(&pushed.revision, "hello.txt");
     assert!(
         content.contains("line V\n") && content.contains("line XX\n"),
         "{content}"
@@ -108,53 +101,28 @@ async fn diamond_becomes_one_line_of_changesets() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn build_that_comes_again_keeps_its_base_even_on_another_machine() {
-    let mut world = World::new();
+pub async fn build_that_comes_again_keeps_its_base_even_on_another_machine<S: Side>() {
+    let mut world = World::<S>::new();
     world.start_ready().await;
     let build = based_on(&world, 1, None);
     let first = world.pushed(&build).await;
-    world.source.write("later", b"x");
-    world.source.commit("the source moves on");
+    world.source.put("later", b"x");
+    world.source.commit_all("the source moves on");
     world.stop().await;
     world.die_before_the_end_is_recorded(&build).await;
     world.settings.clones_dir = world.path("clones of another machine");
     world.start_ready().await;
     let again = world.pushed(&build).await;
     assert_eq!((again.revision, again.base), (first.revision, first.base));
-    assert_eq!(world.try_repo.heads(), 1);
+    assert_eq!(world.destination.pushed().len(), 1);
     world.stop().await;
 }
 
-#[tokio::test]
-async fn changesets_that_a_source_does_not_publish_are_built_on_and_kept() {
-    let mut world = World::new();
-    world.source.configure("[phases]\npublish = false\n");
-    world.source.write("later", b"x");
-    let draft = world.source.commit("a draft");
-    world.start_ready().await;
-    for number in 1..3 {
-        assert_eq!(
-            world
-                .pushed(&based_on(&world, number, Some(&draft)))
-                .await
-                .base
-                .used,
-            draft
-        );
-        world.until_tidy(&world.clone(), &draft).await;
-        world.stop().await;
-        world.start();
-    }
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn short_or_oddly_written_hash_of_a_known_changeset_is_a_named_base() {
-    let mut world = World::new();
-    let first = world.source.tip();
-    world.source.write("later", b"x");
-    world.source.commit("the source moves on");
+pub async fn short_or_oddly_written_hash_of_a_known_commit_is_a_named_base<S: Side>() {
+    let mut world = World::<S>::new();
+    let first = world.source.newest();
+    world.source.put("later", b"x");
+    world.source.commit_all("the source moves on");
     world.start_ready().await;
     let table = [
         first[..12].to_owned(),
@@ -178,16 +146,15 @@ async fn short_or_oddly_written_hash_of_a_known_changeset_is_a_named_base() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn newest_named_base_that_contains_the_others_is_used() {
-    let mut world = World::new();
+pub async fn newest_named_base_that_contains_the_others_is_used<S: Side>() {
+    let mut world = World::<S>::new();
     world.has_clone = false;
-    let first = world.source.tip();
-    world.source.write("later", b"x");
-    let second = world.source.commit("second");
-    world.source.hg(&["update", "--quiet", &first]);
-    world.source.write("aside", b"x");
-    let aside = world.source.commit("on another line");
+    let first = world.source.newest();
+    world.source.put("later", b"x");
+    let second = world.source.commit_all("second");
+    world.source.go_to(&first);
+    world.source.put("aside", b"x");
+    let aside = world.source.commit_all("on another line");
     world.start_ready().await;
     let unknown = "abcdef".repeat(7)[..40].to_owned();
     let build = |number: u64, bases: &[&str]| {
@@ -206,11 +173,8 @@ async fn newest_named_base_that_contains_the_others_is_used() {
     };
     let pushed = world.pushed(&build(10, &[&first, &unknown, &second])).await;
     assert_eq!(pushed.base, newest);
-    assert!(
-        unit(&pushed).starts_with("mercurial: pass"),
-        "{}",
-        unit(&pushed)
-    );
+    let said = unit(&pushed);
+    assert!(said.contains(": pass "), "{said}");
     let pushed = world.pushed(&build(20, &[&unknown, &second])).await;
     assert_eq!(
         pushed.base,

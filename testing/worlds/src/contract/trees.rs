@@ -6,18 +6,16 @@ use build::{Build, BuildUpdate, SkipReason};
 use runtime::Clock;
 use testkit::capture_logs;
 
-use crate::{
-    tree_service::TreeService,
-    world::{World, change, phid},
-};
+use super::TreeService;
+use crate::{Moment, Repository, Side, World, change, phid};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 const OPEN: &str = "the tree is open; its deferred builds go on";
 
 /// A world with a tree status service.
-async fn world() -> (World, TreeService) {
-    let mut world = World::new();
+async fn world<S: Side>() -> (World<S>, TreeService) {
+    let mut world = World::<S>::new();
     let service = TreeService::start().await;
     world.settings.tree_status = Some(service.url());
     // Time is made to pass here, and must not pass while the clone is made.
@@ -25,10 +23,11 @@ async fn world() -> (World, TreeService) {
     (world, service)
 }
 
-#[tokio::test]
-async fn builds_for_a_closed_tree_wait_without_losing_attempts_and_go_one_by_one_when_it_opens() {
+pub async fn builds_for_a_closed_tree_wait_without_losing_attempts_and_go_one_by_one_when_it_opens<
+    S: Side,
+>() {
     let (_guard, logs) = capture_logs();
-    let (mut world, service) = world().await;
+    let (mut world, service) = world::<S>().await;
     let mut elsewhere = world.settings.repositories[0].clone();
     (elsewhere.phid, elsewhere.name) = (phid("PHID-REPO-elsewhere"), "elsewhere".to_owned());
     elsewhere.try_name = "other".to_owned();
@@ -50,7 +49,7 @@ async fn builds_for_a_closed_tree_wait_without_losing_attempts_and_go_one_by_one
         "{applied:?}"
     );
     assert_eq!(world.waiting().await, 3, "far more looks than attempts");
-    assert_eq!(world.try_repo.heads(), 1);
+    assert_eq!(world.destination.pushed().len(), 1);
 
     // Another worker goes on with them.
     world.stop().await;
@@ -62,16 +61,15 @@ async fn builds_for_a_closed_tree_wait_without_losing_attempts_and_go_one_by_one
     for heads in 2..=4 {
         let update = world.next_update().await.update;
         assert!(matches!(update, BuildUpdate::Pushed(_)), "{update:?}");
-        assert_eq!(world.try_repo.heads(), heads);
+        assert_eq!(world.destination.pushed().len(), heads);
     }
     world.stop().await;
     assert_eq!(logs.count(OPEN), 1, "{}", logs.text());
 }
 
-#[tokio::test]
-async fn closed_tree_is_not_logged_as_open_when_the_service_goes_down() {
+pub async fn closed_tree_is_not_logged_as_open_when_the_service_goes_down<S: Side>() {
     let (_guard, logs) = capture_logs();
-    let (mut world, service) = world().await;
+    let (mut world, service) = world::<S>().await;
     service.say("try", "closed", "Bug 123 - infra");
     world.start();
     world.send(&world.simple_build(7)).await;
@@ -88,9 +86,8 @@ async fn closed_tree_is_not_logged_as_open_when_the_service_goes_down() {
     assert_eq!(logs.count(OPEN), 0, "{}", logs.text());
 }
 
-#[tokio::test]
-async fn tree_that_wants_approval_is_as_good_as_closed() {
-    let (mut world, service) = world().await;
+pub async fn tree_that_wants_approval_is_as_good_as_closed<S: Side>() {
+    let (mut world, service) = world::<S>().await;
     service.say("try", "approval required", "");
     world.start();
     world.send(&world.simple_build(7)).await;
@@ -104,9 +101,8 @@ async fn tree_that_wants_approval_is_as_good_as_closed() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn patch_that_does_not_apply_is_reported_while_the_tree_is_closed() {
-    let (mut world, service) = world().await;
+pub async fn patch_that_does_not_apply_is_reported_while_the_tree_is_closed<S: Side>() {
+    let (mut world, service) = world::<S>().await;
     service.say("try", "closed", "");
     world.start();
     let failure = world
@@ -120,9 +116,8 @@ async fn patch_that_does_not_apply_is_reported_while_the_tree_is_closed() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn build_that_expires_in_front_of_a_closed_tree_says_so() {
-    let (mut world, service) = world().await;
+pub async fn build_that_expires_in_front_of_a_closed_tree_says_so<S: Side>() {
+    let (mut world, service) = world::<S>().await;
     service.say("try", "closed", "Bug 123 - infra");
     world.start();
     let mut build = world.simple_build(7);
@@ -139,12 +134,11 @@ async fn build_that_expires_in_front_of_a_closed_tree_says_so() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn tree_that_nobody_knows_about_counts_as_open() {
-    let (mut world, mut service) = world().await;
+pub async fn tree_that_nobody_knows_about_counts_as_open<S: Side>() {
+    let (mut world, mut service) = world::<S>().await;
     world.start();
     let mut number = 0;
-    let mut next = |world: &World| -> Build {
+    let mut next = |world: &World<S>| -> Build {
         number += 1;
         // What was said before is too old by now.
         world.clock.advance(2 * MINUTE);
@@ -174,15 +168,14 @@ async fn tree_that_nobody_knows_about_counts_as_open() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn push_that_a_hook_refuses_waits_when_the_tree_was_closed_meanwhile() {
-    let (mut world, service) = world().await;
+pub async fn push_that_a_hook_refuses_waits_when_the_tree_was_closed_meanwhile<S: Side>() {
+    let (mut world, service) = world::<S>().await;
     world.start_ready().await;
     service.say_once("open", "");
     service.say("try", "closed", "closed at this very moment");
     world
-        .try_repo
-        .configure("[hooks]\npretxnchangegroup.tree = echo CLOSED TREE; exit 1\n");
+        .destination
+        .hook(Moment::BeforePush, "echo CLOSED TREE; exit 1");
     world.send(&world.simple_build(7)).await;
     world.pass(5 * MINUTE).await;
     assert_eq!(world.waiting().await, 1);
@@ -191,9 +184,7 @@ async fn push_that_a_hook_refuses_waits_when_the_tree_was_closed_meanwhile() {
         "before the push, behind it, and again and again while it waits"
     );
 
-    world
-        .try_repo
-        .configure("[hooks]\npretxnchangegroup.tree =\n");
+    world.destination.unhook();
     service.say("try", "open", "");
     assert!(matches!(
         world.next_update().await.update,

@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use build::{
-    Build, BuildEventKind, BuildOutcome, BuildUpdate, Ineligible, NotPublic, SkipReason,
-    VersionControl,
-};
+use build::{Build, BuildEventKind, BuildOutcome, BuildUpdate, Ineligible, NotPublic, SkipReason};
 
-use crate::world::{Answer, World, add, phid};
+use crate::{Answer, Moment, Repository, Side, World, add, phid};
 
 fn superseded() -> Ineligible {
     Ineligible::Superseded { diff: 1, newer: 2 }
@@ -17,18 +14,17 @@ fn private() -> Ineligible {
     Ineligible::Private(NotPublic::Restricted)
 }
 
-#[tokio::test]
-async fn superseded_and_private_builds_are_not_pushed() {
-    let mut world = World::new();
+pub async fn superseded_and_private_builds_are_not_pushed<S: Side>() {
+    let mut world = World::<S>::new();
     // Each is asked about at the gate: one that finds no clone ready is asked about before it has a base.
     world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start_ready().await;
     world.pushed(&world.simple_build(9)).await;
-    let heads = world.try_repo.heads();
+    let heads = world.destination.pushed().len();
     for (number, over) in [(1, superseded()), (2, private())] {
-        let end = over.update(VersionControl::Mercurial);
-        world.phabricator.say(Answer::Over(over));
         let build = world.simple_build(number);
+        let end = over.update(build.vcs);
+        world.phabricator.say(Answer::Over(over));
         assert_eq!(world.build(&build).await, end);
         let record = world.record(&build).await;
         assert!(record.ends_with(&end));
@@ -44,24 +40,26 @@ async fn superseded_and_private_builds_are_not_pushed() {
         "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -1,1 +1,1 @@\n-never there\n+x\n",
     )]);
     assert_eq!(world.build(&wrong).await, BuildUpdate::Private);
-    assert_eq!(world.try_repo.heads(), heads);
+    assert_eq!(world.destination.pushed().len(), heads);
 
     world.phabricator.say(Answer::Wanted);
     world.pushed(&world.simple_build(4)).await;
     world.stop().await;
 }
 
-#[tokio::test]
-async fn outage_of_the_push_guard_defers_without_an_attempt() {
-    let mut world = World::new();
+pub async fn outage_of_the_push_guard_defers_without_an_attempt<S: Side>() {
+    let mut world = World::<S>::new();
     world.start_ready().await;
-    let heads = world.try_repo.heads();
+    let heads = world.destination.pushed().len();
     world.phabricator.say(Answer::Away);
     let build = world.simple_build(1);
     world.send(&build).await;
     // It is applied again with each delivery; there are more of these than attempts.
     world.pass(Duration::from_secs(600)).await;
-    assert_eq!((world.waiting().await, world.try_repo.heads()), (1, heads));
+    assert_eq!(
+        (world.waiting().await, world.destination.pushed().len()),
+        (1, heads)
+    );
     let deferred = |event: &build::Event| matches!(event.kind, BuildEventKind::Deferred { .. });
     let record = world.record(&build).await;
     assert_eq!(
@@ -84,10 +82,9 @@ async fn outage_of_the_push_guard_defers_without_an_attempt() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
+pub async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason<S: Side>() {
     let (_guard, logs) = testkit::capture_logs();
-    let mut world = World::new();
+    let mut world = World::<S>::new();
     // However long the clone is tidied after the first build: the second one is applied before it waits.
     world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start_ready().await;
@@ -113,9 +110,8 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn build_with_an_unclear_answer_holds_up_no_other_and_expires() {
-    let mut world = World::new();
+pub async fn build_with_an_unclear_answer_holds_up_no_other_and_expires<S: Side>() {
+    let mut world = World::<S>::new();
     world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start_ready().await;
     world.phabricator.say(Answer::UnclearOf(1));
@@ -138,12 +134,13 @@ async fn build_with_an_unclear_answer_holds_up_no_other_and_expires() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn superseded_build_ends_while_the_default_revision_is_missing() {
-    let mut world = World::new();
+pub async fn superseded_build_ends_while_the_default_revision_is_missing<S: Side>() {
+    let mut world = World::<S>::new();
     world.settings.limits.ready_wait = Duration::from_secs(60);
     world.repository().default_revision = "missing".to_owned();
+    world.source.name("missing", &world.source.newest());
     world.start_ready().await;
+    world.source.unname("missing");
     world.phabricator.say(Answer::Over(superseded()));
     let mut patch = world.patch(1, add("new.txt", "hello"));
     patch.diff.base = None;
@@ -152,16 +149,15 @@ async fn superseded_build_ends_while_the_default_revision_is_missing() {
     let message = world.update().await.expect("the build has ended");
     assert_eq!(
         message.update,
-        superseded().update(VersionControl::Mercurial)
+        superseded().update(world.settings.repositories[0].vcs.kind())
     );
     assert_eq!(world.waiting().await, 0);
     world.stop().await;
 }
 
-#[tokio::test]
-async fn wait_is_logged_although_no_delivery_comes_in_its_first_minute() {
+pub async fn wait_is_logged_although_no_delivery_comes_in_its_first_minute<S: Side>() {
     let (_guard, logs) = testkit::capture_logs();
-    let mut world = World::new();
+    let mut world = World::<S>::new();
     world.settings.limits.ready_wait = Duration::from_secs(60);
     world.start_ready().await;
     world.phabricator.say(Answer::Away);
@@ -178,9 +174,8 @@ async fn wait_is_logged_although_no_delivery_comes_in_its_first_minute() {
 }
 
 /// Else there would be a head on Try that nobody was told of.
-#[tokio::test]
-async fn build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {
-    let mut world = World::new();
+pub async fn build_whose_push_has_begun_is_finished_although_a_newer_diff_came<S: Side>() {
+    let mut world = World::<S>::new();
     world.start_ready().await;
     let build = world.simple_build(1);
     let first = world.pushed(&build).await;
@@ -197,9 +192,8 @@ async fn build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {
 }
 
 /// Else there would be a head on Try, and an answer that says that nothing was built.
-#[tokio::test]
-async fn build_whose_push_has_begun_is_finished_although_its_diff_has_expired() {
-    let mut world = World::new();
+pub async fn build_whose_push_has_begun_is_finished_although_its_diff_has_expired<S: Side>() {
+    let mut world = World::<S>::new();
     world.start_ready().await;
     let build = world.simple_build(1);
     let first = world.pushed(&build).await;
@@ -209,12 +203,9 @@ async fn build_whose_push_has_begun_is_finished_although_its_diff_has_expired() 
     world.stop().await;
 }
 
-#[tokio::test]
-async fn push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_build() {
-    let mut world = World::new();
-    world
-        .try_repo
-        .configure("[hooks]\npretxnchangegroup.no = false\n");
+pub async fn push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_build<S: Side>() {
+    let mut world = World::<S>::new();
+    world.destination.hook(Moment::BeforePush, "exit 1");
     world.start_ready().await;
     let build = world.simple_build(1);
     world.send(&build).await;
@@ -223,16 +214,15 @@ async fn push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_buil
     world.phabricator.say(Answer::Over(superseded()));
     assert_eq!(
         world.next_update().await.update,
-        superseded().update(VersionControl::Mercurial)
+        superseded().update(world.settings.repositories[0].vcs.kind())
     );
     world.stop().await;
 }
 
-#[tokio::test]
-async fn build_whose_end_was_decided_meanwhile_is_neither_pushed_nor_reported() {
-    let mut world = World::new();
+pub async fn build_whose_end_was_decided_meanwhile_is_neither_pushed_nor_reported<S: Side>() {
+    let mut world = World::<S>::new();
     world.start_ready().await;
-    let heads = world.try_repo.heads();
+    let heads = world.destination.pushed().len();
     let build = world.build_of(vec![world.patch(1, add("new.txt", "x"))]);
     world
         .decide(
@@ -243,13 +233,18 @@ async fn build_whose_end_was_decided_meanwhile_is_neither_pushed_nor_reported() 
     world.send(&build).await;
     world.pass(Duration::from_secs(60)).await;
     assert!(world.update().await.is_none());
-    assert_eq!((world.waiting().await, world.try_repo.heads()), (0, heads));
+    assert_eq!(
+        (world.waiting().await, world.destination.pushed().len()),
+        (0, heads)
+    );
     world.stop().await;
 }
 
 /// Builds that end without a push, the first for what is wrong with its patch.
-fn builds_without_a_push(world: &World, number: u64) -> [Build; 5] {
-    let refused = world.build_of(vec![world.patch(number, add(".hg/hgrc", "x"))]);
+fn builds_without_a_push<S: Side>(world: &World<S>, number: u64) -> [Build; 5] {
+    let refused = world.build_of(vec![
+        world.patch(number, add(&format!("{}/hooks", S::OWN_DIRECTORY), "x")),
+    ]);
     let mut expired = world.simple_build(number + 1);
     expired.diff.created_at = "2026-11-19T11:00:00Z".parse().unwrap();
     let mut unsupported = world.simple_build(number + 2);
@@ -266,9 +261,10 @@ fn builds_without_a_push(world: &World, number: u64) -> [Build; 5] {
 }
 
 /// What a private patch is refused for is about its files.
-#[tokio::test]
-async fn private_build_gets_the_private_outcome_also_when_it_would_have_ended_without_a_push() {
-    let mut world = World::new();
+pub async fn private_build_gets_the_private_outcome_also_when_it_would_have_ended_without_a_push<
+    S: Side,
+>() {
+    let mut world = World::<S>::new();
     world.settings.skippable_files = ["new.txt".to_owned()].into();
     world.start_ready().await;
     world.phabricator.say(Answer::Over(private()));
@@ -276,16 +272,17 @@ async fn private_build_gets_the_private_outcome_also_when_it_would_have_ended_wi
         assert_eq!(world.build(&build).await, BuildUpdate::Private);
         let record = format!("{:?}", world.record(&build).await);
         assert!(
-            !record.contains("new.txt") && !record.contains("hgrc"),
+            !record.contains("new.txt") && !record.contains("hooks"),
             "{record}"
         );
     }
     world.stop().await;
 }
 
-#[tokio::test]
-async fn newer_diff_comes_before_what_is_wrong_with_a_patch_and_not_before_other_ends() {
-    let mut world = World::new();
+pub async fn newer_diff_comes_before_what_is_wrong_with_a_patch_and_not_before_other_ends<
+    S: Side,
+>() {
+    let mut world = World::<S>::new();
     world.settings.skippable_files = ["new.txt".to_owned()].into();
     world.start_ready().await;
     world.phabricator.say(Answer::Over(superseded()));
@@ -299,12 +296,11 @@ async fn newer_diff_comes_before_what_is_wrong_with_a_patch_and_not_before_other
     world.stop().await;
 }
 
-#[tokio::test]
-async fn build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_letter() {
-    let mut world = World::new();
-    world.try_repo.configure(
-        "[hooks]\npretxnchangegroup.no = hg log -r $HG_NODE -T 'no {files}\\n'; false\n",
-    );
+pub async fn build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_letter<S: Side>() {
+    let mut world = World::<S>::new();
+    world
+        .destination
+        .hook(Moment::BeforePush, "echo no new.txt; exit 1");
     world.start_ready().await;
     let build = world.simple_build(1);
     world.send(&build).await;

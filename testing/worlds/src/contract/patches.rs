@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use build::{BuildEventKind, BuildUpdate, Ineligible, NotPublic, QueueState};
 
-use crate::{
-    tree_service::TreeService,
-    world::{Answer, World},
-};
+use super::TreeService;
+use crate::{Answer, Repository, Side, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The build waits, however long, and no attempt is counted.
-#[tokio::test]
-async fn outage_between_load_and_push_parks_the_build() {
-    let mut world = World::new();
+pub async fn outage_between_load_and_push_parks_the_build<S: Side>() {
+    let mut world = World::<S>::new();
     world.start_ready().await;
-    let heads = world.try_repo.heads();
+    let heads = world.destination.pushed().len();
     world.contents.go_away(true);
     let builds = [1, 2, 3].map(|number| world.simple_build(number));
     for build in &builds {
         world.send(build).await;
     }
     world.pass(60 * MINUTE).await;
-    assert_eq!((world.waiting().await, world.try_repo.heads()), (3, heads));
+    assert_eq!(
+        (world.waiting().await, world.destination.pushed().len()),
+        (3, heads)
+    );
     let waits = |event: &build::Event| match &event.kind {
         BuildEventKind::Deferred { reason, .. } => reason.contains("phabricator is away"),
         BuildEventKind::Failed { .. } => panic!("an attempt is counted: {event:?}"),
@@ -40,9 +40,8 @@ async fn outage_between_load_and_push_parks_the_build() {
 }
 
 /// A build in front of a closed tree needs its patches once.
-#[tokio::test]
-async fn patches_are_not_loaded_again_while_the_tree_is_closed() {
-    let mut world = World::new();
+pub async fn patches_are_not_loaded_again_while_the_tree_is_closed<S: Side>() {
+    let mut world = World::<S>::new();
     let service = TreeService::start().await;
     world.settings.tree_status = Some(service.url());
     service.say("try", "closed", "Bug 1 - infra");
@@ -68,9 +67,8 @@ async fn patches_are_not_loaded_again_while_the_tree_is_closed() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn patch_that_is_gone_is_reported_unless_its_revision_is_private() {
-    let mut world = World::new();
+pub async fn patch_that_is_gone_is_reported_unless_its_revision_is_private<S: Side>() {
+    let mut world = World::<S>::new();
     world.start_ready().await;
     let build = world.simple_build(1);
     world.contents.forget(&build);

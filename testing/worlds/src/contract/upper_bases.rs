@@ -2,10 +2,16 @@
 
 use build::{BaseChoice, BaseReason, Build, BuildUpdate};
 
-use crate::world::{World, add, change};
+use crate::{Repository, Side, World, add, change};
 
 /// A patch on `base`, and above it one that changes `line` to `x` and names `upper_base`.
-fn stack(world: &World, number: u64, base: &str, line: &str, upper_base: &str) -> Build {
+fn stack<S: Side>(
+    world: &World<S>,
+    number: u64,
+    base: &str,
+    line: &str,
+    upper_base: &str,
+) -> Build {
     let mut lower = world.patch(number, add(&format!("file{number}"), "x"));
     lower.diff.base = Some(base.to_owned());
     let mut upper = world.patch(number + 1, change(line, "x"));
@@ -13,16 +19,15 @@ fn stack(world: &World, number: u64, base: &str, line: &str, upper_base: &str) -
     world.build_of(vec![lower, upper])
 }
 
-#[tokio::test]
-async fn it_is_pulled_when_the_stack_does_not_apply_on_the_base_of_the_lower_patch() {
-    let mut world = World::new();
-    let first = world.source.tip();
+pub async fn it_is_pulled_when_the_stack_does_not_apply_on_the_base_of_the_lower_patch<S: Side>() {
+    let mut world = World::<S>::new();
+    let first = world.source.newest();
     world.start_ready().await;
-    let text = String::from_utf8(world.source.cat("tip", "hello.txt")).unwrap();
+    let text = String::from_utf8(world.source.content(&first, "hello.txt")).unwrap();
     world
         .source
-        .write("hello.txt", text.replace("line 5\n", "five\n").as_bytes());
-    let second = world.source.commit("second");
+        .put("hello.txt", text.replace("line 5\n", "five\n").as_bytes());
+    let second = world.source.commit_all("second");
     let pushed = world
         .pushed(&stack(&world, 10, &first, "five", &second))
         .await;
@@ -36,10 +41,9 @@ async fn it_is_pulled_when_the_stack_does_not_apply_on_the_base_of_the_lower_pat
     world.stop().await;
 }
 
-#[tokio::test]
-async fn patch_is_at_fault_when_the_source_does_not_have_it_either() {
-    let mut world = World::new();
-    let first = world.source.tip();
+pub async fn patch_is_at_fault_when_the_source_does_not_have_it_either<S: Side>() {
+    let mut world = World::<S>::new();
+    let first = world.source.newest();
     world.start_ready().await;
     let unknown = &"abcdef".repeat(7)[..40];
     let update = world

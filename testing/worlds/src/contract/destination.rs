@@ -1,18 +1,16 @@
-//! A destination that is not Mercurial's own: when the worker calls it, and the outcomes of its pushes.
+//! A destination that is not the version control's own: when the worker calls it, and the outcomes of its pushes.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
 use build::{BuildEventKind, BuildUpdate};
 use parking_lot::Mutex;
-use phabricator::answer;
 use worker::{
-    Backend, Barrier, Peer, WorkerError,
+    Barrier, Peer, WorkerError,
     destination::{Destination, Push, PushError, PushOutcome},
 };
-use worker_hg::Mercurial;
 
-use crate::world::{World, change};
+use crate::{Repository, Side, World, change};
 
 /// A call of the worker. Repeated calls of `end` count as one: a clone goes back into the pool after them too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +50,8 @@ impl Script {
     }
 }
 
-struct Scripted(Arc<Script>);
+/// With the directory that a clone has.
+struct Scripted(Arc<Script>, &'static str);
 
 #[async_trait]
 impl Destination for Scripted {
@@ -61,7 +60,7 @@ impl Destination for Scripted {
     }
 
     async fn push(&mut self, push: Push<'_>) -> Result<PushOutcome, PushError> {
-        assert!(push.clone.join(".hg").is_dir());
+        assert!(push.clone.join(self.1).is_dir());
         assert_eq!(push.build.request.revision_id, 7);
         self.0.call(Call::Push {
             head: push.head.id.clone(),
@@ -77,12 +76,14 @@ impl Destination for Scripted {
 }
 
 /// A world whose heads go to such a destination.
-fn world() -> (World, Arc<Script>) {
-    let mut world = World::new();
+fn world<S: Side>() -> (World<S>, Arc<Script>) {
+    let mut world = World::<S>::new();
     let script = Arc::<Script>::default();
     let opened = Arc::clone(&script);
-    let backend = Backend::new(Arc::new(Mercurial::new()));
-    world.backend = Some(backend.pushing_to(move |_| Ok(Box::new(Scripted(Arc::clone(&opened))))));
+    let backend = world.side.backend();
+    world.backend = Some(
+        backend.pushing_to(move |_| Ok(Box::new(Scripted(Arc::clone(&opened), S::OWN_DIRECTORY)))),
+    );
     (world, script)
 }
 
@@ -101,10 +102,8 @@ fn unreachable() -> PushError {
     })
 }
 
-#[tokio::test]
-async fn push_is_prepared_and_ended_once_and_the_own_destination_gets_nothing() {
-    let (mut world, script) = world();
-    let before = world.try_repo.tip();
+pub async fn push_is_prepared_and_ended_once_and_the_own_destination_gets_nothing<S: Side>() {
+    let (mut world, script) = world::<S>();
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
     world.stop().await;
@@ -116,12 +115,11 @@ async fn push_is_prepared_and_ended_once_and_the_own_destination_gets_nothing() 
         *script.calls.lock(),
         [Call::End, Call::Prepare, push, Call::End]
     );
-    assert_eq!(world.try_repo.tip(), before);
+    world.nothing_was_pushed();
 }
 
-#[tokio::test]
-async fn build_that_is_not_pushed_ends_what_was_prepared() {
-    let (mut world, script) = world();
+pub async fn build_that_is_not_pushed_ends_what_was_prepared<S: Side>() {
+    let (mut world, script) = world::<S>();
     world.start();
     let patch = change("line V", "x");
     world
@@ -131,9 +129,8 @@ async fn build_that_is_not_pushed_ends_what_was_prepared() {
     assert_eq!(*script.calls.lock(), [Call::End, Call::Prepare, Call::End]);
 }
 
-#[tokio::test]
-async fn push_knows_whether_an_earlier_one_may_have_stored_the_head() {
-    let (mut world, script) = world();
+pub async fn push_knows_whether_an_earlier_one_may_have_stored_the_head<S: Side>() {
+    let (mut world, script) = world::<S>();
     world.start();
     let build = world.simple_build(7);
     script.next(Err(refused()));
@@ -147,9 +144,8 @@ async fn push_knows_whether_an_earlier_one_may_have_stored_the_head() {
     assert_eq!(script.pushes(), [false, false, true, true]);
 }
 
-#[tokio::test]
-async fn patches_that_the_destination_refuses_fail_the_build() {
-    let (mut world, script) = world();
+pub async fn patches_that_the_destination_refuses_fail_the_build<S: Side>() {
+    let (mut world, script) = world::<S>();
     world.start();
     let build = world.simple_build(7);
     script.next(Err(PushError::Rejected {
@@ -157,18 +153,19 @@ async fn patches_that_the_destination_refuses_fail_the_build() {
     }));
     let failure = world.patch_failed(&build).await;
     assert!(failure.base.is_some());
+    assert_eq!(failure.summary, "The stack of D7 is refused by try.");
+    assert_eq!(
+        failure.details,
+        "hello.txt: no trailing space, please\n1 fault"
+    );
     assert!(!world.record(&build).await.pushing);
     assert_eq!(script.pushes(), [false]);
     assert!(world.dead_letters().await.is_empty());
     world.stop().await;
-    let answers = answer(&build.request.target, &BuildUpdate::PatchFailed(failure));
-    let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
-    insta::assert_snapshot!(answers.join("\n\n"));
 }
 
-#[tokio::test]
-async fn destination_that_does_not_admit_us_gets_no_second_push() {
-    let (mut world, script) = world();
+pub async fn destination_that_does_not_admit_us_gets_no_second_push<S: Side>() {
+    let (mut world, script) = world::<S>();
     world.start();
     script.next(Err(PushError::Failed(WorkerError::Forbidden {
         peer: Peer::Destination,
@@ -186,26 +183,24 @@ async fn destination_that_does_not_admit_us_gets_no_second_push() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn backend_without_another_destination_pushes_to_the_own_one() {
-    let mut world = World::new();
-    world.backend = Some(Backend::new(Arc::new(Mercurial::new())));
+pub async fn backend_without_another_destination_pushes_to_the_own_one<S: Side>() {
+    let mut world = World::<S>::new();
+    world.backend = Some(world.side.backend());
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
     world.stop().await;
-    assert_eq!(world.try_repo.tip(), pushed.revision);
+    assert_eq!(world.destination.pushed(), [pushed.revision]);
 }
 
-#[tokio::test]
-async fn clone_whose_destination_cannot_be_opened_is_prepared_again() {
-    let (mut world, script) = world();
-    let backend = Backend::new(Arc::new(Mercurial::new()));
+pub async fn clone_whose_destination_cannot_be_opened_is_prepared_again<S: Side>() {
+    let (mut world, script) = world::<S>();
+    let backend = world.side.backend();
     let failures = Mutex::new(1);
     let opened = Arc::clone(&script);
     world.backend = Some(backend.pushing_to(move |_| {
         let mut failures = failures.lock();
         if *failures == 0 {
-            return Ok(Box::new(Scripted(Arc::clone(&opened))));
+            return Ok(Box::new(Scripted(Arc::clone(&opened), S::OWN_DIRECTORY)));
         }
         *failures -= 1;
         Err(WorkerError::Settings {

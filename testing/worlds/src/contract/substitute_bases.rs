@@ -2,13 +2,15 @@
 
 use build::{BaseChoice, BaseReason, BuildUpdate};
 
-use super::{based_on, named, unit};
-use crate::world::World;
+use super::{
+    bases::{based_on, named, unit},
+    stacks::commits,
+};
+use crate::{Repository, Side, World};
 
-#[tokio::test]
-async fn default_revision_is_used_when_the_base_is_unknown_or_garbage() {
+pub async fn default_revision_is_used_when_the_base_is_unknown_or_garbage<S: Side>() {
     use BaseReason::{NotAHash, Unknown, Unnamed};
-    let mut world = World::new();
+    let mut world = World::<S>::new();
     world.start_ready().await;
     let touched = world.path("touched");
     let git = "1234567890".repeat(4);
@@ -32,19 +34,19 @@ async fn default_revision_is_used_when_the_base_is_unknown_or_garbage() {
             Some(&*git),
             Some(&*git),
             Unknown,
-            "the repository has no such changeset",
+            "the repository has no such ",
         ),
         (
             Some(&*null),
             Some(&*null),
             Unknown,
-            "the repository has no such changeset",
+            "the repository has no such ",
         ),
         (
             Some(&*all_ones),
             Some(&*all_ones),
             Unknown,
-            "the repository has no such changeset",
+            "the repository has no such ",
         ),
         (
             Some("refs/heads/main"),
@@ -78,8 +80,8 @@ async fn default_revision_is_used_when_the_base_is_unknown_or_garbage() {
         ),
     ];
     for (number, (base, instead_of, reason, text)) in (1_u8..).zip(table) {
-        world.source.write("later", &[number]);
-        let newest = world.source.commit("newest");
+        world.source.put("later", &[number]);
+        let newest = world.source.commit_all("newest");
         let pushed = world.pushed(&based_on(&world, number.into(), base)).await;
         let instead_of = instead_of.map(str::to_owned);
         assert_eq!(
@@ -93,30 +95,28 @@ async fn default_revision_is_used_when_the_base_is_unknown_or_garbage() {
             "{base:?}"
         );
         let said = unit(&pushed);
-        assert!(said.starts_with(&format!(
-            "mercurial: unsound 1 patch (D{number}) was applied on changeset `{newest}`"
-        )));
+        let applied = format!(": unsound 1 patch (D{number}) was applied on ");
+        assert!(said.contains(&applied) && said.contains(&newest), "{said}");
         assert!(said.contains(text), "{said}");
     }
     assert!(!touched.exists());
     world.stop().await;
 }
 
-#[tokio::test]
-async fn latest_revision_is_used_when_it_is_configured() {
-    let mut world = World::new();
+pub async fn latest_revision_is_used_when_it_is_configured<S: Side>() {
+    let mut world = World::<S>::new();
     world.repository().use_latest_revision = true;
-    world.repository().default_revision = "a-branch".to_owned();
-    world.source.hg(&["branch", "--quiet", "a-branch"]);
-    world.source.write("branched", b"x");
-    world.source.commit("on the branch");
+    world.repository().default_revision = "central".to_owned();
+    let first = world.source.newest();
+    world.source.put("branched", b"x");
+    let before = world.source.commit_all("on the branch");
+    world.source.name("central", &before);
     world.start_ready().await;
-    let first = world.source.node("0");
-    world.source.write("branched", b"y");
-    let newest = world.source.commit("later on the branch");
-    world.source.hg(&["update", "--quiet", "default"]);
-    world.source.write("elsewhere", b"x");
-    world.source.commit("not on the branch");
+    world.source.put("branched", b"y");
+    let newest = world.source.commit_all("later on the branch");
+    world.source.name("central", &newest);
+    world.source.put("elsewhere", b"x");
+    world.source.commit_all("not on the branch");
     let latest = |instead_of: Option<String>| BaseChoice {
         used: newest.clone(),
         instead_of,
@@ -128,8 +128,7 @@ async fn latest_revision_is_used_when_it_is_configured() {
     assert_eq!(pushed.base, latest(Some(first.clone())));
     let said = unit(&pushed);
     assert!(
-        said.starts_with("mercurial: unsound")
-            && said.contains("always applied on its newest changeset"),
+        said.contains(": unsound ") && said.contains("always applied on its newest "),
         "{said}"
     );
     assert!(said.contains(&newest) && said.contains(&first), "{said}");
@@ -143,56 +142,38 @@ async fn latest_revision_is_used_when_it_is_configured() {
         named(&newest),
         "the newest one is what the stack names"
     );
-    assert!(unit(&pushed).starts_with("mercurial: pass"));
+    assert!(unit(&pushed).contains(": pass "));
     world.stop().await;
 }
 
-#[tokio::test]
-async fn recorded_base_that_the_source_lost_is_replaced_by_the_one_that_is_used() {
-    let mut world = World::new();
-    let first = world.source.tip();
-    world.source.write("later", b"x");
-    let lost = world.source.commit("a changeset that is stripped later");
+pub async fn recorded_base_that_the_source_lost_is_replaced_by_the_one_that_is_used<S: Side>() {
+    let mut world = World::<S>::new();
+    let first = world.source.newest();
+    world.source.put("later", b"x");
+    let lost = world.source.commit_all("a commit that is lost later");
     world.start_ready().await;
     let build = based_on(&world, 1, None);
     assert_eq!(world.pushed(&build).await.base.used, lost);
     world.stop().await;
     world.die_before_the_end_is_recorded(&build).await;
-    let strip = [
-        "--config=extensions.strip=",
-        "strip",
-        "--quiet",
-        "--no-backup",
-    ];
-    world.source.hg(&[&strip[..], &[&lost]].concat());
+    world.source.lose_newest();
     world.settings.clones_dir = world.path("clones of another machine");
     world.start_ready().await;
     let again = world.pushed(&build).await;
     assert_eq!(again.base.used, first);
-    // The head has a changeset for the patch and one for the configuration of Try.
-    assert_eq!(world.try_repo.node(&format!("{}~2", again.revision)), first);
+    assert_eq!(commits(&world, &again)[0].parent, first);
     assert_eq!(world.record(&build).await.base, Some(again.base));
     world.stop().await;
 }
 
-#[tokio::test]
-async fn unknown_base_leads_to_what_was_there_when_the_diff_was_made_and_then_to_the_newest() {
-    let mut world = World::new();
-    let at = |world: &World, date: &str, file: &str| {
-        world.source.write(file, b"x");
-        let date = format!("--date={date} +0000");
-        world.source.hg(&[
-            "commit",
-            "--addremove",
-            "--quiet",
-            "--user=src",
-            &date,
-            "--message=dated",
-        ]);
-        world.source.tip()
-    };
-    let before = at(&world, "2026-11-21 10:00", "before");
-    let after = at(&world, "2026-11-21 11:30", "after");
+pub async fn unknown_base_leads_to_what_was_there_when_the_diff_was_made_and_then_to_the_newest<
+    S: Side,
+>() {
+    let mut world = World::<S>::new();
+    world.source.put("before", b"x");
+    let before = world.source.commit_on("dated", "2026-11-21T10:00:00Z");
+    world.source.put("after", b"x");
+    let after = world.source.commit_on("dated", "2026-11-21T11:30:00Z");
     world.start_ready().await;
     let git = "1234567890".repeat(4);
     for (number, base) in [
@@ -210,7 +191,7 @@ async fn unknown_base_leads_to_what_was_there_when_the_diff_was_made_and_then_to
         };
         assert_eq!(pushed.base, by_date);
         assert!(
-            unit(&pushed).contains("the newest changeset from before the diff was used"),
+            unit(&pushed).contains(" from before the diff was used"),
             "{}",
             unit(&pushed)
         );
@@ -236,7 +217,7 @@ async fn unknown_base_leads_to_what_was_there_when_the_diff_was_made_and_then_to
         unit(&pushed)
     );
     assert_eq!(world.record(&build).await.base, Some(newest));
-    world.until_tidy(&world.clone(), &after).await;
+    world.until_tidy(&world.own_clone(), &after).await;
 
     // What has landed may have landed after the diff was made.
     let mut build = based_on(&world, 5, None);
@@ -245,56 +226,34 @@ async fn unknown_base_leads_to_what_was_there_when_the_diff_was_made_and_then_to
     world.stop().await;
 }
 
-#[tokio::test]
-async fn default_revision_is_what_the_source_calls_so() {
-    let mut world = World::new();
+pub async fn default_revision_is_what_the_source_calls_so<S: Side>() {
+    let mut world = World::<S>::new();
     world.repository().default_revision = "central".to_owned();
-    let first = world.source.tip();
-    world.source.hg(&["bookmark", "--inactive", "central"]);
+    let first = world.source.newest();
+    world.source.name("central", &first);
+    world.source.put("later", b"x");
+    let second = world.source.commit_all("second");
     world.start_ready().await;
-    assert_eq!(
-        world.pushed(&based_on(&world, 1, None)).await.base.used,
-        first
-    );
+    let used = async |world: &World<S>, number| {
+        let pushed = world.pushed(&based_on(world, number, None)).await;
+        pushed.base.used
+    };
+    assert_eq!(used(&world, 1).await, first);
 
-    world.source.write("later", b"x");
-    let second = world.source.commit("second");
-    world.source.hg(&["update", "--quiet", &first]);
-    world.source.write("aside", b"x");
-    let aside = world.source.commit("on another line");
+    world.source.go_to(&first);
+    world.source.put("aside", b"x");
+    let aside = world.source.commit_all("on another line");
     for (number, moved) in [(2, &second), (3, &aside), (4, &first)] {
-        world
-            .source
-            .hg(&["bookmark", "--force", "--rev", moved, "central"]);
-        assert_eq!(
-            world
-                .pushed(&based_on(&world, number, None))
-                .await
-                .base
-                .used,
-            *moved,
-            "moved to another line"
-        );
+        world.source.name("central", moved);
+        assert_eq!(used(&world, number).await, *moved, "moved to another line");
     }
     // The clone is made equal to it with the next pull.
-    world.source.write("aside", b"y");
-    let newest = world.source.commit("the newest");
-    world
-        .source
-        .hg(&["bookmark", "--force", "--rev", &newest, "central"]);
-    assert_eq!(
-        world.pushed(&based_on(&world, 5, None)).await.base.used,
-        newest
-    );
-    world.until_tidy(&world.clone(), &newest).await;
-    assert_eq!(
-        world
-            .clone()
-            .hg(&["bookmarks", "--template={bookmark} {node}\n"]),
-        format!("central {newest}\n")
-    );
+    world.source.put("aside", b"y");
+    let newest = world.source.commit_all("the newest");
+    world.source.name("central", &newest);
+    assert_eq!(used(&world, 5).await, newest);
 
-    world.source.hg(&["bookmark", "--delete", "central"]);
+    world.source.unname("central");
     let build = based_on(&world, 6, None);
     world.send(&build).await;
     world.pass(std::time::Duration::from_secs(180)).await;
@@ -313,7 +272,7 @@ async fn default_revision_is_what_the_source_calls_so() {
             if reason.starts_with("central has no revision central at its source"))
     };
     assert!(events.iter().any(gone), "{events:?}");
-    world.source.hg(&["bookmark", "--rev", &second, "central"]);
+    world.source.name("central", &second);
     let applied = world.next_update().await;
     let BuildUpdate::Pushed(pushed) = applied.update else {
         panic!("{applied:?}")

@@ -15,9 +15,15 @@ use build::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::pause;
+
 /// What Phabricator says of builds that are about to be pushed; by default that they are wanted.
 #[derive(Default)]
-pub struct Answers(pub Mutex<Answer>);
+pub struct Answers {
+    answer: Mutex<Answer>,
+    /// How many had to wait for another answer.
+    held: AtomicUsize,
+}
 
 #[derive(Default, Clone)]
 pub enum Answer {
@@ -25,13 +31,20 @@ pub enum Answer {
     Wanted,
     Over(Ineligible),
     Away,
+    /// No answer, until there is another one.
+    Held,
     /// What is answered of this revision cannot be understood.
     UnclearOf(u64),
 }
 
 impl Answers {
     pub fn say(&self, answer: Answer) {
-        *self.0.lock() = answer;
+        *self.answer.lock() = answer;
+    }
+
+    /// How many builds had to wait to learn whether they are wanted.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
     }
 }
 
@@ -42,8 +55,15 @@ impl PushGuard for Answers {
         build: &Build,
         _: Timestamp,
     ) -> Result<Option<Ineligible>, PushGuardError> {
-        match self.0.lock().clone() {
-            Answer::Wanted => Ok(None),
+        let answer = || self.answer.lock().clone();
+        if matches!(answer(), Answer::Held) {
+            self.held.fetch_add(1, Ordering::SeqCst);
+            while matches!(answer(), Answer::Held) {
+                pause().await;
+            }
+        }
+        match answer() {
+            Answer::Wanted | Answer::Held => Ok(None),
             Answer::Over(over) => Ok(Some(over)),
             Answer::Away => Err(PushGuardError::Away("phabricator is away".into())),
             Answer::UnclearOf(revision) if revision == build.request.revision_id => {

@@ -14,7 +14,7 @@ use build::{Build, BuildEventKind, BuildUpdate};
 use phabricator::Conduit;
 use testkit::phabricator::{FakePhabricator, NewDiff, NewRevision};
 
-use crate::world::{Repo, World, add};
+use crate::{Repository, Side, World, add, copy_directory};
 
 /// A small file system of its own, below the home of a world.
 struct Disk {
@@ -87,7 +87,7 @@ fn noise(seed: u64, bytes: usize) -> String {
 }
 
 /// A build of another author that needs two megabytes of room.
-fn large(world: &World, number: u64) -> Build {
+fn large<S: Side>(world: &World<S>, number: u64) -> Build {
     world.build_of(vec![world.patch(
         number,
         add(&format!("large{number}"), &noise(number, 2 << 20)),
@@ -95,7 +95,7 @@ fn large(world: &World, number: u64) -> Build {
 }
 
 /// Both builds wait, without a counted attempt, and the record of each says why.
-async fn both_wait(world: &World, builds: &[Build]) {
+async fn both_wait<S: Side>(world: &World<S>, builds: &[Build]) {
     let full = |what: &BuildEventKind| matches!(what, BuildEventKind::Deferred { reason, .. } if reason.starts_with("our disk is full"));
     // A build may wait for the clone first, which is recovered in real time.
     for build in builds {
@@ -119,7 +119,7 @@ async fn both_wait(world: &World, builds: &[Build]) {
 }
 
 /// Both builds are pushed, and the clone is whole and the first one.
-async fn both_are_pushed(world: &mut World, builds: &[Build]) {
+async fn both_are_pushed<S: Side>(world: &mut World<S>, builds: &[Build]) {
     for _ in builds {
         let applied = world.next_update().await;
         assert!(
@@ -127,29 +127,32 @@ async fn both_are_pushed(world: &mut World, builds: &[Build]) {
             "{applied:?}"
         );
     }
-    world.until_tidy(&world.clone(), &world.source.tip()).await;
+    world
+        .until_tidy(&world.own_clone(), &world.source.newest())
+        .await;
     world.stop().await;
-    world.clone().hg(&["verify", "--quiet"]);
+    world.own_clone().verify();
     let left = |name: &str| world.settings.clones_dir.join(name).exists();
     assert!(!left(".central.quarantined") && !left(".central.cloning"));
 }
 
-async fn on_a_disk(world: &mut World, megabytes: u32) -> Option<Disk> {
+async fn on_a_disk<S: Side>(world: &mut World<S>, megabytes: u32) -> Option<Disk> {
     let disk = Disk::mount(world.path("disk"), megabytes)?;
     world.settings.clones_dir = disk.path.join("clones");
     Some(disk)
 }
 
-#[tokio::test]
-async fn builds_wait_while_an_import_fills_the_disk_and_are_pushed_when_it_has_room() {
-    let mut world = World::new();
+pub async fn builds_wait_while_a_stack_fills_the_disk_and_are_pushed_when_it_has_room<S: Side>() {
+    let mut world = World::<S>::new();
     let Some(disk) = on_a_disk(&mut world, 24).await else {
         return;
     };
     world.start_ready().await;
     world.pushed(&world.simple_build(1)).await;
-    world.until_tidy(&world.clone(), &world.source.tip()).await;
-    // The second one is full after the patch was written, and in the middle of the transaction.
+    world
+        .until_tidy(&world.own_clone(), &world.source.newest())
+        .await;
+    // The second one is full after the patch was written, and while its commit is.
     for (number, left) in [(10, 1 << 20), (20, 3 << 20), (30, 0)] {
         disk.fill(left);
         let builds = [large(&world, number), large(&world, number + 1)];
@@ -164,9 +167,10 @@ async fn builds_wait_while_an_import_fills_the_disk_and_are_pushed_when_it_has_r
     world.stop().await;
 }
 
-#[tokio::test]
-async fn builds_wait_while_their_patches_fill_the_disk_and_are_pushed_when_it_has_room() {
-    let mut world = World::new();
+pub async fn builds_wait_while_their_patches_fill_the_disk_and_are_pushed_when_it_has_room<
+    S: Side,
+>() {
+    let mut world = World::<S>::new();
     let Some(disk) = on_a_disk(&mut world, 24).await else {
         return;
     };
@@ -178,7 +182,7 @@ async fn builds_wait_while_their_patches_fill_the_disk_and_are_pushed_when_it_ha
         phabricator.add_user("ada", "Ada"),
         phabricator.add_repository("central"),
     );
-    let build = |world: &World, number| {
+    let build = |world: &World<S>, number| {
         let patch = add(&format!("large{number}"), &noise(number, 2 << 20));
         let revision = NewRevision::new("Do it", &author, &repository, NewDiff::new(patch));
         let diff = phabricator.create_revision(revision).diff;
@@ -204,15 +208,14 @@ async fn builds_wait_while_their_patches_fill_the_disk_and_are_pushed_when_it_ha
     world.stop().await;
 }
 
-#[tokio::test]
-async fn builds_wait_while_a_pull_fills_the_disk_and_are_pushed_when_it_has_room() {
-    let mut world = World::new();
+pub async fn builds_wait_while_a_pull_fills_the_disk_and_are_pushed_when_it_has_room<S: Side>() {
+    let mut world = World::<S>::new();
     let Some(disk) = on_a_disk(&mut world, 24).await else {
         return;
     };
     world.start_ready().await;
-    world.source.write("large", noise(7, 4 << 20).as_bytes());
-    world.source.commit("a large file");
+    world.source.put("large", noise(7, 4 << 20).as_bytes());
+    world.source.commit_all("a large file");
     disk.fill(1 << 20);
     let builds = [world.simple_build(1), world.simple_build(2)];
     for build in &builds {
@@ -223,24 +226,16 @@ async fn builds_wait_while_a_pull_fills_the_disk_and_are_pushed_when_it_has_room
     both_are_pushed(&mut world, &builds).await;
 }
 
-#[tokio::test]
-async fn builds_wait_while_a_push_fills_the_disk_and_are_pushed_when_it_has_room() {
-    let mut world = World::new();
+pub async fn builds_wait_while_a_push_fills_the_disk_and_are_pushed_when_it_has_room<S: Side>() {
+    let mut world = World::<S>::new();
     let Some(disk) = Disk::mount(world.path("disk"), 24) else {
         return;
     };
     let target = disk.path.join("try");
-    world.source.hg(&[
-        "clone",
-        "--quiet",
-        "--noupdate",
-        ".",
-        target.to_str().unwrap(),
-    ]);
-    let target = Repo { path: target };
-    target.configure("[phases]\npublish = false\n");
-    world.repository().try_url = target.path.to_str().unwrap().to_owned();
-    world.try_repo = target;
+    copy_directory(world.destination.path(), &target);
+    world.destination = S::Repo::at(target);
+    let url = world.destination.address();
+    world.repository().try_url = url;
     world.start_ready().await;
     disk.fill(1 << 20);
     let builds = [large(&world, 1), large(&world, 2)];
@@ -250,14 +245,15 @@ async fn builds_wait_while_a_push_fills_the_disk_and_are_pushed_when_it_has_room
     both_wait(&world, &builds).await;
     disk.free();
     both_are_pushed(&mut world, &builds).await;
-    assert_eq!(world.try_repo.heads(), 2);
+    assert_eq!(world.destination.pushed().len(), 2);
 }
 
-#[tokio::test]
-async fn builds_wait_while_the_first_clone_fills_the_disk_and_are_pushed_when_it_has_room() {
-    let mut world = World::new();
-    world.source.write("large", noise(7, 4 << 20).as_bytes());
-    world.source.commit("a large file");
+pub async fn builds_wait_while_the_first_clone_fills_the_disk_and_are_pushed_when_it_has_room<
+    S: Side,
+>() {
+    let mut world = World::<S>::new();
+    world.source.put("large", noise(7, 4 << 20).as_bytes());
+    world.source.commit_all("a large file");
     let Some(disk) = on_a_disk(&mut world, 24).await else {
         return;
     };
@@ -276,16 +272,15 @@ async fn builds_wait_while_the_first_clone_fills_the_disk_and_are_pushed_when_it
         ) {
             break;
         }
-        crate::world::pause().await;
+        crate::pause().await;
     }
     both_wait(&world, &builds).await;
     disk.free();
     both_are_pushed(&mut world, &builds).await;
 }
 
-#[tokio::test]
-async fn build_that_expires_on_a_full_disk_names_the_disk_and_not_the_patch() {
-    let mut world = World::new();
+pub async fn build_that_expires_on_a_full_disk_names_the_disk_and_not_the_patch<S: Side>() {
+    let mut world = World::<S>::new();
     let Some(disk) = on_a_disk(&mut world, 24).await else {
         return;
     };
@@ -304,31 +299,4 @@ async fn build_that_expires_on_a_full_disk_names_the_disk_and_not_the_patch() {
         "The build waited for more than 24 hours: our disk is full."
     );
     world.stop().await;
-}
-
-#[tokio::test]
-async fn transaction_that_a_failed_command_left_is_taken_back_before_the_next_build() {
-    let mut world = World::new();
-    world.start_ready().await;
-    world.pushed(&world.simple_build(1)).await;
-    world.until_tidy(&world.clone(), &world.source.tip()).await;
-    // As it stays when there is no room even to roll back; the server lives on.
-    fs::write(world.clone().path.join(".hg/store/journal"), "").unwrap();
-    let build = world.simple_build(2);
-    world.pushed(&build).await;
-    let events = world.record(&build).await.events;
-    assert!(
-        !events
-            .iter()
-            .any(|event| matches!(event.kind, BuildEventKind::Failed { .. })),
-        "{events:?}"
-    );
-    world.stop().await;
-    assert!(
-        !world
-            .settings
-            .clones_dir
-            .join(".central.quarantined")
-            .exists()
-    );
 }

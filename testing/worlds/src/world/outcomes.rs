@@ -5,8 +5,9 @@ use std::time::Duration;
 use build::{Build, BuildUpdate, PatchFailure, Pushed};
 
 use super::{PUSH, World};
+use crate::{Repository, Side};
 
-impl World {
+impl<S: Side> World<S> {
     /// A build that must be pushed.
     pub async fn pushed(&self, build: &Build) -> Pushed {
         match self.build(build).await {
@@ -62,5 +63,15 @@ impl World {
                 self.dead_letters().await
             ),
         }
+    }
+
+    /// The text of a file that was pushed.
+    pub fn text(&self, revision: &str, path: &str) -> String {
+        String::from_utf8(self.destination.content(revision, path)).unwrap()
+    }
+
+    #[track_caller]
+    pub fn nothing_was_pushed(&self) {
+        assert_eq!(self.destination.pushed(), Vec::<String>::new());
     }
 }

@@ -1,0 +1,3 @@
+//! What every version control must do, with Git.
+
+worlds::contract!(crate::world::GitSide, git);

@@ -1,0 +1,3 @@
+//! What every version control must do, with Mercurial.
+
+worlds::contract!(crate::world::Hg, hg);
