@@ -22,12 +22,12 @@ use worker::{
     probe::Probe,
     revision::{Revision, RevisionName},
     ssh::Ssh,
-    vcs::{ApplyError, Site, Stack, Vcs, VcsClone},
+    vcs::{ApplyError, CommitPatch, Site, Stack, Vcs, VcsClone},
 };
 
 use crate::{
     clone::{GitClone, Source, blocking, lookup, tree},
-    fault, locks,
+    export, fault, locks,
     old_refs::OldRefs,
     probe,
     program::Program,
@@ -277,6 +277,16 @@ impl VcsClone for Opened {
         let quarantine = self.quarantine.insert(quarantine).clone();
         let head = stack::apply(quarantine, base, stack, time).await?;
         Ok(revision(head))
+    }
+
+    async fn export(
+        &mut self,
+        base: &Revision,
+        head: &Revision,
+        limit: usize,
+    ) -> Result<Option<Vec<CommitPatch>>, WorkerError> {
+        let quarantine = self.quarantine.as_ref();
+        export::export(self.clone.source(), quarantine, base, head, limit).await
     }
 
     fn own_destination(&mut self) -> &mut dyn Destination {

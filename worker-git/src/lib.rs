@@ -7,6 +7,7 @@
 mod apply;
 mod clone;
 mod commit;
+mod export;
 mod fault;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -21,7 +21,7 @@ use worker::{
     process::{self, has_argument},
     revision::{Revision, RevisionName},
     ssh::Ssh,
-    vcs::{ApplyError, Site, Stack, Vcs, VcsClone},
+    vcs::{ApplyError, CommitPatch, Site, Stack, Vcs, VcsClone},
 };
 
 use crate::{
@@ -248,6 +248,15 @@ impl VcsClone for Opened {
         let base = self.changeset(base).await?;
         let head = apply::apply(&mut self.clone, &base, stack, time).await?;
         Ok(self.revision(head))
+    }
+
+    async fn export(
+        &mut self,
+        base: &Revision,
+        head: &Revision,
+        limit: usize,
+    ) -> Result<Option<Vec<CommitPatch>>, WorkerError> {
+        self.clone.export(&base.id, &head.id, limit).await
     }
 
     fn own_destination(&mut self) -> &mut dyn Destination {

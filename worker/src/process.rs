@@ -273,6 +273,17 @@ pub struct CommandOutput {
 /// Runs one program to its end, and keeps the first `MAX_WORDS` bytes of each output. A program that takes longer than
 /// `deadline` is killed, and the error calls it `name`.
 pub async fn run(
+    command: Command,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    name: &str,
+    deadline: Duration,
+) -> Result<CommandOutput, WorkerError> {
+    run_keeping(MAX_WORDS, command, arguments, name, deadline).await
+}
+
+/// [`run`], which keeps the first `most` bytes of each output.
+pub async fn run_keeping(
+    most: u64,
     mut command: Command,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     name: &str,
@@ -285,8 +296,8 @@ pub async fn run(
     let running = async {
         // Side by side: an output ends with the last process of the group that holds it, and `wait` kills these.
         let (out, err, status) = futures::join!(
-            keep_start(pipes.stdout, &mut output.stdout),
-            keep_start(pipes.stderr, &mut output.stderr),
+            keep_start(most, pipes.stdout, &mut output.stdout),
+            keep_start(most, pipes.stderr, &mut output.stderr),
             group.wait()
         );
         out.and(err).and(status)
@@ -308,10 +319,14 @@ pub async fn run(
     }
 }
 
-/// Reads an output to its end, and keeps the first `MAX_WORDS` bytes. A program that writes more must not block on a
-/// full pipe.
-async fn keep_start(output: impl AsyncRead + Unpin, kept: &mut Vec<u8>) -> io::Result<()> {
-    let mut output = output.take(MAX_WORDS);
+/// Reads an output to its end, and keeps the first `most` bytes. A program that writes more must not block on a full
+/// pipe.
+async fn keep_start(
+    most: u64,
+    output: impl AsyncRead + Unpin,
+    kept: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut output = output.take(most);
     output.read_to_end(kept).await?;
     tokio::io::copy(&mut output.into_inner(), &mut tokio::io::sink()).await?;
     Ok(())

@@ -121,6 +121,24 @@ pub trait VcsClone: Send {
         time: &mut ProcessorTime,
     ) -> Result<Revision, ApplyError>;
 
+    /// The commits after `base` up to `head`, the oldest first, for a destination that takes patches. `None` when they have
+    /// more than `limit` bytes together.
+    async fn export(
+        &mut self,
+        base: &Revision,
+        head: &Revision,
+        limit: usize,
+    ) -> Result<Option<Vec<CommitPatch>>, WorkerError> {
+        let _ = limit;
+        Err(WorkerError::Settings {
+            reason: format!(
+                "this version control cannot export the commits from {} to {}, as the destination needs them",
+                base.short(),
+                head.short()
+            ),
+        })
+    }
+
     /// The destination of the version control itself: the repository at `try_url`. It is a part of the clone, since
     /// both share processes, credentials and connections.
     fn own_destination(&mut self) -> &mut dyn Destination;
@@ -158,6 +176,42 @@ pub struct StackPatch<'a> {
     pub parsed: &'a ParsedPatch,
     /// The sizes that its files have before it, in bytes; see [`crate::patch::stack_size::check`].
     pub sizes: &'a [u64],
+}
+
+/// A commit as a patch, for a destination that takes patches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitPatch {
+    /// `Name <mail>`.
+    pub author: String,
+    /// The date of the author.
+    pub date: Timestamp,
+    /// The message.
+    pub message: String,
+    /// The changes, in the format of Git with binary content. No text says that it is UTF-8.
+    pub diff: Vec<u8>,
+}
+
+impl CommitPatch {
+    /// Reads `NUL hash NUL author NUL seconds NUL message NUL diff` for each commit, as both version controls can print it.
+    /// `None` for another text.
+    pub fn read_all(printed: &[u8]) -> Option<Vec<Self>> {
+        let mut fields = printed.split(|&byte| byte == 0);
+        if !fields.next()?.is_empty() {
+            return None;
+        }
+        let mut commits = Vec::new();
+        while let Some(_hash) = fields.next() {
+            let mut text = || Some(String::from_utf8_lossy(fields.next()?).into_owned());
+            let (author, date, message) = (text()?, text()?, text()?);
+            commits.push(Self {
+                author,
+                date: Timestamp::from_second(date.parse().ok()?).ok()?,
+                message,
+                diff: fields.next()?.to_vec(),
+            });
+        }
+        Some(commits)
+    }
 }
 
 /// The commit on top of a stack: it makes one plain file, which tells the destination what to do.

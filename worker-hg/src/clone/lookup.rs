@@ -1,7 +1,9 @@
 //! Queries of a clone: changesets, and the files that they have.
 
 use jiff::Timestamp;
-use worker::{Peer, WorkerError, patch::stack_size::Sizes, revision::RevisionName, text};
+use worker::{
+    Peer, WorkerError, patch::stack_size::Sizes, revision::RevisionName, text, vcs::CommitPatch,
+};
 
 use super::{HgClone, ssh_config};
 use crate::{
@@ -177,6 +179,42 @@ impl HgClone {
             )
             .await?;
         Ok((output.code == 0).then_some(head.bytes))
+    }
+
+    /// The changesets after `base` up to `head`; see [`worker::vcs::VcsClone::export`].
+    pub(crate) async fn export(
+        &mut self,
+        base: &str,
+        head: &str,
+        limit: usize,
+    ) -> Result<Option<Vec<CommitPatch>>, WorkerError> {
+        let doing = || format!("export changesets of {}", self.source.name);
+        let rev = format!("--rev={base}::{head} - {base}");
+        let template = r"--template=\0{node}\0{author}\0{word(0, hgdate(date))}\0{desc}\0";
+        let mut printed = Head {
+            bytes: Vec::new(),
+            most: limit.saturating_add(1),
+        };
+        let output = self
+            .server
+            .run_into(
+                &["log", "--patch", "--git", &rev, template],
+                &mut printed,
+                self.source.limits.command,
+            )
+            .await?;
+        output.success(doing())?;
+        if printed.bytes.len() > limit {
+            return Ok(None);
+        }
+        let mut commits = CommitPatch::read_all(&printed.bytes).ok_or_else(|| {
+            messages::command_failure(doing(), "its output cannot be read".to_owned())
+        })?;
+        for commit in &mut commits {
+            // Mercurial prints an empty line behind a patch.
+            commit.diff.pop();
+        }
+        Ok(Some(commits))
     }
 
     /// The sizes of files that a changeset has, in bytes.
