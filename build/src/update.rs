@@ -109,6 +109,9 @@ pub struct Pushed {
     /// Whether that page is one of Treeherder. Messages from before this field are of pushes to Try.
     #[serde(default = "yes")]
     pub on_treeherder: bool,
+    /// The address of the page of the job that pushed it, at Lando.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_url: Option<String>,
     /// The number of patches that were applied.
     pub patches: usize,
     /// The revisions of these patches, in the order in which they were applied.

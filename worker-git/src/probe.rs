@@ -57,7 +57,9 @@ pub(crate) async fn probe(
         repository,
     };
     found.push(peers.source().await);
-    found.push(peers.destination().await);
+    if repository.lando.is_none() {
+        found.push(peers.destination().await);
+    }
     found
 }
 

@@ -42,7 +42,9 @@ pub(crate) async fn probe(
     };
     let (source, root) = peer.source().await;
     found.push(source);
-    found.push(peer.target(root.as_deref()).await);
+    if repository.lando.is_none() {
+        found.push(peer.target(root.as_deref()).await);
+    }
     found
 }
 

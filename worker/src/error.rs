@@ -240,6 +240,14 @@ pub enum WorkerError {
         /// The messages of the version control, of ssh and of the peer.
         words: String,
     },
+    /// A job of Lando did not push the stack, and another attempt does not help.
+    #[error("cannot {job}: {words}")]
+    NotLanded {
+        /// The operation, as an infinitive, with the address of the job.
+        job: String,
+        /// The reason, by Lando or by us.
+        words: String,
+    },
     /// The repository is still being prepared.
     #[error("the clone of {repository} is not ready yet")]
     NotReady {
@@ -410,6 +418,7 @@ impl Retryable for WorkerError {
             | Self::Forbidden { .. }
             | Self::UnknownHost { .. }
             | Self::OtherHostKey { .. }
+            | Self::NotLanded { .. }
             | Self::Unrelated { .. } => Retry::Never,
             Self::Bus(error) => error.retry(),
         }

@@ -14,6 +14,7 @@ pub mod disk;
 mod error;
 mod handler;
 mod jobs_url;
+pub mod lando;
 mod outcome;
 pub mod patch;
 pub mod probe;
@@ -45,8 +46,8 @@ pub use refs::{
     Due, FailedDeletion, PruneError, PruneOptions, Pruned, RefAction, RefPruner, RefReport,
 };
 pub use settings::{
-    DEFAULT_REF, GitSettings, Limits, RepositorySettings, Settings, TRY_CONFIG, TryMode,
-    VcsSettings,
+    DEFAULT_REF, GitSettings, LandoSettings, Limits, RepositorySettings, Settings, TRY_CONFIG,
+    TryMode, VcsSettings,
 };
 pub use size::Size;
 pub use try_config::{check as check_try_template, check_path as check_try_path};

@@ -20,7 +20,9 @@ pub(crate) enum NotPushed {
     Ineligible(Ineligible),
     /// Another process has decided the end of the build, and publishes the answer.
     Decided,
-    /// Its author's time is used up: builds of other authors go first.
+    /// Somebody cancelled it at the destination: a sentence for its author.
+    Cancelled(String),
+    /// It waits for something of its own: its author's time is used up, or its job at the destination has not ended.
     Defer {
         /// The time until the next delivery.
         after: Duration,

@@ -16,6 +16,7 @@ use crate::{
     clone::requests::{MaintenanceResult, Outcome, Requests, Task},
     clone::slot::{Home, Ready},
     error::{CLOSED_PAUSE, NOT_READY_PAUSE},
+    lando::Lando,
     outcome::NotPushed,
     tree_status::{TreeState, TreeStatus},
     vcs::Vcs,
@@ -35,6 +36,7 @@ pub(crate) struct Repository {
     settings: RepositorySettings,
     tree_status: Arc<TreeStatus>,
     base_mapping: Option<BaseMapping>,
+    lando: Option<Lando>,
     outage: Arc<FullDisk>,
     slots: Vec<SlotManager>,
     pool: Arc<Pool<Ready>>,
@@ -59,6 +61,7 @@ impl Repository {
             all,
             backend,
             base_mapping: BaseMapping::of(&settings)?,
+            lando: Lando::of(&settings)?,
             settings,
             tree_status,
             outage,
@@ -85,6 +88,11 @@ impl Repository {
     /// The mapping of commits to the version control of the clones, if there is one.
     pub(crate) fn base_mapping(&self) -> Option<&BaseMapping> {
         self.base_mapping.as_ref()
+    }
+
+    /// Lando, if that is the destination.
+    pub(crate) fn lando(&self) -> Option<&Lando> {
+        self.lando.as_ref()
     }
 
     /// Prepares the clones side by side, and serves the requests of operators, until `shutdown`. Dropping the future

@@ -56,6 +56,8 @@ pub struct RepositorySettings {
     pub vcs: VcsSettings,
     /// The address of the destination.
     pub try_url: String,
+    /// Lando, if heads are not pushed, but submitted there as patches. `try_url` is then its address.
+    pub lando: Option<LandoSettings>,
     /// The name of the destination on Treeherder, on the tree status service, and in texts for authors.
     pub try_name: String,
     /// The way in which the last commit of a build configures the decision task.
@@ -87,6 +89,7 @@ impl RepositorySettings {
             url: url.to_owned(),
             vcs: VcsSettings::Mercurial,
             try_url: try_url.to_owned(),
+            lando: None,
             try_name: "try".to_owned(),
             mode: TryMode::Json,
             jobs_url: None,
@@ -107,6 +110,35 @@ impl fmt::Debug for RepositorySettings {
             .field("phid", &self.phid)
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+/// The settings of a repository whose stacks are submitted to Lando.
+#[derive(Debug, Clone)]
+pub struct LandoSettings {
+    /// The address of Lando.
+    pub url: Url,
+    /// The token of the user who submits. No other program may submit with it: see `lando/records.rs`.
+    pub token: SecretString,
+    /// The mail address of that user, by which jobs of ours are known.
+    pub user: String,
+    /// The name of the repository at Lando.
+    pub repository: String,
+    /// The longest time for a request. Lando checks the patches of a submission before it responds. It must be shorter than the
+    /// time for which `lando/records.rs` waits for an answer that was lost.
+    pub timeout: Duration,
+}
+
+impl LandoSettings {
+    /// Settings with the usual time for a request.
+    pub fn new(url: Url, token: SecretString, user: &str, repository: &str) -> Self {
+        Self {
+            url,
+            token,
+            user: user.to_owned(),
+            repository: repository.to_owned(),
+            timeout: Duration::from_secs(60),
+        }
     }
 }
 

@@ -184,6 +184,7 @@ pub(crate) fn worker_settings(
         let phid = names.get(&repository.name)?.clone();
         Some(RepositorySettings {
             vcs: repository.vcs.clone(),
+            lando: repository.lando.clone(),
             try_name: repository.try_name.clone(),
             mode: repository.try_mode.clone(),
             jobs_url: repository.jobs_url.clone(),

@@ -164,6 +164,7 @@ fn pushed() -> BuildUpdate {
         vcs: VersionControl::Mercurial,
         revision: "a".repeat(40),
         reference: None,
+        job_url: None,
         jobs_url: Some("https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned()),
         on_treeherder: true,
         patches: 1,

@@ -59,6 +59,10 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
                 inline_code(reference)
             )
         });
+    let job = pushed
+        .job_url
+        .as_ref()
+        .map_or_else(String::new, |job| format!("Lando pushed the result: {job}"));
     let parts = [
         format!(
             "{applied} applied on {} {}. {}",
@@ -67,6 +71,7 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
             why(base, *vcs)
         ),
         place,
+        job,
         left_out,
         abandoned,
         if as_named {

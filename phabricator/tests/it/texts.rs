@@ -78,6 +78,7 @@ fn pushed(
         reference: reference.map(str::to_owned),
         jobs_url: Some(jobs_url.to_owned()),
         on_treeherder: vcs == VersionControl::Mercurial,
+        job_url: None,
         patches: revisions.len(),
         revisions,
         landed,

@@ -14,7 +14,7 @@ use build::{
 };
 use bus::{
     Backoff, Bus, BusError, Consumer, Context, Handler, MemoryBus, Message, MessageSelector,
-    Outcome, Policy, Producer, Queue, Reserve, Settlement,
+    Outcome, Policy, Producer, Queue, RecordUpdate, Reserve, Settlement,
 };
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
@@ -224,6 +224,11 @@ impl<S: Side> World<S> {
         self.bus.push_with(Vec::new(), updates).await.unwrap();
     }
 
+    /// Writes records.
+    pub async fn write(&self, updates: Vec<RecordUpdate>) {
+        self.bus.push_with(Vec::new(), updates).await.unwrap();
+    }
+
     /// Starts a worker.
     pub fn start(&mut self) {
         assert!(self.running.is_none());
@@ -365,6 +370,24 @@ impl<S: Side> World<S> {
             }
         }
         panic!("no update, dead letters: {:?}", self.dead_letters().await);
+    }
+
+    /// Handles what is in the queue until something is so.
+    pub async fn work_until(&self, is_so: impl Fn() -> bool) {
+        let running = self.running.as_ref().expect("the worker runs");
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if running.consumer.step().await.unwrap() == 0 {
+                self.clock.advance(Duration::from_secs(10));
+                SystemClock.sleep(Duration::from_millis(10)).await;
+            }
+            if is_so() {
+                return;
+            }
+        }
+        panic!(
+            "waited in vain, dead letters: {:?}",
+            self.dead_letters().await
+        );
     }
 
     /// Handles what is ready, without letting time pass.

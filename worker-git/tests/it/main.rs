@@ -13,6 +13,7 @@ mod clones;
 mod contract;
 mod crashes;
 mod hostile;
+mod lando;
 mod partial;
 mod peers;
 mod probes;

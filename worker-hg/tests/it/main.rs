@@ -14,6 +14,7 @@ mod greedy;
 mod hostile;
 mod hostile_environment;
 mod hostile_hg;
+mod lando;
 mod leftovers;
 mod outcomes;
 mod probes;

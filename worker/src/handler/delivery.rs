@@ -1,5 +1,6 @@
 //! The steps of a build, from top to bottom: validate → clone → base → apply → gate → push. The [settlement] follows.
 
+mod lando;
 mod settlement;
 
 use std::path::Path;
@@ -37,6 +38,8 @@ pub(super) struct PushedHead {
     reference: Option<String>,
     /// The page with its jobs.
     jobs_url: Option<String>,
+    /// The page of the job that pushed it, at Lando.
+    job_url: Option<String>,
     base: BaseChoice,
 }
 
@@ -54,6 +57,9 @@ impl Delivery<'_> {
     /// Pushes the head of the build. Dropping the future kills and reaps its child processes. The next build discards
     /// what they left in the clone.
     pub(super) async fn run(&self) -> Result<PushedHead, NotPushed> {
+        if let Some(landed) = self.landed().await? {
+            return Ok(landed);
+        }
         let repository = self.validate().await?;
         self.wait_for_tree_and_author(repository).await?;
         self.on_clone(repository).await
@@ -146,7 +152,9 @@ impl Delivery<'_> {
             .map_err(|error| repository.classify_damage(error))?;
         let directory = slot.dir.make_patches()?;
         let patches = self.load(repository, directory.path()).await?;
-        slot.destination().prepare();
+        if repository.lando().is_none() {
+            slot.destination().prepare();
+        }
         let mut time = ProcessorTime::new(&self.worker.settings.limits);
         let (applied, tree, gate) = futures::join!(
             self.apply(repository, slot.clone.as_mut(), &patches, &mut time),
@@ -179,11 +187,15 @@ impl Delivery<'_> {
             );
             return Err(repository.tree_closed(&reason));
         }
+        if let Some(lando) = repository.lando() {
+            return self.submit(lando, slot, base, &head).await;
+        }
         self.push(repository, slot, &base, &head).await?;
         let reference = settings.vcs.git().map(|git| git.reference(self.build));
         Ok(PushedHead {
             jobs_url: self.jobs_url(settings, &head, reference.as_deref()),
             reference,
+            job_url: None,
             head,
             base: base.choice,
         })
@@ -198,8 +210,8 @@ impl Delivery<'_> {
     ) -> Option<String> {
         match (&repository.jobs_url, &repository.vcs) {
             (Some(template), _) => Some(jobs_url::of(template, self.build, &head.id, reference)),
-            (None, VcsSettings::Git(_)) => None,
-            (None, VcsSettings::Mercurial) => {
+            (None, VcsSettings::Git(_)) if repository.lando.is_none() => None,
+            (None, _) => {
                 let treeherder = self.worker.settings.treeherder_url.trim_end_matches('/');
                 let (name, head) = (&repository.try_name, &head.id);
                 Some(format!("{treeherder}/#/jobs?repo={name}&revision={head}"))

@@ -112,6 +112,9 @@ fn summarize(error: &WorkerError, name: &str, try_name: &str, vcs: VersionContro
             "The newest {}s of {name} could not be fetched.",
             vcs.commit()
         ),
+        WorkerError::NotLanded { .. } => {
+            format!("The stack was not pushed to {try_name} by Lando.")
+        }
         WorkerError::DiskFull { .. } => "Our disk is full.".to_owned(),
         WorkerError::NoDefaultRevision { .. } => {
             format!("The revision on which we build patches for {name} is not there any more.")
@@ -319,6 +322,10 @@ mod tests {
             WorkerError::UnknownBase {
                 repository: "central".to_owned(),
                 base: "1".repeat(40),
+            },
+            WorkerError::NotLanded {
+                job: "land https://lando.example.com/landings/7/".to_owned(),
+                words: "Unexpected error while pushing to try.".to_owned(),
             },
             WorkerError::io("write down the base")(std::io::ErrorKind::StorageFull.into()),
         ]

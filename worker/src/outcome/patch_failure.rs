@@ -202,6 +202,54 @@ pub(crate) fn refused_by(
     }
 }
 
+/// The job at `page` of Lando did not push the stack to `name`, with this error.
+pub(crate) fn not_landed(
+    build: &Build,
+    base: &BaseChoice,
+    name: &str,
+    page: &str,
+    error: &str,
+) -> PatchFailure {
+    let top = build.request.revision_id;
+    PatchFailure {
+        summary: format!("The stack of D{top} was not pushed to {name}: {page}"),
+        advice: format!(
+            "Lando found a fault in the patches, see the message below. Mend it, and submit D{top} again."
+        ),
+        ..refused_by(build, base, name, error)
+    }
+}
+
+/// Lando takes no stack of this size.
+pub(crate) fn too_large_for_lando(build: &Build) -> PatchFailure {
+    let top = build.request.revision_id;
+    PatchFailure {
+        summary: format!(
+            "The stack of D{top} is too large for Lando, which takes 15 MiB of patches."
+        ),
+        advice: "Split the stack, and land its lower part first. Large binary files count most."
+            .to_owned(),
+        ..too_long(build, 0)
+    }
+}
+
+/// The commit with this number holds text that is not UTF-8, which Lando cannot store.
+pub(crate) fn no_text(build: &Build, number: usize) -> PatchFailure {
+    let top = build.request.revision_id;
+    let patch = build
+        .stack
+        .get(number)
+        .map_or(top, |patch| patch.revision_id);
+    PatchFailure {
+        summary: format!(
+            "{} holds text that is not UTF-8, and Lando takes no other.",
+            subject(build, patch)
+        ),
+        advice: "Convert the files to UTF-8, or submit them as binary files.".to_owned(),
+        ..too_long(build, 0)
+    }
+}
+
 /// The files that the stack makes are too large.
 pub(crate) fn makes_too_much(build: &Build, too_large: &TooLarge) -> PatchFailure {
     let TooLarge {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{BuildEventKind, BuildUpdate, Ineligible, PatchFailure, Pushed, Skip};
+use build::{BuildEventKind, BuildUpdate, Ineligible, PatchFailure, Pushed, Skip, SkipReason};
 use bus::{Outcome, Retry, Retryable};
 use runtime::error_chain;
 use tracing::{error, info};
@@ -32,6 +32,7 @@ impl Delivery<'_> {
                 ..*failure
             }),
             Err(NotPushed::Ineligible(over)) => self.ineligible(&over).await,
+            Err(NotPushed::Cancelled(text)) => BuildUpdate::skipped(SkipReason::Cancelled, text),
             Err(NotPushed::Decided) => {
                 info!("skipping the push: the end of the build was decided meanwhile");
                 return Ok(Outcome::Done);
@@ -101,6 +102,7 @@ impl Delivery<'_> {
             head: Revision { id: head },
             reference,
             jobs_url,
+            job_url,
             base,
         } = pushed;
         let treeherder = &self.worker.settings.treeherder_url;
@@ -112,6 +114,7 @@ impl Delivery<'_> {
                 .as_deref()
                 .is_some_and(|url| jobs_url::is_below(url, treeherder)),
             jobs_url,
+            job_url,
             patches: self.build.stack.len(),
             revisions: self.build.revisions(),
             abandoned: self.build.abandoned_below(),

@@ -155,6 +155,7 @@ impl World {
             vcs: VersionControl::Mercurial,
             revision: head.to_owned(),
             reference: None,
+            job_url: None,
             jobs_url: Some(format!(
                 "https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}"
             )),
