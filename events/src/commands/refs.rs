@@ -48,7 +48,8 @@ pub async fn refs(options: Refs) -> anyhow::Result<()> {
 /// Refuses the name of a repository without refs.
 fn named<'a>(config: &Config, name: Option<&'a str>) -> anyhow::Result<Option<&'a str>> {
     let known = config.repositories.iter();
-    let known = known.filter(|repository| repository.vcs.git().is_some());
+    let known =
+        known.filter(|repository| repository.vcs.git().is_some() && repository.lando.is_none());
     let known: Vec<&str> = known.map(|repository| repository.name.as_str()).collect();
     match name {
         Some(name) if !known.contains(&name) && known.is_empty() => {

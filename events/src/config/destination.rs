@@ -4,13 +4,24 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use worker::{DEFAULT_REF, GitSettings, VcsSettings, check_ref_template};
+use url::Url;
+use worker::{DEFAULT_REF, GitSettings, LandoSettings, VcsSettings, check_ref_template};
 
 use super::{
     repository::{RepositoryKeys, clean},
     schema::At,
-    values::{Flag, List, Text, Written},
+    secrets,
+    values::{Flag, List, Secret, Text, Written},
 };
+
+/// A destination that was read.
+pub(super) struct Destination {
+    /// Its address.
+    pub(super) url: String,
+    pub(super) vcs: VcsSettings,
+    /// Lando, if stacks are submitted there.
+    pub(super) lando: Option<LandoSettings>,
+}
 
 /// The version control that a repository names.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -27,6 +38,36 @@ pub(super) struct DestinationKeys {
     git: Option<GitKeys>,
     /// A repository of Mercurial.
     hg: Option<HgKeys>,
+    /// [Lando](../use/lando.md), which pushes stacks for us.
+    lando: Option<LandoKeys>,
+}
+
+/// The keys of a Lando that stacks are submitted to.
+#[derive(Deserialize, JsonSchema)]
+struct LandoKeys {
+    /// Its address, such as `https://lando.example.com`.
+    #[schemars(required)]
+    url: Option<Written<Url>>,
+    /// The token of the user who submits. No other program may submit with it, and no other deployment.
+    #[schemars(required)]
+    token: Option<Secret>,
+    /// The mail address of that user, as Lando shows it in jobs.
+    #[schemars(required)]
+    user: Option<Text>,
+    /// The name of the repository at Lando.
+    #[schemars(extend("default" = "try"))]
+    repository: Option<Text>,
+    /// The format of the patches. With `hgexport`, Lando fails.
+    #[schemars(extend("default" = "git-format-patch"))]
+    #[expect(dead_code, reason = "it has one value")]
+    patch_format: Option<PatchFormatKey>,
+}
+
+/// The formats of patches.
+#[derive(Deserialize, JsonSchema)]
+enum PatchFormatKey {
+    #[serde(rename = "git-format-patch")]
+    GitFormatPatch,
 }
 
 /// The keys of a repository of Git that heads are pushed to.
@@ -59,8 +100,8 @@ struct HgKeys {
     url: Option<Text>,
 }
 
-/// The address of the destination, and the settings of the version control. `None` when a key is faulty.
-pub(super) fn read(keys: &mut RepositoryKeys, at: &At<'_>) -> Option<(String, VcsSettings)> {
+/// The destination of a repository. `None` when a key is faulty.
+pub(super) fn read(keys: &mut RepositoryKeys, at: &At<'_>) -> Option<Destination> {
     let (try_url, destination) = (keys.try_url.take(), keys.destination.take());
     if try_url.is_some() && destination.is_some() {
         at.reject("destination", "expected either try_url or destination");
@@ -71,23 +112,51 @@ pub(super) fn read(keys: &mut RepositoryKeys, at: &At<'_>) -> Option<(String, Vc
     }
 }
 
+/// Reads the keys of Lando. `at` is the destination.
+fn lando(keys: LandoKeys, at: &At<'_>) -> Option<(String, LandoSettings)> {
+    for key in ["git", "hg"] {
+        if at.has(key) {
+            at.reject(key, "expected one of git, hg and lando");
+        }
+    }
+    let at = at.child("lando");
+    let url = keys.url.map(|url| url.0);
+    secrets::advise_plain_http(&at, "url", url.as_ref(), "its token");
+    if url.as_ref().is_some_and(|url| !url.username().is_empty()) {
+        at.reject("url", "expected an address without a user");
+    }
+    let repository = clean(&at, "repository", keys.repository);
+    let (url, token, user) = (url?, keys.token?.0, keys.user?.0);
+    let repository = repository.as_deref().unwrap_or("try");
+    let address = url.to_string();
+    Some((address, LandoSettings::new(url, token, &user, repository)))
+}
+
 fn mercurial(
     try_url: Option<Text>,
-    destination: Option<DestinationKeys>,
+    mut destination: Option<DestinationKeys>,
     at: &At<'_>,
-) -> Option<(String, VcsSettings)> {
+) -> Option<Destination> {
     for key in ["partial", "submodules", "https_token"] {
         if at.has(key) {
             at.reject(key, "is for Git, and vcs is hg");
         }
     }
     let below = at.child("destination");
+    if let Some(keys) = destination.as_mut().and_then(|keys| keys.lando.take()) {
+        let (url, lando) = lando(keys, &below)?;
+        return Some(Destination {
+            url,
+            vcs: VcsSettings::Mercurial,
+            lando: Some(lando),
+        });
+    }
     let url = match (try_url, destination) {
         (Some(url), _) => clean(at, "try_url", Some(url)),
         (None, Some(destination)) => {
             if destination.git.is_some() {
                 below.reject("git", "is for Git, and vcs is hg");
-            } else if !below.has("hg") {
+            } else if !below.has("hg") && !below.has("lando") {
                 below.reject("hg", "a map, since vcs is hg");
             }
             clean(&below.child("hg"), "url", destination.hg?.url)
@@ -99,25 +168,43 @@ fn mercurial(
             None
         }
     };
-    Some((url?, VcsSettings::Mercurial))
+    Some(Destination {
+        url: url?,
+        vcs: VcsSettings::Mercurial,
+        lando: None,
+    })
 }
 
 fn git(
     keys: &RepositoryKeys,
-    destination: Option<DestinationKeys>,
+    mut destination: Option<DestinationKeys>,
     at: &At<'_>,
-) -> Option<(String, VcsSettings)> {
+) -> Option<Destination> {
     for key in ["try_url", "try_mode", "try_syntax"] {
         if at.has(key) {
             at.reject(key, "is for Mercurial, and vcs is git");
         }
     }
     let below = at.child("destination");
+    let usual = GitSettings {
+        https_token: keys.https_token.as_ref().map(|token| token.0.clone()),
+        partial: keys.partial.is_some_and(|flag| flag.0),
+        submodules: keys.submodules.is_some_and(|flag| flag.0),
+        ..GitSettings::default()
+    };
+    if let Some(keys) = destination.as_mut().and_then(|keys| keys.lando.take()) {
+        let (url, lando) = lando(keys, &below)?;
+        return Some(Destination {
+            url,
+            vcs: VcsSettings::Git(usual),
+            lando: Some(lando),
+        });
+    }
     if !at.has("destination") {
         at.reject("destination", "a map with the key git, since vcs is git");
     } else if below.has("hg") {
         below.reject("hg", "is for Mercurial, and vcs is git");
-    } else if !below.has("git") {
+    } else if !below.has("git") && !below.has("lando") {
         below.reject("git", "a map, since vcs is git");
     }
     let below = below.child("git");
@@ -139,17 +226,18 @@ fn git(
     {
         below.reject("push_options", "expected texts without control characters");
     }
-    let usual = GitSettings::default();
     let settings = GitSettings {
         ref_template,
         push_options,
         ref_retention: destination
             .ref_retention
             .map_or(usual.ref_retention, |value| value.0),
-        https_token: keys.https_token.as_ref().map(|token| token.0.clone()),
-        partial: keys.partial.is_some_and(|flag| flag.0),
-        submodules: keys.submodules.is_some_and(|flag| flag.0),
         hook_rejects_patches: destination.hook_rejects_patches.is_some_and(|flag| flag.0),
+        ..usual
     };
-    Some((url?, VcsSettings::Git(settings)))
+    Some(Destination {
+        url: url?,
+        vcs: VcsSettings::Git(settings),
+        lando: None,
+    })
 }

@@ -4,10 +4,12 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
-use worker::{TryMode, VcsSettings, check_jobs_url, check_try_path, check_try_template};
+use worker::{
+    LandoSettings, TryMode, VcsSettings, check_jobs_url, check_try_path, check_try_template,
+};
 
 use super::{
-    destination::{self, DestinationKeys, VcsKey},
+    destination::{self, Destination, DestinationKeys, VcsKey},
     schema::At,
     secrets,
     values::{Flag, Ignored, Secret, Text, Written},
@@ -25,6 +27,8 @@ pub struct RepositoryConfig {
     pub vcs: VcsSettings,
     /// Where heads are pushed to.
     pub try_url: String,
+    /// The Lando that stacks are submitted to, at `try_url`.
+    pub lando: Option<LandoSettings>,
     /// The name of that place on Treeherder and in texts.
     pub try_name: String,
     /// How CI learns what to do.
@@ -62,11 +66,11 @@ pub(super) struct RepositoryKeys {
     /// The destination of its heads.
     pub(super) destination: Option<DestinationKeys>,
     /// The name of the destination on Treeherder, on the tree status service and in texts for authors. With `vcs: git` it
-    /// is the name of the repository.
+    /// is the name of the repository. With Lando it is the one there.
     #[schemars(extend("default" = "try"))]
     try_name: Option<Text>,
     /// The address of the page that shows the jobs of a head, with `{commit}`, `{revision}`, `{diff}`, and with Git also
-    /// `{ref}` and `{branch}`. Without it a head of Mercurial has its page on Treeherder, and one of Git has none.
+    /// `{ref}` and `{branch}`. Without it a head of Mercurial or of Lando has its page on Treeherder, and one of Git has none.
     jobs_url: Option<Text>,
     /// The file that [the last commit of a build](../use/git.md#the-file-for-ci) writes to tell CI what to do, instead of
     /// the one of `try_mode`.
@@ -210,10 +214,16 @@ impl RepositoryKeys {
             );
         }
         let jobs_url = self.jobs_url.map(|text| text.0);
-        if let Some(Err(fault)) = jobs_url.as_deref().map(|url| check_jobs_url(url, is_git)) {
+        let has_ref = is_git && !at.child("destination").has("lando");
+        if let Some(Err(fault)) = jobs_url.as_deref().map(|url| check_jobs_url(url, has_ref)) {
             at.reject("jobs_url", fault);
         }
-        let (name, (try_url, vcs)) = (name?, destination?);
+        let (name, destination) = (name?, destination?);
+        let Destination {
+            url: try_url,
+            vcs,
+            lando,
+        } = destination;
         if self.https_token.is_some() && !try_url.starts_with("https://") {
             at.advise(
                 "https_token",
@@ -221,11 +231,13 @@ impl RepositoryKeys {
             );
         }
         Some(RepositoryConfig {
-            try_name: match self.try_name {
-                Some(text) => text.0,
-                None if is_git => name.clone(),
-                None => "try".to_owned(),
+            try_name: match (self.try_name, &lando) {
+                (Some(text), _) => text.0,
+                (None, Some(lando)) => lando.repository.clone(),
+                (None, None) if is_git => name.clone(),
+                (None, None) => "try".to_owned(),
             },
+            lando,
             name,
             url: url?,
             try_url,

@@ -218,6 +218,7 @@ fn config(
         vcs,
         use_latest_revision: false,
         base_mapping: None,
+        lando: None,
         ssh_user: None,
         ssh_key: None,
         clone_slots: 1,

@@ -187,7 +187,9 @@ impl RefPruner {
         clock: Arc<dyn Clock>,
         slot: &str,
     ) -> Self {
-        settings.repositories.retain(|one| one.vcs.git().is_some());
+        settings
+            .repositories
+            .retain(|one| one.vcs.git().is_some() && one.lando.is_none());
         Self {
             backends: settings.repositories.iter().map(backend_of).collect(),
             settings,

@@ -218,6 +218,10 @@ async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> 
                 lines.warning(&what, &warning)?;
             }
         }
+        if let Some(result) = worker::lando::probe(repository).await {
+            let subject = format!("lando, to which {} is submitted", repository.name);
+            lines.report(&subject, result.map_err(Into::into))?;
+        }
         if let Some(url) = &repository.base_mapping {
             let subject = format!("the base mapping of {} {}", repository.name, place(url));
             lines.report(&subject, base_mapping(url).await)?;
