@@ -20,6 +20,18 @@ pub struct BuildRequest {
     pub revision_id: u64,
     /// The time at which we accepted the request.
     pub accepted_at: Timestamp,
+    /// The commit of the diff in the staging area, as Harbormaster names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged: Option<StagedCommit>,
+}
+
+/// A commit in a staging area, as a request names it. It is compared with what is expected, and never used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedCommit {
+    /// The address of the staging area.
+    pub url: Option<String>,
+    /// The ref.
+    pub reference: Option<String>,
 }
 
 impl Message for BuildRequest {

@@ -326,6 +326,7 @@ mod tests {
             repository: phid("PHID-REPO-a"),
             revision_id: 2,
             accepted_at: now(),
+            staged: None,
         }
     }
 

@@ -17,7 +17,7 @@ mod test_result;
 mod update;
 mod vcs;
 
-pub use build::{Build, BuildRequest, Diff, Patch, Revision};
+pub use build::{Build, BuildRequest, Diff, Patch, Revision, StagedCommit};
 pub use diff::NewDiff;
 pub use eligibility::{Ineligible, PushGuard, PushGuardError};
 pub use log::{ALL, BuildLog, BuildQueues, OPEN, diff_index, revision_index};

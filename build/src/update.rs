@@ -166,6 +166,9 @@ pub enum BaseReason {
     ByDate,
     /// The repository is configured to build on its newest commit, whatever a stack names.
     Latest,
+    /// It is the base that the lowest diff was staged with. The change of that diff was taken from the staging area, since
+    /// the patches lack content, or do not apply.
+    Staged,
 }
 
 /// The fault of a patch that cannot be built, in words for its author.

@@ -13,6 +13,7 @@ pub mod reference;
 mod repository;
 mod schema;
 mod secrets;
+mod staging;
 mod telemetry;
 #[cfg(test)]
 mod tests;

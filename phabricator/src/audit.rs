@@ -324,6 +324,7 @@ impl Auditor {
                 repository: build.repository,
                 revision_id: build.revision_id,
                 accepted_at: now,
+                staged: None,
             };
             let adopt = pushed.contains(&request.target);
             let (found, action) = match adopt {

@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use build::{BuildRequest, Phid, PhidError, Source};
+use build::{BuildRequest, Phid, PhidError, Source, StagedCommit};
 use bus::{Backoff, BusError, EnqueueOutcome};
 use runtime::error_chain;
 use secrecy::SecretString;
@@ -29,6 +29,9 @@ use crate::{
 
 /// The longest value of a parameter, in characters.
 const MAX_LENGTH: usize = 64;
+
+/// The longest address of a staging area, in characters.
+const MAX_ADDRESS: usize = 500;
 
 /// The longest time for attempts to store a build while the bus does not respond.
 const STORE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -254,7 +257,19 @@ impl<'a> Parameters<'a> {
             revision_id: self.number("revision")?,
             target: self.phid("target", Phid::TARGET)?,
             accepted_at,
+            staged: self.staged(),
         })
+    }
+
+    /// What the request says of the staging area. Harbormaster sends empty values where a repository has none. A value that
+    /// no address has is no fault of the build, which can do without: it is cut, so that it is none that we expect.
+    fn staged(&self) -> Option<StagedCommit> {
+        let value = |name: &str| {
+            let value: String = self.all(name).next()?.chars().take(MAX_ADDRESS).collect();
+            (!value.is_empty()).then_some(value)
+        };
+        let (url, reference) = (value("staging_uri"), value("staging_ref"));
+        (url.is_some() || reference.is_some()).then_some(StagedCommit { url, reference })
     }
 }
 

@@ -244,7 +244,7 @@ impl GitClone {
         blocking(doing, move || reading(&repository.to_thread_local())).await
     }
 
-    async fn has_commit(&self, id: ObjectId) -> Result<bool, WorkerError> {
+    pub(crate) async fn has_commit(&self, id: ObjectId) -> Result<bool, WorkerError> {
         self.read("find a commit", move |repository| {
             lookup::is_commit(repository, id)
         })

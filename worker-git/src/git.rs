@@ -22,7 +22,7 @@ use worker::{
     probe::Probe,
     revision::{Revision, RevisionName},
     ssh::Ssh,
-    vcs::{ApplyError, CommitPatch, Site, Stack, Vcs, VcsClone},
+    vcs::{ApplyError, CommitPatch, Site, Stack, Staged, StagedDiff, Vcs, VcsClone},
 };
 
 use crate::{
@@ -256,6 +256,10 @@ impl VcsClone for Opened {
                 tree::sizes(repository, base, &paths)
             })
             .await
+    }
+
+    async fn staged(&mut self, wanted: &StagedDiff<'_>) -> Result<Staged, WorkerError> {
+        self.clone.staged(wanted).await
     }
 
     async fn apply(

@@ -21,6 +21,7 @@ mod push;
 mod quarantine;
 mod remote;
 mod stack;
+mod staging;
 #[cfg(test)]
 mod tests;
 

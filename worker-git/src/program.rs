@@ -18,7 +18,7 @@ use url::Url;
 use worker::{
     RepositorySettings, WorkerError,
     address::{Address, Login},
-    process::{self, CommandOutput},
+    process::{self, ChildLimits, CommandOutput},
     ssh::Ssh,
 };
 
@@ -27,6 +27,9 @@ pub(crate) const SOURCE: &str = "source";
 
 /// The name of the destination in Git's configuration.
 pub(crate) const DESTINATION: &str = "destination";
+
+/// The name of the staging area in Git's configuration.
+pub(crate) const STAGING: &str = "staging";
 
 /// The oldest version of Git with all that this crate uses: `GIT_CONFIG_COUNT` came with 2.31, `git repack --geometric`
 /// with 2.32.
@@ -78,7 +81,7 @@ pub(crate) struct Program {
     /// The working directory, in which the command of ssh finds its sockets.
     home: PathBuf,
     ssh: String,
-    /// The protocols of the two addresses.
+    /// The protocols of the addresses.
     protocols: String,
     /// The settings of the repository.
     settings: Vec<(String, SecretString)>,
@@ -93,10 +96,12 @@ impl Program {
     ) -> Result<Self, WorkerError> {
         let mut protocols = Vec::new();
         let mut settings = Vec::new();
-        for (name, url) in [
+        let staging = repository.vcs.git().and_then(|git| git.staging.as_ref());
+        let remotes = [
             (SOURCE, &repository.url),
             (DESTINATION, &repository.try_url),
-        ] {
+        ];
+        for (name, url) in remotes.into_iter().chain(staging.map(|url| (STAGING, url))) {
             let protocol = protocol(url).ok_or_else(|| WorkerError::Settings {
                 reason: format!(
                     "the address of the {name} of {} has no protocol that is allowed: use https, ssh, git, http, or a \
@@ -170,6 +175,25 @@ impl Program {
         deadline: Duration,
     ) -> Result<CommandOutput, WorkerError> {
         process::run(self.command(git_dir), arguments, name, deadline).await
+    }
+
+    /// As [`Self::run`], with limits for what is foreign.
+    pub(crate) async fn run_limited(
+        &self,
+        git_dir: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        name: &str,
+        deadline: Duration,
+        limits: ChildLimits,
+    ) -> Result<CommandOutput, WorkerError> {
+        process::run_limited(
+            self.command(git_dir),
+            arguments,
+            name,
+            deadline,
+            Some(limits),
+        )
+        .await
     }
 
     /// Refuses a program that is too old.

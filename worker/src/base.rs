@@ -163,6 +163,23 @@ pub(crate) async fn named_instead(
     resolve(clone, agreed, revision, repository).await.map(Some)
 }
 
+/// Chooses the base that the lowest diff was staged with, in place of any other.
+pub(crate) async fn staged(
+    clone: &mut dyn VcsClone,
+    build: &Build,
+    repository: &Repository,
+    recorded: RecordedBase<'_>,
+    revision: &Revision,
+) -> Result<Base, WorkerError> {
+    let named = lowest(build).filter(|name| *name != revision.id);
+    let choice = choice(revision, named, BaseReason::Staged);
+    let mut agreed = recorded.choose(choice.clone()).await?;
+    if agreed != choice {
+        agreed = recorded.choose_instead(&agreed, choice).await?;
+    }
+    resolve(clone, agreed, revision.clone(), repository).await
+}
+
 /// Finds the revision with this id; pulls if the clone does not have it. The clone must hold no changeset of a build.
 async fn find_or_update(
     clone: &mut dyn VcsClone,

@@ -145,6 +145,10 @@ impl Group {
 
     /// Limits the address space of the child, and of each process that it starts from now on.
     pub fn limit_memory(&self, bytes: u64) -> Result<(), WorkerError> {
+        self.limit(Resource::As, bytes)
+    }
+
+    fn limit(&self, resource: Resource, bytes: u64) -> Result<(), WorkerError> {
         // A child that has ended needs no limit.
         let Some(child) = self
             .child
@@ -157,9 +161,9 @@ impl Group {
             current: Some(bytes),
             maximum: Some(bytes),
         };
-        match rustix::process::prlimit(Some(child), Resource::As, limit) {
+        match rustix::process::prlimit(Some(child), resource, limit) {
             Err(error) if error != rustix::io::Errno::SRCH => Err(WorkerError::io(
-                "limit the memory of Mercurial",
+                "limit the resources of a process",
             )(error.into())),
             _ => Ok(()),
         }
@@ -270,6 +274,15 @@ pub struct CommandOutput {
     pub stderr: Vec<u8>,
 }
 
+/// Limits of a program that reads what is foreign, and of each process that it starts.
+#[derive(Debug, Clone, Copy)]
+pub struct ChildLimits {
+    /// The most address space, in bytes.
+    pub memory: u64,
+    /// The most bytes of a file that it writes.
+    pub file: u64,
+}
+
 /// Runs one program to its end, and keeps the first `MAX_WORDS` bytes of each output. A program that takes longer than
 /// `deadline` is killed, and the error calls it `name`.
 pub async fn run(
@@ -278,12 +291,34 @@ pub async fn run(
     name: &str,
     deadline: Duration,
 ) -> Result<CommandOutput, WorkerError> {
-    run_keeping(MAX_WORDS, command, arguments, name, deadline).await
+    run_with(MAX_WORDS, None, command, arguments, name, deadline).await
 }
 
 /// [`run`], which keeps the first `most` bytes of each output.
 pub async fn run_keeping(
     most: u64,
+    command: Command,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    name: &str,
+    deadline: Duration,
+) -> Result<CommandOutput, WorkerError> {
+    run_with(most, None, command, arguments, name, deadline).await
+}
+
+/// As [`run`], with limits.
+pub async fn run_limited(
+    command: Command,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    name: &str,
+    deadline: Duration,
+    limits: Option<ChildLimits>,
+) -> Result<CommandOutput, WorkerError> {
+    run_with(MAX_WORDS, limits, command, arguments, name, deadline).await
+}
+
+async fn run_with(
+    most: u64,
+    limits: Option<ChildLimits>,
     mut command: Command,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     name: &str,
@@ -291,6 +326,10 @@ pub async fn run_keeping(
 ) -> Result<CommandOutput, WorkerError> {
     command.args(arguments);
     let (mut group, pipes) = Group::spawn(command)?;
+    if let Some(ChildLimits { memory, file }) = limits {
+        group.limit(Resource::As, memory)?;
+        group.limit(Resource::Fsize, file)?;
+    }
     drop(pipes.stdin);
     let mut output = CommandOutput::default();
     let running = async {

@@ -195,6 +195,8 @@ pub struct GitSettings {
     pub submodules: bool,
     /// A hook that declines a push is about the patches: its author reads what it says.
     pub hook_rejects_patches: bool,
+    /// The address of the staging area, to which clients push the commits of diffs. With `None` there is none.
+    pub staging: Option<String>,
 }
 
 /// The ref of a head, unless the configuration names another.
@@ -219,6 +221,7 @@ impl Default for GitSettings {
             partial: false,
             submodules: false,
             hook_rejects_patches: false,
+            staging: None,
         }
     }
 }

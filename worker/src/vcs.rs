@@ -4,7 +4,7 @@
 use std::{io, path::Path};
 
 use async_trait::async_trait;
-use build::{BaseChoice, Build, Patch, PatchContent};
+use build::{BaseChoice, Build, Patch, PatchContent, PatchFile};
 use jiff::Timestamp;
 
 use crate::{
@@ -112,6 +112,11 @@ pub trait VcsClone: Send {
     /// The sizes of files that `base` has, in bytes.
     async fn sizes(&mut self, base: &Revision, paths: &[&[u8]]) -> Result<Sizes, WorkerError>;
 
+    /// The change of a diff as its author's client staged it. The clone must hold no changeset of a build.
+    async fn staged(&mut self, _: &StagedDiff<'_>) -> Result<Staged, WorkerError> {
+        Ok(Staged::Missing)
+    }
+
     /// Makes one commit of each patch, and the last one of the stack; returns the newest one. The commits are a pure function of
     /// `base` and `stack`. `time` is the processor time that is left.
     async fn apply(
@@ -212,6 +217,33 @@ impl CommitPatch {
         }
         Some(commits)
     }
+}
+
+/// A diff whose staged change is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct StagedDiff<'a> {
+    /// The number of the diff.
+    pub diff_id: u64,
+    /// The directory for the patch.
+    pub directory: &'a Path,
+    /// The place of the patch among the files of that directory: see [`PatchFile::create`].
+    pub place: usize,
+}
+
+/// The change of a diff in the staging area.
+#[derive(Debug)]
+pub enum Staged {
+    /// There is none.
+    Missing,
+    /// There is one that cannot be used, for this reason: a clause for operators.
+    Unusable(String),
+    /// There is one.
+    Found {
+        /// The revision of the source that it was made on.
+        base: Revision,
+        /// The change, as a patch in git's format. Hostile.
+        patch: PatchFile,
+    },
 }
 
 /// The commit on top of a stack: it makes one plain file, which tells the destination what to do.

@@ -142,6 +142,7 @@ impl Stack {
             repository,
             revision_id,
             accepted_at: SystemClock.now(),
+            staged: None,
         };
         let revision = Revision {
             id: revision_id,

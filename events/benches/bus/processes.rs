@@ -145,6 +145,7 @@ pub async fn idle(server: &RedisServer) -> (f64, f64) {
         revision_id: 1,
         target: Phid::parse_as(Phid::TARGET, "PHID-HMBT-aaaaaaaaaaaaaaaaaaaa").expect("a PHID"),
         accepted_at: SystemClock.now(),
+        staged: None,
     };
     for _ in 0..scale().deferred {
         let packed = BUILD_LOAD

@@ -137,7 +137,7 @@ fn mercurial(
     mut destination: Option<DestinationKeys>,
     at: &At<'_>,
 ) -> Option<Destination> {
-    for key in ["partial", "submodules", "https_token"] {
+    for key in ["partial", "submodules", "https_token", "staging"] {
         if at.has(key) {
             at.reject(key, "is for Git, and vcs is hg");
         }
@@ -176,7 +176,7 @@ fn mercurial(
 }
 
 fn git(
-    keys: &RepositoryKeys,
+    keys: &mut RepositoryKeys,
     mut destination: Option<DestinationKeys>,
     at: &At<'_>,
 ) -> Option<Destination> {
@@ -186,10 +186,14 @@ fn git(
         }
     }
     let below = at.child("destination");
+    let source = keys.url().map(str::to_owned);
+    let staging = keys.staging.take();
+    let staging = staging.and_then(|staging| staging.read(at, source.as_deref()));
     let usual = GitSettings {
         https_token: keys.https_token.as_ref().map(|token| token.0.clone()),
         partial: keys.partial.is_some_and(|flag| flag.0),
         submodules: keys.submodules.is_some_and(|flag| flag.0),
+        staging,
         ..GitSettings::default()
     };
     if let Some(keys) = destination.as_mut().and_then(|keys| keys.lando.take()) {

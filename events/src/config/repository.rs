@@ -12,6 +12,7 @@ use super::{
     destination::{self, Destination, DestinationKeys, VcsKey},
     schema::At,
     secrets,
+    staging::StagingKey,
     values::{Flag, Ignored, Secret, Text, Written},
 };
 
@@ -82,6 +83,9 @@ pub(super) struct RepositoryKeys {
     /// Whether a patch may change the commit of a submodule, with `vcs: git`.
     #[schemars(extend("default" = false))]
     pub(super) submodules: Option<Flag>,
+    /// The [staging area](../use/git.md#the-staging-area), with `vcs: git`: `true` if clients push the commits of diffs to the
+    /// source, or the address of another repository.
+    pub(super) staging: Option<StagingKey>,
     /// The token for https, with `vcs: git`: it is sent to the server of the destination alone, of which the source may be
     /// another repository.
     pub(super) https_token: Option<Secret>,
@@ -189,6 +193,10 @@ enum ModeKey {
 }
 
 impl RepositoryKeys {
+    pub(super) fn url(&self) -> Option<&str> {
+        self.url.as_ref().map(|Written(url)| url.as_str())
+    }
+
     pub(super) fn name(&self) -> Option<&str> {
         self.name.as_ref().map(|Written(name)| name.as_str())
     }

@@ -132,6 +132,7 @@ fn request(diff_id: u64) -> BuildRequest {
         repository: Phid::parse_as(Phid::REPOSITORY, "PHID-REPO-gheyr7w2d2ab3qg236ha").unwrap(),
         revision_id: 1,
         accepted_at: "2026-11-21T12:00:00Z".parse().unwrap(),
+        staged: None,
     }
 }
 

@@ -39,6 +39,7 @@ fn request(number: u64) -> BuildRequest {
         repository: phid("REPO", 1),
         revision_id: number,
         accepted_at: SystemClock.now(),
+        staged: None,
     }
 }
 

@@ -93,6 +93,7 @@ impl Office {
             repository: build.repository,
             revision_id: build.revision_id,
             accepted_at: self.clock.now(),
+            staged: None,
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
         vcs, base, landed, ..
     } = pushed;
     let as_named = match base.reason {
-        BaseReason::Mapped | BaseReason::NewestNamed => true,
+        BaseReason::Mapped | BaseReason::NewestNamed | BaseReason::Staged => true,
         BaseReason::Named => base.instead_of.is_none(),
         _ => false,
     };
@@ -250,6 +250,11 @@ fn reason(base: &BaseChoice, vcs: VersionControl) -> String {
         (BaseReason::Latest, None) => format!(
             "Patches for this repository are always applied on its newest {commit}; the stack does not name its base."
         ),
+        (BaseReason::Staged, _) => {
+            "The change of the lowest diff and this base are those that its author's client pushed to the staging area, \
+             since the patches on Phabricator lack content, or do not apply."
+                .to_owned()
+        }
         (BaseReason::Unknown | BaseReason::NotAHash, None) => String::new(),
     }
 }

@@ -223,6 +223,7 @@ impl World {
             repository: build.repository,
             revision_id: build.revision_id,
             accepted_at: self.clock.now(),
+            staged: None,
         }
     }
 

@@ -249,6 +249,31 @@ async fn parameters_are_read_from_a_form() {
 }
 
 #[tokio::test]
+async fn staging_area_is_stored_as_it_is_named() {
+    let world = World::open().await;
+    let long = "x".repeat(10_000);
+    let table = [
+        ("", None, None),
+        ("&staging_uri=&staging_ref=", None, None),
+        (
+            "&staging_uri=https%3A%2F%2Fgit.example.org%2Fs&staging_ref=refs/tags/phabricator/diff/3",
+            Some("https://git.example.org/s"),
+            Some("refs/tags/phabricator/diff/3"),
+        ),
+        (&format!("&staging_ref={long}"), None, Some(&long[..500])),
+    ];
+    for (number, (more, url, reference)) in table.iter().enumerate() {
+        let request = GOOD.replace(TARGET, &format!("PHID-HMBT-{number:020}"));
+        assert_eq!(world.post(&(request + more)).await.0, 200);
+        let staged = world.stored().await.pop().unwrap().staged;
+        let staged = staged.map(|staged| (staged.url, staged.reference));
+        let expected = url.is_some() || reference.is_some();
+        let expected = expected.then(|| (url.map(str::to_owned), reference.map(str::to_owned)));
+        assert_eq!(staged, expected, "{more:.50}");
+    }
+}
+
+#[tokio::test]
 async fn response_names_the_bad_parameter() {
     let world = World::open().await;
     let with = |name: &str, value: &str| {

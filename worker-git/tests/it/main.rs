@@ -18,5 +18,6 @@ mod partial;
 mod peers;
 mod probes;
 mod refs;
+mod staging;
 mod texts;
 mod world;

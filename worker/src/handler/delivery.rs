@@ -1,19 +1,24 @@
-//! The steps of a build, from top to bottom: validate → clone → base → apply → gate → push. The [settlement] follows.
+//! The steps of a build, from top to bottom: validate → clone → base → apply → gate → push. The [settlement] follows. [staging]
+//! has what a staging area adds.
 
 mod lando;
 mod settlement;
+mod staging;
 
 use std::path::Path;
 
 use build::{
-    BaseChoice, BaseReason, Build, BuildRecord, Ineligible, PatchSourceError, PushGuardError,
-    eligibility,
+    BaseChoice, BaseReason, Build, BuildRecord, Ineligible, PatchContent, PatchSourceError,
+    PushGuardError, eligibility,
 };
 use bus::{Context, Retry, Retryable};
 use jiff::Timestamp;
-use tracing::{debug, info};
+use tracing::info;
 
-use super::{BuildHandler, patches::Patches};
+use super::{
+    BuildHandler,
+    patches::{Patches, Unfit},
+};
 use crate::{
     ProcessorTime, RepositorySettings, VcsSettings, WorkerError,
     base::{self, Base, RecordedBase},
@@ -151,13 +156,21 @@ impl Delivery<'_> {
             .await
             .map_err(|error| repository.classify_damage(error))?;
         let directory = slot.dir.make_patches()?;
-        let patches = self.load(repository, directory.path()).await?;
+        let patches = self
+            .load(repository, slot.clone.as_mut(), directory.path())
+            .await?;
         if repository.lando().is_none() {
             slot.destination().prepare();
         }
         let mut time = ProcessorTime::new(&self.worker.settings.limits);
         let (applied, tree, gate) = futures::join!(
-            self.apply(repository, slot.clone.as_mut(), &patches, &mut time),
+            self.apply(
+                repository,
+                slot.clone.as_mut(),
+                directory.path(),
+                &patches,
+                &mut time
+            ),
             repository.tree_state(),
             self.gate()
         );
@@ -220,7 +233,12 @@ impl Delivery<'_> {
     }
 
     /// Loads the patches into `directory` and parses them. Refuses patches that must not reach the version control.
-    async fn load(&self, repository: &Repository, directory: &Path) -> Result<Patches, NotPushed> {
+    async fn load(
+        &self,
+        repository: &Repository,
+        clone: &mut dyn VcsClone,
+        directory: &Path,
+    ) -> Result<Patches, NotPushed> {
         let contents = match self.worker.patches.load(self.build, directory).await {
             Ok(contents) if contents.len() == self.build.stack.len() => contents,
             Ok(contents) => {
@@ -234,38 +252,68 @@ impl Delivery<'_> {
             Err(full @ PatchSourceError::Disk(_)) => return Err(WorkerError::from(full).into()),
             Err(away) => return self.wait(WorkerError::from(away).into()).await,
         };
-        let limits = self.worker.settings.limits.clone();
-        let rules = repository.vcs().rules(repository.settings());
-        // On a thread that may block: large patches take a while.
-        let reading = tokio::task::spawn_blocking(move || Patches::read(contents, &limits, rules));
-        let read = reading
-            .await
-            .map_err(|error| WorkerError::io("read the patches")(error.into()))?;
-        let patches = match read {
+        let submitted = contents.clone();
+        let patches = match self.read(repository, contents).await? {
             Ok(patches) => patches,
             Err(unfit) => {
-                return match unfit.into_not_pushed(self.build) {
-                    ours @ NotPushed::Ours(_) => Err(ours),
-                    refused => self.refuse(refused).await,
+                let staged = match unfit.is_for_staging() {
+                    true => self.stage(repository, clone, directory, submitted).await?,
+                    false => None,
                 };
+                match (staged, unfit.into_not_pushed(self.build)) {
+                    (Some(patches), NotPushed::Patch(fault)) => Patches {
+                        fault: Some(fault),
+                        ..patches
+                    },
+                    (_, ours @ NotPushed::Ours(_)) => return Err(ours),
+                    (_, refused) => return self.refuse(refused).await,
+                }
             }
         };
-        let skippable = patches
-            .parsed
-            .iter()
-            .flat_map(ParsedPatch::touched)
-            .find_map(|path| self.worker.skippable(path));
-        if let Some(path) = skippable {
-            let skipped = Ineligible::File(path.to_owned());
+        if let Some(skipped) = self.skipped(&patches) {
             return self.refuse(NotPushed::Ineligible(skipped)).await;
         }
         Ok(patches)
     }
 
+    /// Reads patches on a thread that may block: large ones take a while.
+    async fn read(
+        &self,
+        repository: &Repository,
+        contents: Vec<PatchContent>,
+    ) -> Result<Result<Patches, Unfit>, WorkerError> {
+        let limits = self.worker.settings.limits.clone();
+        let rules = repository.vcs().rules(repository.settings());
+        let reading = tokio::task::spawn_blocking(move || Patches::read(contents, &limits, rules));
+        reading
+            .await
+            .map_err(|error| WorkerError::io("read the patches")(error.into()))
+    }
+
+    /// The reason to skip the build, if its patches change one of the files for that.
+    fn skipped(&self, patches: &Patches) -> Option<Ineligible> {
+        let path = patches
+            .parsed
+            .iter()
+            .flat_map(ParsedPatch::touched)
+            .find_map(|path| self.worker.skippable(path))?;
+        Some(Ineligible::File(path.to_owned()))
+    }
+
     // ---- base, apply
 
-    /// Applies the stack on its base; returns the base and the head.
-    async fn apply(
+    /// The access to the base in the record of the build.
+    fn recorded_base(&self) -> RecordedBase<'_> {
+        RecordedBase {
+            cx: self.cx,
+            log: &self.worker.log,
+            target: &self.build.request.target,
+            before: self.record.base.as_ref(),
+        }
+    }
+
+    /// Applies the patches as they were submitted; returns the base and the head.
+    async fn apply_submitted(
         &self,
         repository: &Repository,
         clone: &mut dyn VcsClone,
@@ -273,12 +321,7 @@ impl Delivery<'_> {
         time: &mut ProcessorTime,
     ) -> Result<(Base, Revision), NotPushed> {
         let build = self.build;
-        let recorded = RecordedBase {
-            cx: self.cx,
-            log: &self.worker.log,
-            target: &build.request.target,
-            before: self.record.base.as_ref(),
-        };
+        let recorded = self.recorded_base();
         let mut base = base::choose(clone, build, repository, recorded).await?;
         let head = match self.apply_on(repository, clone, &base, patches, time).await {
             Err(NotPushed::Patch(failure)) => {
@@ -299,18 +342,6 @@ impl Delivery<'_> {
             }
             applied => applied?,
         };
-        let patches = build.stack.len();
-        let text = format!(
-            "applied a stack of {patches} patches on {:.12} as {}",
-            base.choice.used,
-            head.short()
-        );
-        // A deferred build is applied again in each delivery: log it once.
-        if self.record.base.is_none() {
-            info!(state = "pushing", "{text}");
-        } else {
-            debug!(state = "pushing", "{text}");
-        }
         Ok((base, head))
     }
 
@@ -320,7 +351,9 @@ impl Delivery<'_> {
         repository: &Repository,
         clone: &mut dyn VcsClone,
         base: &Base,
-        Patches { contents, parsed }: &Patches,
+        Patches {
+            contents, parsed, ..
+        }: &Patches,
         time: &mut ProcessorTime,
     ) -> Result<Revision, NotPushed> {
         let mode = &repository.settings().mode;

@@ -2,12 +2,13 @@
 
 use std::io;
 
-use build::{Build, PatchContent};
+use build::{Build, PatchContent, PatchFailure};
 
 use crate::{
     Limits, WorkerError,
     outcome::{NotPushed, patch_failure},
     patch::{self, Budget, ParsedPatch, RejectReason, Rules, stack_size},
+    revision::Revision,
 };
 
 /// The patches of a stack, loaded and parsed.
@@ -15,6 +16,10 @@ use crate::{
 pub(super) struct Patches {
     pub(super) contents: Vec<PatchContent>,
     pub(super) parsed: Vec<ParsedPatch>,
+    /// The base of the lowest patch, if that was taken from the staging area.
+    pub(super) staged_on: Option<Revision>,
+    /// The fault for which it was taken from there, if that was found before the base is known.
+    pub(super) fault: Option<Box<PatchFailure>>,
 }
 
 impl Patches {
@@ -35,7 +40,12 @@ impl Patches {
         // A first check, before the base is known: without the sizes of its files.
         stack_size::check(&parsed, &stack_size::Sizes::new(), limits.stack_bytes)
             .map_err(Unfit::TooLarge)?;
-        Ok(Self { contents, parsed })
+        Ok(Self {
+            contents,
+            parsed,
+            staged_on: None,
+            fault: None,
+        })
     }
 }
 
@@ -50,6 +60,11 @@ pub(super) enum Unfit {
 }
 
 impl Unfit {
+    /// Whether all that is wrong is that the lowest patch lacks the content of a binary file.
+    pub(super) fn is_for_staging(&self) -> bool {
+        matches!(self, Self::Refused(0, reason) if reason.lacks_content())
+    }
+
     /// The result of the build.
     pub(super) fn into_not_pushed(self, build: &Build) -> NotPushed {
         match self {

@@ -59,6 +59,11 @@ pub(super) const RENAME: &str = "Mercurial cannot import a patch for such a file
                       revision of its own, and submit this one on top of that.";
 
 impl RejectReason {
+    /// Whether Phabricator lacks the content of a binary file, which the author has.
+    pub(crate) fn lacks_content(&self) -> bool {
+        self.advice == UPLOAD
+    }
+
     pub(super) fn without_line(reason: String) -> Self {
         Self {
             path: None,

@@ -89,6 +89,38 @@ fn each_key_of_a_git_repository_is_read() {
 }
 
 #[test]
+fn staging_area_is_the_source_or_a_repository_of_its_own() {
+    let staging = |more: &str| match repository(more).vcs {
+        VcsSettings::Git(git) => git.staging,
+        VcsSettings::Mercurial => panic!("it is one of Git"),
+    };
+    let source = "https://git.example.com/product";
+    assert_eq!(staging(""), None);
+    assert_eq!(staging("      staging: false\n"), None);
+    assert_eq!(staging("      staging: true\n").as_deref(), Some(source));
+    let own = "ssh://git@git.example.com/staging";
+    let more = format!("      staging: {{url: '{own}'}}\n");
+    assert_eq!(staging(&more).as_deref(), Some(own));
+    for (more, expected) in [
+        (
+            "      staging: 7\n",
+            "repositories[0].staging: expected true, or a map with the key url, found a number",
+        ),
+        (
+            "      staging: {}\n",
+            "repositories[0].staging.url: is missing, expected a text that is not empty",
+        ),
+        (
+            "      staging: {url: '--upload-pack=x'}\n",
+            "repositories[0].staging.url: expected a text that does not begin with -",
+        ),
+    ] {
+        let found = faults(GIT, more);
+        assert!(found.contains(expected), "{found}");
+    }
+}
+
+#[test]
 fn faults_of_a_git_repository_have_their_lines() {
     for (more, expected) in [
         (

@@ -60,6 +60,7 @@ impl World {
             repository: build.repository,
             revision_id: build.revision_id,
             accepted_at: at,
+            staged: None,
         };
         let (log, bus) = (build_log(), self.bus());
         let clock = Arc::new(ManualClock::new(at));
@@ -294,6 +295,7 @@ async fn build_that_has_no_end_yet_is_not_restarted() {
         repository: build.repository,
         revision_id: build.revision_id,
         accepted_at: SystemClock.now(),
+        staged: None,
     };
     let producer = Producer::new(Arc::new(world.bus()), Arc::new(SystemClock));
     build_log()

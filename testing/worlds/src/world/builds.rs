@@ -61,6 +61,7 @@ impl<S: Side> World<S> {
                 repository: phid("PHID-REPO-central"),
                 revision_id: top.revision_id,
                 accepted_at: Timestamp::UNIX_EPOCH,
+                staged: None,
             },
             vcs: self.settings.repositories[0].vcs.kind(),
             revision: Revision {

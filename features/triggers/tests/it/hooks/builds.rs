@@ -66,6 +66,7 @@ fn build(world: &World, diff_id: u64, author: &str, reviewers: &[&str]) -> Build
             repository: phid("PHID-REPO-00000000000000000001"),
             revision_id: 5,
             accepted_at: world.clock.now(),
+            staged: None,
         },
         vcs: VersionControl::Mercurial,
         revision: Revision {

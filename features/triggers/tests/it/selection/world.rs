@@ -150,6 +150,7 @@ impl World {
             repository: build.repository,
             revision_id: build.revision_id,
             accepted_at: self.clock.now(),
+            staged: None,
         };
         let update = BuildUpdate::Pushed(Box::new(Pushed {
             vcs: VersionControl::Mercurial,
