@@ -1,6 +1,6 @@
 //! The list of the cases.
 
-/// Makes a test of each case of [`crate::contract`], for the [`crate::Side`] that is named, and for the version control
+/// Makes a test of each case of [`mod@crate::contract`], for the [`crate::Side`] that is named, and for the version control
 /// with this short name.
 ///
 /// A case that a version control cannot pass is `case => hg "the reason"` below: its test is ignored, and `cargo test` shows
