@@ -43,7 +43,7 @@ async fn one_worker_builds_repositories_of_both_version_controls() {
         .unwrap();
     let twin = world.phabricator.add_repository("twin");
     world.configure(&format!(
-        "    - {{name: twin, vcs: git, url: {}, try_url: {}}}\n",
+        "    - {{name: twin, vcs: git, url: {}, destination: {{git: {{url: {}}}}}}}\n",
         git.source.display(),
         git.try_repository.display()
     ));
