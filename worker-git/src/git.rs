@@ -293,6 +293,13 @@ impl VcsClone for Opened {
         export::export(self.clone.source(), quarantine, base, head, limit).await
     }
 
+    fn repository_of_head(&self, clone: &Path) -> PathBuf {
+        match &self.quarantine {
+            Some(quarantine) => quarantine.git_dir().to_owned(),
+            None => clone.to_owned(),
+        }
+    }
+
     fn own_destination(&mut self) -> &mut dyn Destination {
         self
     }

@@ -41,6 +41,11 @@ impl Backend {
         self.vcs.as_ref()
     }
 
+    /// Whether heads go to the version control's own destination.
+    pub(crate) fn has_own_destination(&self) -> bool {
+        self.open.is_none()
+    }
+
     /// Opens the destination of a clone slot, unless it is the version control's own.
     pub(crate) fn open_destination(
         &self,

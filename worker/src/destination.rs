@@ -49,8 +49,9 @@ pub trait Destination: Send {
 /// A head to push.
 #[derive(Clone, Copy)]
 pub struct Push<'a> {
-    /// The directory of the clone, which has the head until the push ends.
-    pub clone: &'a Path,
+    /// The directory of a repository that has the head and its ancestors until the push ends: with Mercurial the clone,
+    /// with Git a bare repository of the build, where no ref names the head.
+    pub repository: &'a Path,
     /// The revision of the source that the stack was applied on.
     pub base: &'a Revision,
     /// The last commit of the stack.

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    Backend, RepositorySettings, Settings, WorkerError,
+    Backend, GitSettings, RepositorySettings, Settings, WorkerError,
     base_mapping::BaseMapping,
     clone::disk_budget::FullDisk,
     clone::manager::SlotManager,
@@ -83,6 +83,12 @@ impl Repository {
 
     pub(crate) fn settings(&self) -> &RepositorySettings {
         &self.settings
+    }
+
+    /// The settings of the refs that heads get, with Git and its own destination.
+    pub(crate) fn refs(&self) -> Option<&GitSettings> {
+        let has_refs = self.backend.has_own_destination() && self.lando.is_none();
+        self.settings.vcs.git().filter(|_| has_refs)
     }
 
     /// The mapping of commits to the version control of the clones, if there is one.

@@ -1,7 +1,10 @@
 //! The interface to a version control, which makes clones and applies patches on them. The worker decides, and an
 //! implementation of these traits carries it out. The push is a matter of [`crate::destination`].
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use build::{BaseChoice, Build, Patch, PatchContent, PatchFile};
@@ -142,6 +145,11 @@ pub trait VcsClone: Send {
                 head.short()
             ),
         })
+    }
+
+    /// The repository that has the head of the build. `clone` is the directory of the clone.
+    fn repository_of_head(&self, clone: &Path) -> PathBuf {
+        clone.to_owned()
     }
 
     /// The destination of the version control itself: the repository at `try_url`. It is a part of the clone, since

@@ -204,7 +204,7 @@ impl Delivery<'_> {
             return self.submit(lando, slot, base, &head).await;
         }
         self.push(repository, slot, &base, &head).await?;
-        let reference = settings.vcs.git().map(|git| git.reference(self.build));
+        let reference = repository.refs().map(|git| git.reference(self.build));
         Ok(PushedHead {
             jobs_url: self.jobs_url(settings, &head, reference.as_deref()),
             reference,
@@ -473,7 +473,7 @@ impl Delivery<'_> {
         let (log, build) = (&self.worker.log, self.build);
         let target = &build.request.target;
         let name = &repository.settings().try_name;
-        let replaces = match repository.settings().vcs.git() {
+        let replaces = match repository.refs() {
             Some(git) => refs::begin(self.cx, repository.settings(), git, build, head).await?,
             None => Some(Vec::new()),
         };
@@ -484,9 +484,9 @@ impl Delivery<'_> {
             .mark_pushing(self.cx, target)
             .await
             .map_err(WorkerError::from)?;
-        let clone = slot.dir.path();
+        let holder = slot.clone.repository_of_head(&slot.dir.path());
         let push = Push {
-            clone: &clone,
+            repository: &holder,
             base: &base.revision,
             head,
             build,

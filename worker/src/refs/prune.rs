@@ -187,9 +187,9 @@ impl RefPruner {
         clock: Arc<dyn Clock>,
         slot: &str,
     ) -> Self {
-        settings
-            .repositories
-            .retain(|one| one.vcs.git().is_some() && one.lando.is_none());
+        settings.repositories.retain(|one| {
+            one.vcs.git().is_some() && one.lando.is_none() && backend_of(one).has_own_destination()
+        });
         Self {
             backends: settings.repositories.iter().map(backend_of).collect(),
             settings,

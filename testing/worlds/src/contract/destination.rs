@@ -50,8 +50,8 @@ impl Script {
     }
 }
 
-/// With the directory that a clone has.
-struct Scripted(Arc<Script>, &'static str);
+/// With the check whether a repository has a head.
+struct Scripted(Arc<Script>, fn(&Push<'_>) -> bool);
 
 #[async_trait]
 impl Destination for Scripted {
@@ -60,7 +60,7 @@ impl Destination for Scripted {
     }
 
     async fn push(&mut self, push: Push<'_>) -> Result<PushOutcome, PushError> {
-        assert!(push.clone.join(self.1).is_dir());
+        assert!((self.1)(&push), "the repository has no head");
         assert_eq!(push.build.request.revision_id, 7);
         self.0.call(Call::Push {
             head: push.head.id.clone(),
@@ -75,6 +75,11 @@ impl Destination for Scripted {
     }
 }
 
+fn has_head<S: Side>(push: &Push<'_>) -> bool {
+    let repository = S::Repo::at(push.repository.to_owned());
+    !repository.history(&push.base.id, &push.head.id).is_empty()
+}
+
 /// A world whose heads go to such a destination.
 fn world<S: Side>() -> (World<S>, Arc<Script>) {
     let mut world = World::<S>::new();
@@ -82,7 +87,7 @@ fn world<S: Side>() -> (World<S>, Arc<Script>) {
     let opened = Arc::clone(&script);
     let backend = world.side.backend();
     world.backend = Some(
-        backend.pushing_to(move |_| Ok(Box::new(Scripted(Arc::clone(&opened), S::OWN_DIRECTORY)))),
+        backend.pushing_to(move |_| Ok(Box::new(Scripted(Arc::clone(&opened), has_head::<S>)))),
     );
     (world, script)
 }
@@ -200,7 +205,7 @@ pub async fn clone_whose_destination_cannot_be_opened_is_prepared_again<S: Side>
     world.backend = Some(backend.pushing_to(move |_| {
         let mut failures = failures.lock();
         if *failures == 0 {
-            return Ok(Box::new(Scripted(Arc::clone(&opened), S::OWN_DIRECTORY)));
+            return Ok(Box::new(Scripted(Arc::clone(&opened), has_head::<S>)));
         }
         *failures -= 1;
         Err(WorkerError::Settings {

@@ -32,7 +32,9 @@ impl Destination for Bundles {
         let storing = || WorkerError::io(format!("store {}", file.display()));
         let part = NamedTempFile::new_in(&self.directory).map_err(storing())?;
         let mut hg = process::bare(Path::new("hg"));
-        hg.env("HGRCPATH", "").arg("--repository").arg(push.clone);
+        hg.env("HGRCPATH", "")
+            .arg("--repository")
+            .arg(push.repository);
         hg.args(["bundle", "--rev", &push.head.id, "--base", &push.base.id]);
         let output = process::run(hg, [part.path()], "hg bundle", self.deadline).await?;
         if output.code != 0 {
