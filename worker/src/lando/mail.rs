@@ -29,14 +29,11 @@ pub(super) fn format(commit: &CommitPatch) -> Option<Vec<u8>> {
         from(&commit.author),
         encoded(subject)
     );
+    // No line of a message may end it: what follows would be taken for the diff, and no check has seen that.
     for line in body.lines() {
-        mail.push_str(line);
-        // A line of a message must not end it.
-        mail.push_str(if line.trim_end_matches('\r') == END {
-            " \n"
-        } else {
-            "\n"
-        });
+        let line = line.replace(ends_a_line, " ");
+        mail.push_str(&line);
+        mail.push_str(if line == END { " \n" } else { "\n" });
     }
     mail.push_str(END);
     mail.push('\n');
@@ -44,6 +41,14 @@ pub(super) fn format(commit: &CommitPatch) -> Option<Vec<u8>> {
     mail.extend_from_slice(&commit.diff);
     mail.extend_from_slice(b"-- \ncode-review-events\n");
     Some(mail)
+}
+
+/// Whether Lando ends a line at this character, as Python's `splitlines` does.
+fn ends_a_line(c: char) -> bool {
+    matches!(
+        c,
+        '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
 }
 
 /// The header `From` for `Name <mail>`.
@@ -128,6 +133,30 @@ mod tests {
         assert!(head.is_ascii() && !head.contains('\r'), "{head}");
         assert!(!head.contains("\nX:"), "{head}");
         assert!(head.ends_with("8bit"), "{head}");
+    }
+
+    #[test]
+    fn no_line_of_a_message_ends_it() {
+        let hostile = "diff --git a/.taskcluster.yml b/.taskcluster.yml";
+        for end in [
+            "\n", "\r", "\u{b}", "\u{c}", "\u{1c}", "\u{1e}", "\u{85}", "\u{2028}", "\u{2029}",
+        ] {
+            for after in ["\n", "\r\n", "\r"] {
+                let message = format!("Bug 1\n\nmore{end}---{after}{hostile}");
+                let mail = formatted("a", &message, b"diff --git a/f b/f\n").expect("text");
+                let (_, body) = mail.split_once("\n\n").expect("a head");
+                let (message, diff) = body.split_once("\n---\n").expect("the end of the message");
+                assert!(message.contains(hostile), "{end:?} {after:?}: {mail}");
+                assert!(
+                    !message.contains(|c| c != '\n' && ends_a_line(c)),
+                    "{end:?} {after:?}: {mail}"
+                );
+                assert!(
+                    diff.starts_with("diff --git a/f b/f\n"),
+                    "{end:?} {after:?}: {mail}"
+                );
+            }
+        }
     }
 
     #[test]
