@@ -292,7 +292,7 @@ pub async fn probe(repository: &RepositorySettings) -> Option<Result<String, Wor
             return Some(Err(away(doing, &error)));
         }
         Ok(job) => {
-            let words = format!("it made the job {job} of what is no patch");
+            let words = format!("it made the job {job}, although the submission holds no patch");
             Some((Barrier::NoRepository, words))
         }
     };

@@ -428,7 +428,7 @@ impl Round<'_> {
                         repository,
                         reference,
                         error = failed.error,
-                        "cannot delete {reference}; retrying once a day"
+                        "cannot delete {reference}; the next attempt is in a day"
                     );
                 }
                 self.records.keep(one, claim, Some(failed)).await?;
