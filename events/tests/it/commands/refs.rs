@@ -53,6 +53,19 @@ impl World {
         let revision = NewRevision::new("Bug 1 - Do it", &self.author, &self.repository, diff);
         self.phabricator.create_revision(revision)
     }
+
+    /// Builds a new revision to its answer.
+    async fn build_on(&self, base: &str) -> CreatedRevision {
+        let mut process = self.start("all");
+        let web = process.address().await;
+        let revision = self.submit_on(base);
+        let build = self.phabricator.start_build(revision.diff.id);
+        assert_eq!(self.request(web, &build).await, 200);
+        let answered = || !self.target(&build).units.is_empty();
+        until("the answer on the build", &process, answered).await;
+        process.stop().await;
+        revision
+    }
 }
 
 #[tokio::test]
@@ -68,14 +81,7 @@ async fn refs_are_listed_and_those_of_closed_revisions_pruned() {
         unknown.fault(),
         "there is no repository \"products\" with vcs: git in the configuration; it has product"
     );
-    let mut process = world.start("all");
-    let web = process.address().await;
-    let revision = world.submit_on(&base);
-    let build = world.phabricator.start_build(revision.diff.id);
-    assert_eq!(world.request(web, &build).await, 200);
-    let answered = || !world.target(&build).units.is_empty();
-    until("the answer on the build", &process, answered).await;
-    process.stop().await;
+    let revision = world.build_on(&base).await;
 
     let name = format!(
         "refs/heads/phabricator/D{}/{}",
@@ -125,14 +131,7 @@ async fn refs_are_listed_and_those_of_closed_revisions_pruned() {
 async fn destination_that_is_gone_fails_the_command() {
     let world = World::with_redis().await;
     let base = world.use_git();
-    let mut process = world.start("all");
-    let web = process.address().await;
-    let revision = world.submit_on(&base);
-    let build = world.phabricator.start_build(revision.diff.id);
-    assert_eq!(world.request(web, &build).await, 200);
-    let answered = || !world.target(&build).units.is_empty();
-    until("the answer on the build", &process, answered).await;
-    process.stop().await;
+    let revision = world.build_on(&base).await;
     world
         .phabricator
         .set_status(revision.id, RevisionStatus::Published);
