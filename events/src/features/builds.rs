@@ -97,7 +97,6 @@ pub(super) fn install(
             .collect(),
     };
     let eligibility = Eligibility::new(conduit.clone(), names.resolver.clone(), rules);
-    let settings = worker_settings(&config.into(), &names.repositories)?;
     let pruner = RefPruner::new(
         settings.clone(),
         backend_of,
