@@ -207,7 +207,8 @@ async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> 
             .probe(&settings, repository)
             .await
         {
-            if !checked.insert(what.clone()) {
+            // A failure may have another cause in each.
+            if !checked.insert(what.clone()) && result.is_ok() {
                 continue;
             }
             match result {
